@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use maqet_domain::machine::{SWITCHES, Treatment};
-use maqet_domain::qmp::versions::Difference;
+use maqet_domain::qmp::versions::{Difference, SnapshotProblem};
 use maqet_domain::vm::{HaltReason, Status, StopReason};
 
 use crate::assert_none;
@@ -265,6 +265,10 @@ fn test_qemu_differences_of_code_and_docs_are_the_same() {
     let in_code: Vec<String> = Difference::ALL.iter().map(|one| format!("`{one}` {}", one.seen_in())).collect();
     let in_code = in_code.iter().map(String::as_str).collect();
     assert_same("docs/reference/qemu-versions.md lists the differences", &in_code, &in_docs);
+    let in_docs = first_column(&page, "## Problems with snapshots");
+    let in_code: Vec<String> = SnapshotProblem::ALL.iter().map(ToString::to_string).collect();
+    let in_code = in_code.iter().map(String::as_str).collect();
+    assert_same("docs/reference/qemu-versions.md lists the problems with snapshots", &in_code, &in_docs);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum ObstacleEffect {
     Blocks,
     /// It does not include everything that the guest can write.
     Incomplete,
+    /// It can be created, but this version of QEMU is known to do it badly.
+    Risk,
 }
 
 /// What blocks a snapshot, or makes it incomplete.
@@ -95,20 +97,22 @@ pub(crate) async fn obstacles(
 
 /// Returns what keeps a running VM from being saved with its memory.
 async fn live_obstacles(app: &App, entry: &VmEntry, machine: &Machine) -> Vec<SnapshotObstacle> {
-    let found: Result<Vec<SaveObstacle>, Error> = async {
+    let found: Result<Vec<SnapshotObstacle>, Error> = async {
         let Some(mut live) = LiveVm::open(app, entry).await? else { return Ok(Vec::new()) };
         let status = live.status().await?;
         if !matches!(status, Status::Running | Status::Paused) {
             return Err(LiveSnapshotError::WrongState { vm: entry.name.clone(), status }.into());
         }
         let (media, memory) = (live.media().await?, live.memory().await?);
-        Ok(live.obstacles(machine, &media, memory).await?)
+        let obstacles = live.obstacles(&entry.name, machine, &media, memory).await?;
+        let risks = live.risks(&entry.name, machine, status == Status::Running).await?;
+        let blocking =
+            obstacles.into_iter().map(|obstacle| SnapshotObstacle::of_save(ObstacleEffect::Blocks, obstacle));
+        let risks = risks.into_iter().map(|risk| SnapshotObstacle::of_save(ObstacleEffect::Risk, risk));
+        Ok(blocking.chain(risks).collect())
     }
     .await;
-    match found {
-        Ok(obstacles) => obstacles.into_iter().map(SnapshotObstacle::from).collect(),
-        Err(error) => vec![SnapshotObstacle::blocking(None, &error)],
-    }
+    found.unwrap_or_else(|error| vec![SnapshotObstacle::blocking(None, &error)])
 }
 
 /// Refuses images that QEMU would not open, that another process uses, or that have too little space, before any of a set
@@ -169,11 +173,9 @@ impl SnapshotObstacle {
         let reason = error.to_string();
         Self { effect: ObstacleEffect::Blocks, drive: drive.map(str::to_owned), reason, hints: error.hints() }
     }
-}
 
-impl From<SaveObstacle> for SnapshotObstacle {
-    fn from(obstacle: SaveObstacle) -> Self {
+    fn of_save(effect: ObstacleEffect, obstacle: SaveObstacle) -> Self {
         let SaveObstacle { drive, problem, hint } = obstacle;
-        Self { effect: ObstacleEffect::Blocks, drive, reason: problem, hints: vec![hint] }
+        Self { effect, drive, reason: problem, hints: vec![hint] }
     }
 }

@@ -125,11 +125,15 @@ impl<'a> LiveVm<'a> {
         Ok(BlockMedium::from_reply(&self.query(&QmpCommand::new("query-block")).await?))
     }
 
+    async fn version(&mut self) -> Result<QemuVersion, QmpError> {
+        let reply = self.query(&QmpCommand::new("query-version")).await?;
+        let invalid = || QmpError::InvalidResponse { detail: format!("not a version: {reply}") };
+        QemuVersion::from_reply(&reply).ok_or_else(invalid)
+    }
+
     /// Returns what the memory of the VM depends on.
     pub(crate) async fn fingerprint(&mut self) -> Result<Fingerprint, Error> {
-        let version = self.query(&QmpCommand::new("query-version")).await?;
-        let version = QemuVersion::from_reply(&version)
-            .ok_or_else(|| QmpError::InvalidResponse { detail: format!("not a version: {version}") })?;
+        let version = self.version().await?;
         let reply = self.query(&QmpCommand::new("qom-list").with("path", PERIPHERAL)).await?;
         let devices = children(&reply).into_iter().map(|(id, driver)| PluggedDevice { id, driver });
         let args = self.app.ports.processes.args(self.process()?);

@@ -86,6 +86,7 @@ pub const SENT: &[Sent] = &[
     sent("query-kvm", MEMORY_ONLY),
     sent("query-memory-size-summary", MEMORY_ONLY),
     sent("query-migrate", MEMORY_ONLY),
+    sent("query-migrate-capabilities", MEMORY_ONLY),
     sent("query-named-block-nodes", "leaves out the chains of images (`flat`); otherwise as `query-block`"),
     sent("query-qmp-schema", "reads constant data; sent once for each build, as the reply is cached"),
     sent("query-status", MEMORY_ONLY),

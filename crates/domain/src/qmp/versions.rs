@@ -71,6 +71,58 @@ impl Difference {
     }
 }
 
+/// What QEMU is known to do wrong when it saves the memory of a VM, or loads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum SnapshotProblem {
+    /// QEMU crashes when it saves or loads, if the migration capability `multifd` is on (7.2.22 and 10.0.2, tried; QEMU
+    /// issue 2881).
+    MultifdCrashes,
+    /// A save fails, and a load fails after the disks were reverted, if the migration capability `mapped-ram` is on
+    /// (10.0.2, tried).
+    MappedRamFails,
+    /// A snapshot lacks the memory that is shared with another process, and a load of any other snapshot fails after the
+    /// disks were reverted, if the migration capability `x-ignore-shared` is on (7.2.22 and 10.0.2, tried).
+    IgnoreSharedOmitsMemory,
+    /// QEMU refuses a save, if the migration capability `block` is on, which later versions do not have (7.2.22, tried).
+    BlockMigrationRefuses,
+    /// QEMU can abort when it saves while a guest writes its UEFI variables: the thread of the CPU that waits for the write
+    /// may come to run the save (read; mended by commit `930e239d11`, released with 8.2).
+    SaveAbortsOverFirmwareWrite,
+    /// Saving and loading are up to 60 times as slow as in other versions (read; QEMU issue 1821, seen in 8.1).
+    SlowMemory,
+}
+
+impl SnapshotProblem {
+    /// All of them.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// Returns the migration capability that has to be on for it, if it is one. Whether it is on is observed, so that the
+    /// version does not matter.
+    pub const fn capability(self) -> Option<&'static str> {
+        match self {
+            Self::MultifdCrashes => Some("multifd"),
+            Self::MappedRamFails => Some("mapped-ram"),
+            Self::IgnoreSharedOmitsMemory => Some("x-ignore-shared"),
+            Self::BlockMigrationRefuses => Some("block"),
+            Self::SaveAbortsOverFirmwareWrite | Self::SlowMemory => None,
+        }
+    }
+
+    /// Returns whether `qemu` has it, as far as that depends on the version.
+    pub fn is_in(self, qemu: QemuVersion) -> bool {
+        let release = (qemu.major, qemu.minor);
+        match self {
+            Self::SaveAbortsOverFirmwareWrite => release < (8, 2),
+            Self::SlowMemory => release == (8, 1),
+            Self::MultifdCrashes
+            | Self::MappedRamFails
+            | Self::IgnoreSharedOmitsMemory
+            | Self::BlockMigrationRefuses => true,
+        }
+    }
+}
+
 const fn version(major: u16, minor: u16, micro: u16) -> QemuVersion {
     QemuVersion { major, minor, micro }
 }
@@ -85,5 +137,18 @@ mod tests {
 
         assert!(!is_in("7.2.22") && !is_in("9.2.0"));
         assert!(is_in("10.0.0") && is_in("10.0.2") && is_in("11.1.0"));
+    }
+
+    #[test]
+    fn test_snapshot_problem_is_in_the_versions_that_have_it_only() {
+        use SnapshotProblem::{MultifdCrashes, SaveAbortsOverFirmwareWrite, SlowMemory};
+        let versions = |problem: SnapshotProblem| {
+            let all = ["7.2.22", "8.0.5", "8.1.0", "8.1.5", "8.2.0", "9.2.4", "10.0.2"];
+            all.into_iter().filter(|version| problem.is_in(version.parse().unwrap())).collect::<Vec<_>>().join(" ")
+        };
+
+        assert_eq!(versions(SaveAbortsOverFirmwareWrite), "7.2.22 8.0.5 8.1.0 8.1.5");
+        assert_eq!(versions(SlowMemory), "8.1.0 8.1.5");
+        assert_eq!(versions(MultifdCrashes), "7.2.22 8.0.5 8.1.0 8.1.5 8.2.0 9.2.4 10.0.2");
     }
 }

@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use maqet_domain::qmp::versions::SnapshotProblem;
 use maqet_testkit::{TestHome, guest};
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::versions;
 
 #[test]
 fn test_check_names_what_blocks_or_is_left_out() {
@@ -61,4 +64,62 @@ fn test_check_includes_the_uefi_variables() {
     assert_eq!(blocked["obstacles"][0]["drive"], "uefi-vars");
     assert_eq!(refused["message"], blocked["obstacles"][0]["reason"]);
     assert_eq!(home.json(&["snapshot", "ls", "web", "hdd"]).as_array().unwrap().len(), 1, "nothing was changed");
+}
+
+/// Returns the effects and reasons of what a check found.
+fn found(checked: &Value) -> Vec<(&str, &str)> {
+    let obstacles = checked["obstacles"].as_array().unwrap();
+    obstacles.iter().map(|one| (one["effect"].as_str().unwrap(), one["reason"].as_str().unwrap())).collect()
+}
+
+/// QEMU 7.2 and 10.0 crash over a save or load with the first of these.
+#[test]
+fn test_migration_capabilities_that_end_qemu_are_refused() {
+    let home = TestHome::new();
+    home.add(&(guest::paused_yaml("web") + "storage: [{name: hdd, size: 1M}]\n"));
+    home.json(&["start", "web"]);
+    home.json(&["snapshot", "create", "web", "all", "one", "--live"]);
+    let turn = |name: &str, state: bool| {
+        let capabilities = json!([{ "capability": name, "state": state }]);
+        home.maqet(["qmp", "web", "migrate-set-capabilities", &format!("capabilities={capabilities}")]).run()
+    };
+
+    for name in ["multifd", "mapped-ram", "x-ignore-shared", "block"] {
+        if turn(name, true).code != Some(0) {
+            // Each version has some of them.
+            continue;
+        }
+        let checked = home.maqet(["snapshot", "check", "web", "--format", "json"]).run().code(1).json_value();
+        let created = home.json_error(&["snapshot", "create", "web", "all", "two", "--live"], 4);
+        let loaded = home.json_error(&["snapshot", "load", "web", "all", "one", "--live"], 4);
+        turn(name, false).ok();
+
+        let reason = format!("the migration capability `{name}` is on");
+        assert!(matches!(found(&checked)[..], [("blocks", text)] if text.starts_with(&reason)), "{checked}");
+        for refused in [created, loaded] {
+            assert_eq!(refused["code"], "snapshot.refused");
+            assert!(refused["message"].as_str().unwrap().contains(&reason), "{refused}");
+        }
+    }
+    home.json(&["snapshot", "load", "web", "all", "one", "--live"]);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_check_names_what_this_version_of_qemu_does_badly() {
+    let home = TestHome::new();
+    let storage = "storage: [{name: hdd, size: 1M}]\n";
+    home.add(&(guest::paused_yaml("web") + "firmware: uefi\n" + storage));
+    home.json(&["start", "web"]);
+
+    let paused = home.json(&["snapshot", "check", "web"]);
+    home.json(&["resume", "web"]);
+    let running = home.json(&["snapshot", "check", "web"]);
+    home.json(&["stop", "web", "--force"]);
+
+    let version = versions::version();
+    let is_affected = SnapshotProblem::SaveAbortsOverFirmwareWrite.is_in(version);
+    let reason = format!("QEMU {version} can abort if it saves while the guest writes its UEFI variables");
+    assert_eq!(found(&running), if is_affected { vec![("risk", reason.as_str())] } else { Vec::new() });
+    assert_eq!((&running["ready"], &paused["obstacles"]), (&json!(true), &json!([])));
 }

@@ -142,7 +142,7 @@ pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<Sn
     let all = LiveVm::disks(&media, &request.machine);
     let memory = if request.is_all() {
         let bytes = request.live.memory().await?;
-        let obstacles = request.live.obstacles(&request.machine, &media, bytes).await?;
+        let obstacles = request.live.obstacles(&request.entry.name, &request.machine, &media, bytes).await?;
         if !obstacles.is_empty() {
             return Err(LiveSnapshotError::Obstacles { vm: request.entry.name, obstacles }.into());
         }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use maqet_domain::backup::BITMAP_PREFIX;
 use maqet_domain::machine::Machine;
-use maqet_domain::qemu::HOTPLUG_PREFIX;
+use maqet_domain::qemu::{HOTPLUG_PREFIX, QemuVersion};
+use maqet_domain::qmp::versions::SnapshotProblem;
 use maqet_domain::qmp::wording::{SaveBlocker, save_blocker};
 use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError};
 use maqet_domain::size::ByteSize;
@@ -13,6 +14,7 @@ use maqet_domain::vm::VmName;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::error::LiveSnapshotError;
 use super::{LiveDisk, LiveVm};
 use crate::Error;
 use crate::snapshot::bitmaps::BitmapsInTheWay;
@@ -40,6 +42,7 @@ impl LiveVm<'_> {
     /// Returns the obstacles to saving the VM with its memory.
     pub(crate) async fn obstacles(
         &mut self,
+        vm: &VmName,
         machine: &Machine,
         media: &[BlockMedium],
         memory: u64,
@@ -47,11 +50,45 @@ impl LiveVm<'_> {
         let reply = self.query(&QmpCommand::new("query-migrate")).await?;
         let reasons = reply["blocked-reasons"].as_array().into_iter().flatten();
         let mut all: Vec<SaveObstacle> = reasons.filter_map(|reason| reason.as_str()).map(of_device).collect();
+        all.extend(self.capabilities(vm).await?);
         all.extend(media.iter().filter_map(|medium| of_medium(machine, medium)));
         if let Some(disk) = Self::disks(media, machine).first() {
             all.extend(self.lack_of_space(disk, memory).await);
         }
         Ok(all)
+    }
+
+    /// Returns the migration capabilities, which a user can turn on, with which QEMU cannot save or load.
+    async fn capabilities(&mut self, vm: &VmName) -> Result<Vec<SaveObstacle>, QmpError> {
+        let reply = self.query(&QmpCommand::new("query-migrate-capabilities")).await?;
+        let is_on = |capability: &str| {
+            let mut all = reply.as_array().into_iter().flatten();
+            all.any(|one| one["capability"] == capability && one["state"] == true)
+        };
+        let capabilities = SnapshotProblem::ALL.iter().filter_map(|problem| Some((*problem, problem.capability()?)));
+        let enabled = capabilities.filter(|(_, capability)| is_on(capability));
+        Ok(enabled.map(|(problem, capability)| of_capability(vm, problem, capability)).collect())
+    }
+
+    /// Refuses a load that QEMU would fail or crash over, before anything is done.
+    pub(crate) async fn refuse_capabilities(&mut self, vm: &VmName, name: &str) -> Result<(), Error> {
+        let obstacles = self.capabilities(vm).await?;
+        if obstacles.is_empty() {
+            return Ok(());
+        }
+        Err(LiveSnapshotError::LoadObstacles { vm: vm.clone(), name: name.to_owned(), obstacles }.into())
+    }
+
+    /// Returns what this version of QEMU is known to do wrong when it saves a VM such as this.
+    pub(crate) async fn risks(
+        &mut self,
+        vm: &VmName,
+        machine: &Machine,
+        runs: bool,
+    ) -> Result<Vec<SaveObstacle>, Error> {
+        let version = self.version().await?;
+        let problems = SnapshotProblem::ALL.iter().filter(|problem| problem.is_in(version));
+        Ok(problems.filter_map(|problem| of_version(vm, machine, runs, version, *problem)).collect())
     }
 
     /// Returns how much the memory of the VM takes at most: what it has of the host's, and not more than the guest's.
@@ -97,6 +134,49 @@ impl LiveVm<'_> {
             hint: format!("free some space on the file system of {}", quote(&disk.path.to_string_lossy())),
         })
     }
+}
+
+fn of_capability(vm: &VmName, problem: SnapshotProblem, capability: &str) -> SaveObstacle {
+    let consequence = match problem {
+        SnapshotProblem::MultifdCrashes => "QEMU would crash",
+        SnapshotProblem::IgnoreSharedOmitsMemory => "memory would be missing from the snapshot",
+        SnapshotProblem::MappedRamFails
+        | SnapshotProblem::BlockMigrationRefuses
+        | SnapshotProblem::SaveAbortsOverFirmwareWrite
+        | SnapshotProblem::SlowMemory => "QEMU cannot save or load with it",
+    };
+    let argument = format!(r#"capabilities=[{{"capability":"{capability}","state":false}}]"#);
+    SaveObstacle {
+        drive: None,
+        problem: format!("the migration capability `{capability}` is on: {consequence}"),
+        hint: format!("turn it off with `maqet qmp {vm} migrate-set-capabilities {}`", quote(&argument)),
+    }
+}
+
+/// Returns what a problem of `version` means for this VM; `None` if the VM does not meet it.
+fn of_version(
+    vm: &VmName,
+    machine: &Machine,
+    runs: bool,
+    version: QemuVersion,
+    problem: SnapshotProblem,
+) -> Option<SaveObstacle> {
+    let (problem, hint) = match problem {
+        SnapshotProblem::SaveAbortsOverFirmwareWrite if runs && machine.firmware.is_uefi() => (
+            format!("QEMU {version} can abort if it saves while the guest writes its UEFI variables"),
+            format!("pause it first with `maqet pause {vm}`, or update QEMU to 8.2 or later"),
+        ),
+        SnapshotProblem::SlowMemory => (
+            format!("QEMU {version} saves and loads memory up to 60 times as slowly as other versions"),
+            "update QEMU to 8.2 or later".to_owned(),
+        ),
+        SnapshotProblem::SaveAbortsOverFirmwareWrite
+        | SnapshotProblem::MultifdCrashes
+        | SnapshotProblem::MappedRamFails
+        | SnapshotProblem::IgnoreSharedOmitsMemory
+        | SnapshotProblem::BlockMigrationRefuses => return None,
+    };
+    Some(SaveObstacle { drive: None, problem, hint })
 }
 
 /// Returns what a reason of QEMU means.

@@ -23,6 +23,9 @@ pub enum LiveSnapshotError {
     WrongState { vm: VmName, status: Status },
     #[error("VM `{vm}` cannot be saved with its memory: {}", listed(obstacles))]
     Obstacles { vm: VmName, obstacles: Vec<SaveObstacle> },
+    /// A load of any snapshot would fail or end QEMU.
+    #[error("cannot load snapshot `{name}` into VM `{vm}`: {}", listed(obstacles))]
+    LoadObstacles { vm: VmName, name: String, obstacles: Vec<SaveObstacle> },
     #[error("snapshot `{name}` of VM `{vm}` has no memory")]
     DiskOnly { vm: VmName, name: String },
     #[error("one drive of VM `{vm}` cannot be reverted while it is running")]
@@ -86,6 +89,13 @@ impl Explain for LiveSnapshotError {
                 .iter()
                 .fold(state("snapshot.refused"), |explanation, obstacle| explanation.hint(obstacle.hint.clone()))
                 .hint(format!("stop it with `maqet stop {vm}` to create a snapshot of its disks alone")),
+            Self::LoadObstacles { vm, name, obstacles } => obstacles
+                .iter()
+                .fold(state("snapshot.refused"), |explanation, obstacle| explanation.hint(obstacle.hint.clone()))
+                .hint(format!(
+                    "stop it, and revert its disks without its memory with `maqet snapshot load {vm} all {}`",
+                    quote(name)
+                )),
             Self::DiskOnly { vm, name } => state("snapshot.unsupported").hint(format!(
                 "stop it with `maqet stop {vm}`, then revert its disks with `maqet snapshot load {vm} all {}`",
                 quote(name)

@@ -160,6 +160,7 @@ impl LiveLoad<'_> {
                 return Err(LiveSnapshotError::Mismatch { vm, name, differences }.into());
             }
         }
+        live.refuse_capabilities(&entry.name, self.name).await?;
         live.refuse_bitmaps(&entry.name, &disks).await?;
         let (mut safety, mut replaced) = (Vec::new(), Vec::new());
         for disk in &disks {
