@@ -74,12 +74,14 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
 
 /// Records that work was recovered, and returns the entry as it is from then on.
 async fn record(app: &App, recovered: Recovered, operation: &str, since: Timestamp) -> Result<VmEntry, Error> {
-    let Recovered { entry, outcome, changes } = recovered;
+    let Recovered { entry, outcome, changes, follow_up } = recovered;
     let data = json!({ "operation": operation, "since": since, "outcome": <&str>::from(outcome) });
     let event = app.committer().event(kind::VM_RECOVERED, &entry, data);
     let mut changes = ChangeSet { changes, events: vec![event], ..ChangeSet::default() };
     changes.changes.push(work_done(&entry));
     app.committer().commit(changes).await?;
     tracing::warn!(vm = %entry.name, operation, %outcome, "recovered interrupted work");
-    Ok(VmEntry { revision: entry.revision.next(), pending: None, ..entry })
+    let entry = VmEntry { revision: entry.revision.next(), pending: None, ..entry };
+    live::recover::follow_up(app, &entry, follow_up).await?;
+    Ok(entry)
 }

@@ -1,7 +1,7 @@
 //! Snapshots of running VMs where something is in the way: other tools, other sessions, a full disk, a short time.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -257,4 +257,46 @@ fn fill_all_but(filler: &Path, free: u64) {
             length += step;
         }
     }
+}
+
+/// Returns how many snapshots an image has, and where their table is (`docs/interop/qcow2.txt`).
+fn table_of_snapshots(image: &Path) -> [u8; 12] {
+    let mut header = [0; 12];
+    fs::File::open(image).unwrap().read_exact_at(&mut header, 60).unwrap();
+    header
+}
+
+/// The image has a snapshot of which QEMU does not know, so that its job fails at the first check.
+#[test]
+fn test_load_that_changes_nothing_keeps_the_guest() {
+    let vm = Counting::start(TestHome::new());
+    let home = &vm.home;
+    vm.count(2);
+    home.json(&["snapshot", "create", "web", "all", "gone", "--live"]);
+    let later = vm.count(3);
+    let pid = home.json(&["pause", "web"])["pid"].clone();
+    let images = ["one", "two"].map(|drive| image(home, drive));
+    let tables = images.each_ref().map(|image| table_of_snapshots(image));
+    let delete = json!({ "job-id": "j", "tag": "gone", "devices": ["one", "two"] }).to_string();
+    home.json(&["qmp", "run", "web", "snapshot-delete", "--json", &delete]);
+    wait::until(Duration::from_secs(10), "the snapshot to be removed", || {
+        (table_of_snapshots(&images[1]) != tables[1]).then_some(())
+    });
+    for (image, table) in images.iter().zip(&tables) {
+        fs::OpenOptions::new().write(true).open(image).unwrap().write_all_at(table, 60).unwrap();
+    }
+    assert_eq!(names(home, "web"), ["gone", "gone"]);
+
+    let failed = home.json_error(&["snapshot", "load", "web", "all", "gone", "--live"], 1);
+
+    assert_eq!(failed["code"], "snapshot.load-failed", "{failed}");
+    assert!(failed["message"].as_str().unwrap().ends_with("nothing was changed"), "{failed}");
+    assert!(failed["causes"].to_string().contains("does not exist in one or more devices"), "{failed}");
+    let status = home.json(&["status", "web"]);
+    assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &pid), "{status}");
+    assert_eq!(names(home, "web"), Vec::<String>::new());
+    home.json(&["resume", "web"]);
+    assert!(vm.count(2) > later);
+    assert_eq!(home.json(&["doctor"])["healthy"], true);
+    home.json(&["stop", "web", "--force"]);
 }

@@ -121,6 +121,20 @@ pub fn save_blocker(reason: &str) -> SaveBlocker {
     }
 }
 
+/// Returns whether a job `snapshot-load` that ended with this changed neither a disk nor the memory (7.2 and 10.0,
+/// `migration/savevm.c`, `block/snapshot.c`): QEMU checks the drives first.
+pub fn is_load_without_effect(error: &str) -> bool {
+    // `Snapshot 's' does not exist in one or more devices`, `This is a disk-only snapshot. Revert to it  offline using
+    // qemu-img`, `Device 'd' is writable but does not support snapshots`, `No block device node 'd'`,
+    // `vmstate block device 'd' does not exist`. Not those of a later step: `Could not load snapshot 's' on 'd': …`,
+    // `Could not open VM state file`, `Error -22 while loading VM state`.
+    (error.starts_with("Snapshot '") && error.ends_with("' does not exist in one or more devices"))
+        || error.starts_with("This is a disk-only snapshot.")
+        || (error.starts_with("Device '") && error.ends_with("' is writable but does not support snapshots"))
+        || error.starts_with("No block device node '")
+        || (error.starts_with("vmstate block device '") && error.ends_with("' does not exist"))
+}
+
 /// Returns whether a job of QEMU ended with this because it was canceled, as one whose transaction failed is (the C
 /// library's text for `ECANCELED`).
 pub fn is_job_canceled(error: &str) -> bool {
@@ -247,6 +261,10 @@ mod tests {
 
     #[test]
     fn test_single_texts_are_matched() {
+        assert!(is_load_without_effect("Snapshot 's' does not exist in one or more devices"));
+        assert!(is_load_without_effect("This is a disk-only snapshot. Revert to it  offline using qemu-img"));
+        assert!(!is_load_without_effect("Error -22 while loading VM state"));
+        assert!(!is_load_without_effect("Could not load snapshot 's' on 'd': Snapshot 's' does not exist"));
         assert!(is_job_canceled("Operation canceled") && !is_job_canceled("No space left on device"));
         assert!(is_bridge_helper_failure("bridge helper failed"));
         assert!(is_without_screen("There is no console to take a screendump from"));

@@ -47,6 +47,9 @@ pub enum LiveSnapshotError {
     /// What was recorded cannot be compared with the VM.
     #[error("snapshot `{name}` of VM `{vm}` was recorded by another version of maqet, and cannot be checked")]
     Unreadable { vm: VmName, name: String, source: serde_json::Error },
+    /// The guest goes on.
+    #[error("cannot load snapshot `{name}` of VM `{vm}`; nothing was changed")]
+    NotLoaded { vm: VmName, name: String, source: Box<Error> },
     /// QEMU was ended.
     #[error("cannot load snapshot `{name}` of VM `{vm}`; it was stopped, and its disks are as they were before")]
     LoadFailed { vm: VmName, name: String, source: Box<Error> },
@@ -129,6 +132,9 @@ impl Explain for LiveSnapshotError {
                     "stop it, and revert its disks without its memory with `maqet snapshot load {vm} all {}`",
                     quote(name)
                 )),
+            Self::NotLoaded { vm, .. } => Explanation::new("snapshot.load-failed", Fault::Failed)
+                .hint(format!("list the snapshots with `maqet snapshot ls {vm}`"))
+                .hint(format!("check the messages of QEMU with `maqet logs {vm} --qemu`")),
             Self::LoadFailed { vm, .. } => Explanation::new("snapshot.load-failed", Fault::Failed)
                 .hint(format!("start it with `maqet start {vm}`"))
                 .hint(format!("check the messages of QEMU with `maqet logs {vm} --qemu`")),

@@ -3,7 +3,8 @@
 //! The guest is paused from before the safety snapshot until the load is recorded, so that it never runs on disks that a
 //! recovery would revert. A load that fails leaves a machine that is half that of the snapshot, after its disks were
 //! reverted, and QEMU would run it (7.2, 10.0; after a start with `-S`, its run state does not even tell). So QEMU is ended,
-//! and the disks are reverted to the safety snapshot.
+//! and the disks are reverted to the safety snapshot. If the load was refused, or the error of its job is one of those that
+//! come before any change, the guest goes on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::port::HeldLock;
+use maqet_domain::qmp::wording::is_load_without_effect;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
 use maqet_domain::snapshot::{Fingerprint, ImageSnapshot, SnapshotKind, SnapshotRecord};
@@ -23,7 +25,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::error::LiveSnapshotError;
-use super::recover::{recover_load, revert};
+use super::recover::{follow_up, recover_load, revert};
 use super::{LiveDisk, LiveVm, nodes};
 use crate::app::commit::run_change;
 use crate::backup::changes::forget_changes_live;
@@ -117,6 +119,12 @@ impl LiveLoad<'_> {
                 Self::give_up(app, &entry, guard, &plan.safety, guest).await;
                 Err(error)
             }
+            Err(Error::QmpJob(failed)) if is_load_without_effect(&failed.description) => {
+                drop(live);
+                Self::give_up(app, &entry, guard, &plan.safety, guest).await;
+                let (vm, name) = (entry.name, self.name.to_owned());
+                Err(LiveSnapshotError::NotLoaded { vm, name, source: Box::new(failed.into()) }.into())
+            }
             Err(source) => {
                 drop(live);
                 let failed = FailedLoad { run: &run, process: &process, safety: &plan.safety };
@@ -133,7 +141,8 @@ impl LiveLoad<'_> {
     async fn give_up(app: &App, entry: &VmEntry, guard: &HeldLock, safety: &[ImageTag], guest: LoadGuest) {
         let given_up = async {
             let recovered = recover_load(app, entry, guard, safety, guest).await?;
-            app.committer().end_work(&recovered.entry, recovered.changes).await
+            let entry = app.committer().end_work(&recovered.entry, recovered.changes).await?;
+            follow_up(app, &entry, recovered.follow_up).await
         };
         if let Err(error) = given_up.await {
             tracing::warn!(vm = %entry.name, %error, "could not take back the begin of a load");

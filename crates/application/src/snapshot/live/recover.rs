@@ -1,13 +1,14 @@
 //! Recovery of work on a running VM whose maqet process was killed: QEMU went on with it, and keeps its result.
 
 use maqet_domain::port::{HeldLock, ImageFile, ImageRepair, ImageWork};
+use maqet_domain::qmp::wording::is_load_without_effect;
 use maqet_domain::qmp::{JobInfo, QmpCommand, QmpError};
 use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
 use maqet_domain::vm::{ImageTag, LoadGuest, Status, VmEntry};
 
 use super::LiveVm;
 use super::load::{FailedLoad, safety_records};
-use crate::app::recovered::Recovered;
+use crate::app::recovered::{FollowUp, Recovered};
 use crate::job::qmp_job::QmpJobs;
 use crate::snapshot::recover::{self as offline, record_removals};
 use crate::{App, Error};
@@ -24,6 +25,14 @@ impl LiveVm<'_> {
     /// Removes jobs that have ended from QEMU's list.
     pub(super) async fn dismiss_all(&mut self) -> Result<(), QmpError> {
         QmpJobs::left_over(&mut *self.session).await?.dismiss().await
+    }
+
+    /// Lets the guest run, if it did before the load, and QEMU forget the job.
+    async fn end_load(&mut self, guest: LoadGuest) -> Result<(), QmpError> {
+        if guest == LoadGuest::Resumes {
+            self.query(&QmpCommand::new("cont")).await?;
+        }
+        self.dismiss_all().await
     }
 
     /// Removes those of the snapshots that exist, after the jobs that create or remove them.
@@ -102,7 +111,9 @@ pub(crate) async fn recover_load(
     guest: LoadGuest,
 ) -> Result<Recovered, Error> {
     let Some(mut live) = LiveVm::open(app, entry).await? else { return revert(app, entry, guard, safety).await };
-    let loads: Vec<JobInfo> = live.finished_jobs().await?.into_iter().filter(|job| job.kind == LOAD).collect();
+    // One that changed nothing has not begun.
+    let is_begun = |job: &JobInfo| job.kind == LOAD && !job.error.as_deref().is_some_and(is_load_without_effect);
+    let loads: Vec<JobInfo> = live.finished_jobs().await?.into_iter().filter(is_begun).collect();
     if loads.iter().any(|job| job.error.is_some()) || live.status().await? == Status::RestoreFailed {
         let (run, process) = (live.run().clone(), live.process()?.clone());
         drop(live);
@@ -110,20 +121,25 @@ pub(crate) async fn recover_load(
         let entry = failed.end(app, entry).await?;
         return revert(app, &entry, guard, safety).await;
     }
-    let recovered = if loads.is_empty() {
+    if loads.is_empty() {
         live.remove_present(safety).await?;
-        Recovered::rolled_back(entry)
-    } else {
-        finish_load(app, &mut live, entry, safety).await?
-    };
-    if guest == LoadGuest::Resumes {
-        live.query(&QmpCommand::new("cont")).await?;
+        live.end_load(guest).await?;
+        return Ok(Recovered::rolled_back(entry));
     }
-    live.dismiss_all().await?;
-    Ok(recovered)
+    let recovered = finish_load(app, &mut live, entry, safety).await?;
+    Ok(Recovered { follow_up: FollowUp::EndLoad(guest), ..recovered })
 }
 
-/// Keeps the safety snapshot of a load that succeeded, and records that before the guest runs.
+/// Does what follows once a recovery was written.
+pub(crate) async fn follow_up(app: &App, entry: &VmEntry, follow_up: FollowUp) -> Result<(), Error> {
+    let FollowUp::EndLoad(guest) = follow_up else { return Ok(()) };
+    match LiveVm::open(app, entry).await? {
+        Some(mut live) => Ok(live.end_load(guest).await?),
+        None => Ok(()),
+    }
+}
+
+/// Keeps the safety snapshot of a load that succeeded.
 async fn finish_load(
     app: &App,
     live: &mut LiveVm<'_>,
@@ -139,6 +155,5 @@ async fn finish_load(
     }
     live.delete(&replaced).await?;
     changes.extend(record_removals(entry, &replaced));
-    let entry = app.committer().end_work(entry, changes).await?;
-    Ok(Recovered::finished(&entry))
+    Ok(Recovered { changes, ..Recovered::finished(entry) })
 }
