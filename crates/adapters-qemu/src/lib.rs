@@ -5,6 +5,7 @@
 //! arguments.
 
 mod binary_cache;
+mod bound;
 mod builds;
 mod console;
 mod firmware;

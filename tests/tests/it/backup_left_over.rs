@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use maqet_testkit::TestHome;
+use maqet_fault_points::VARIABLE;
+use maqet_testkit::{Finished, TestHome, guest, wait};
 use serde_json::json;
 
 use super::backups::{DEADLINE, content, create, disk, image_of, left_over, run, stopped_vm, write};
@@ -85,4 +87,81 @@ fn test_backup_that_could_not_be_cleaned_up_is_recovered() {
     assert!(content(&home, &image_of(&next, "a")) != content(&home, &disk(&home, "a")));
     home.json(&["backup", "verify", "web"]);
     assert_eq!(left_over(&home), Vec::<String>::new());
+}
+
+/// No later command ends it.
+#[test]
+fn test_qemu_of_a_killed_backup_ends_and_keeps_the_record_of_changes() {
+    let home = TestHome::with_fault_points();
+    stopped_vm(&home);
+    let first = create(&home);
+    write(&home, "a", "write -P 3 1M 64k");
+
+    let killed = home.maqet(["backup", "create", "web"]).env(VARIABLE, "backup.started").run();
+    assert_eq!(killed.code, None, "it was not killed:\n{killed}");
+    wait::until(DEADLINE, "QEMU to end", || home.processes().is_empty().then_some(()));
+
+    assert_eq!(left_over(&home).len(), 2, "the images of the backup: {:?}", left_over(&home));
+    let next = create(&home);
+    assert_eq!(next["drives"][0]["base"], first["name"], "{next}");
+    assert!(content(&home, &image_of(&next, "a")) == content(&home, &disk(&home, "a")));
+    home.json(&["backup", "verify", "web"]);
+    assert_eq!(left_over(&home), Vec::<String>::new());
+}
+
+/// Kills the QEMU that copies, once the backup has begun; returns how the command ended.
+fn kill_qemu_in_backup(home: &TestHome, is_copier: impl Fn(&str) -> bool) -> Finished {
+    let backups = home.data().join("backups/web");
+    let backup = home.maqet(["backup", "create", "web", "--format", "json"]).spawn();
+    let is_image = |path: &Path| path.extension().is_some_and(|extension| extension == "qcow2");
+    let is_begun = || {
+        let entries = fs::read_dir(&backups).into_iter().flatten().flatten();
+        let unfinished = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".unfinished"));
+        let images = unfinished.flat_map(|entry| fs::read_dir(entry.path()).into_iter().flatten().flatten());
+        // Written to: its space is reserved before that.
+        images
+            .filter(|image| is_image(&image.path()))
+            .any(|image| image.metadata().is_ok_and(|found| found.len() > 4 << 20))
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !is_begun() {
+        assert!(Instant::now() < deadline, "the backup did not begin");
+        thread::yield_now();
+    }
+    let found = home.processes().into_iter().find(|found| is_copier(&found.command)).unwrap();
+    run("kill", &["-KILL", &found.pid.to_string()]);
+    backup.wait()
+}
+
+/// QEMU dies while it copies, and maqet does not.
+#[test]
+fn test_backup_whose_qemu_dies_says_so_and_is_undone() {
+    let home = TestHome::new();
+    home.add(&(guest::paused_yaml("web") + "storage: [{name: a, size: 96M}]\n"));
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    let first = create(&home);
+    write(&home, "a", "write -P 4 0 96M");
+    let before = content(&home, &disk(&home, "a"));
+
+    let offline = kill_qemu_in_backup(&home, |command| command.contains("-machine none"));
+    home.json(&["start", "web"]);
+    let live =
+        kill_qemu_in_backup(&home, |command| command.contains("qemu-system") && !command.contains("-machine none"));
+
+    for (failed, code) in [(offline, "backup.copy-failed"), (live, "vm.run-interrupted")] {
+        assert!(!matches!(failed.code, Some(0) | None), "{failed}");
+        assert_eq!(failed.json_error()["error"]["code"], code, "{failed}");
+    }
+    assert_eq!(home.json(&["status", "web"])["status"], "stopped");
+    let next = create(&home);
+    assert_eq!((&next["drives"][0]["kind"], &next["drives"][0]["reason"]), (&json!("full"), &json!("bitmap-invalid")));
+    assert!(content(&home, &disk(&home, "a")) == before, "the disk changed");
+    assert!(content(&home, &image_of(&next, "a")) == before, "the backup is not of the disk");
+    assert_eq!(home.json(&["backup", "ls", "web"])["backups"].as_array().unwrap().len(), 2, "{first}");
+    home.json(&["backup", "verify", "web"]);
+    assert_eq!(left_over(&home), Vec::<String>::new());
+    let checked = Command::new("qemu-img").args(["check", "-q", disk(&home, "a").to_str().unwrap()]).status().unwrap();
+    // Leaked clusters (3) are no damage.
+    assert!([Some(0), Some(3)].contains(&checked.code()), "{checked}");
 }

@@ -1,10 +1,11 @@
 //! A QEMU without a guest, which works on images of a VM that is not running.
 //!
-//! It is a child process, and killed with its owner's interest in it; if this process is killed instead, it stays, idle
-//! and with the images open, until [`end`] finds it by the paths in its command line. It does not hold the lock of the VM,
-//! so that another command can do that.
+//! It is a child process, and killed with its owner's interest in it; if this process is killed instead, it is terminated,
+//! and stores the bitmaps of the images. One that does not end stays until [`end`] finds it by the paths in its command
+//! line. It does not hold the lock of the VM, so that another command can do that.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +23,7 @@ use tokio::time::sleep;
 use super::error::io_error;
 use super::find::find_process;
 use super::run_paths::remove_folder;
+use crate::bound::{Ending, bound_command};
 use crate::image::user_of;
 use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, IMAGE_SERVER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
 use crate::qmp::QmpSession;
@@ -104,9 +106,9 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<ChildGuard
     let stderr = private_log(&log).map_err(|error| io_error("create the log", &log, error))?;
     let stdout = stderr.try_clone().map_err(|error| io_error("create the log", &log, error))?;
     let binary = launch.command_line.binary();
-    let mut command = environment.command(binary);
+    let mut command = bound_command(binary, Ending::Terminate, |path| environment.command(path));
     command.args(launch.command_line.args()).current_dir("/");
-    command.stdin(std::process::Stdio::null()).stdout(stdout).stderr(stderr);
+    command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
     let mut command = CommandWrap::from(command);
     // Ctrl-C in a terminal must not end it in the middle of its work.
     command.wrap(ProcessSession);

@@ -18,20 +18,11 @@ use maqet_fault_points::{FaultPoint, FaultPoints};
 use tokio::time::sleep;
 
 use super::progress::{WHOLE, last_share};
+use crate::bound::{Ending, bound_command};
 use crate::limits::{IMAGE_PROGRESS_INTERVAL, MAX_IMAGE_OUTPUT_BYTES};
 use crate::stderr_tail::stderr_tail;
 
 const NAME: &str = "qemu-img";
-
-/// The shell that binds a tool to this process.
-const SHELL: &str = "/bin/sh";
-
-/// Becomes the tool, after it started a process of the same group that kills the group at the end of the standard input.
-///
-/// That is a pipe, of which only this process has the other end: it is closed even by SIGKILL.
-const BIND: &str = r#"exec 3<&0
-{ read -r _; kill -KILL 0; } <&3 3<&- >/dev/null 2>&1 &
-exec "$0" "$@" 3<&- </dev/null"#;
 
 /// The environment of all calls of `qemu-img`.
 #[derive(Debug)]
@@ -190,12 +181,8 @@ impl<'a> Tool<'a> {
     ) -> Command {
         let environment = &self.tools.environment;
         let mut command = match &self.lifetime {
-            Lifetime::Bound if Path::new(SHELL).exists() => {
-                let mut command = environment.english_command(Path::new(SHELL));
-                command.args(["-c", BIND]).arg(&self.program);
-                command
-            }
-            Lifetime::Short | Lifetime::Bound | Lifetime::InPlace(_) => environment.english_command(&self.program),
+            Lifetime::Bound => bound_command(&self.program, Ending::Kill, |path| environment.english_command(path)),
+            Lifetime::Short | Lifetime::InPlace(_) => environment.english_command(&self.program),
         };
         command.args(options).args(rest).current_dir("/");
         command

@@ -132,9 +132,17 @@ impl<'a> BackupRun<'a> {
                 if let Err(error) = &cleaned_up {
                     tracing::warn!(%error, "could not clean up a backup that failed; the next operation does");
                 }
-                Err(FailedBackup { error, is_cleaned_up: cleaned_up.is_ok() })
+                Err(FailedBackup { error: self.or_copier_ended(error), is_cleaned_up: cleaned_up.is_ok() })
             }
         }
+    }
+
+    /// Returns that the QEMU without a guest has ended, if that is why the backup failed: the VM itself has not.
+    fn or_copier_ended(&self, error: Error) -> Error {
+        if self.source == BackupSource::Running || !error.is_connection_loss() {
+            return error;
+        }
+        BackupError::CopierEnded { vm: self.entry.name.clone(), source: Box::new(error) }.into()
     }
 
     /// Opens a session with the QEMU of the VM, or with one without a guest.

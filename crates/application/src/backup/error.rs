@@ -7,6 +7,7 @@ use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::text::quoted_list;
 use maqet_domain::vm::{Status, VmName};
 
+use crate::Error;
 use crate::trash::used_files::FileUse;
 
 /// Why a backup cannot be made, restored or removed.
@@ -36,6 +37,9 @@ pub enum BackupError {
     DiskUsed { vm: VmName, uses: Vec<FileUse> },
     #[error("cannot use backup `{backup}`: {problem}")]
     Unusable { backup: BackupName, problem: BackupProblem },
+    /// The QEMU without a guest that copies the disks of a VM that is not running.
+    #[error("the QEMU that copies the disks of VM `{vm}` has ended")]
+    CopierEnded { vm: VmName, source: Box<Error> },
     #[error("{count} of the backups of VM `{vm}` {} damaged", if *count == 1 { "is" } else { "are" })]
     Damaged { vm: VmName, count: usize, problems: Vec<String> },
 }
@@ -57,6 +61,8 @@ impl Explain for BackupError {
             Self::InUse { .. } => {
                 Explanation::new("backup.in-use", Fault::State).hint("pass `--dependents` to remove those, too")
             }
+            Self::CopierEnded { .. } => Explanation::new("backup.copy-failed", Fault::Failed)
+                .hint("run the command again: what is left of the backup is removed first"),
             Self::WrongState { vm, .. } => Explanation::new("backup.status-conflict", Fault::State)
                 .hint(format!("stop it with `maqet stop {vm}`, or try again once it is running")),
             Self::NoDisks { .. } => Explanation::new("backup.drive-required", Fault::State)
