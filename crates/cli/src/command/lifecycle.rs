@@ -18,6 +18,9 @@ use crate::render::{self, Output, TextOutput};
 /// that powers off slowly delays the others.
 const MAX_CONCURRENT_VMS: usize = 8;
 
+/// The code of the error that a VM is not removed with its images because another VM uses one of them.
+const IMAGE_IN_USE: &str = "storage.image-in-use";
+
 pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, ErrorReport> {
     let StartArgs { vms, wait, timeout, recreate, paused, dry_run } = args;
     if dry_run {
@@ -103,8 +106,9 @@ pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
 
 pub(super) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, ErrorReport> {
     let RmArgs { vms, force, delete_storage } = args;
-    let rm = |vm| operation::Rm::new(vm).force(force).delete_storage(delete_storage);
-    run_on_each(maqet, vms, output, "removing", rm).await
+    let rm = async |vm| maqet.run(operation::Rm::new(vm).force(force).delete_storage(delete_storage)).await;
+    let batch = Batch { vms, verb: "removing", retried: IMAGE_IN_USE };
+    for_each_of(maqet, batch, output, rm).await
 }
 
 /// Runs the operation that `new` makes on each VM.
@@ -125,7 +129,7 @@ where
 /// Does work on each VM, several at a time.
 ///
 /// One VM gives one result; several, or `--all`, give a list in the given order. A failure does not affect the other
-/// VMs; the exit code is that of the first failure. Canceled operations are not reported, as the command ends.
+/// VMs; the exit code is that of the first failure that is shown. Canceled operations are not reported, as the command ends.
 async fn for_each_vm<T>(
     maqet: &Maqet,
     vms: VmsArgs,
@@ -136,32 +140,68 @@ async fn for_each_vm<T>(
 where
     T: Serialize + TextOutput,
 {
+    for_each_of(maqet, Batch { vms, verb, retried: "" }, output, work).await
+}
+
+/// The VMs of a command, and how it works on them.
+struct Batch<'a> {
+    vms: VmsArgs,
+    verb: &'a str,
+    /// The code of a failure that may be gone once other VMs are done: as long as one is, the work is tried again.
+    retried: &'a str,
+}
+
+/// Does the same for the VMs of a batch.
+async fn for_each_of<T>(
+    maqet: &Maqet,
+    batch: Batch<'_>,
+    output: &Output,
+    work: impl AsyncFn(String) -> Result<T, maqet::Error>,
+) -> Result<u8, ErrorReport>
+where
+    T: Serialize + TextOutput,
+{
+    let Batch { vms, verb, retried } = batch;
     let is_one = !vms.all && vms.vms.len() == 1;
     let names = names(maqet, vms).await?;
     let message = match names.as_slice() {
         [name] => format!("{verb} `{name}`"),
         names => format!("{verb} {} VMs", names.len()),
     };
-    let mut results = Vec::new();
-    let mut code = exit_code::DONE;
-    let names = stream::iter(names).take_while(|_| ready(!output.is_interrupted()));
-    let mut outcomes = names.map(|name| work(name)).buffered(MAX_CONCURRENT_VMS);
-    while let Some(outcome) = output.progress(&message, outcomes.next()).await {
-        match outcome.map_err(ErrorReport::from) {
-            Ok(result) if is_one || output.is_text() => output.show(&result)?,
-            Ok(result) => results.push(result),
-            Err(report) if is_one => return Err(report),
-            Err(report) if report.code == "operation.interrupted" => {}
-            Err(report) => {
-                render::error::show(&report, output.format());
-                code = if code == exit_code::DONE { exit_code::from_fault(report.fault) } else { code };
+    let (mut results, mut failures) = (Vec::new(), Vec::new());
+    let mut left: Vec<(usize, String)> = names.into_iter().enumerate().collect();
+    while !left.is_empty() {
+        let mut again = Vec::new();
+        let count = left.len();
+        let names = stream::iter(left).take_while(|_| ready(!output.is_interrupted()));
+        let outcomes = names.map(async |(index, name)| (index, work(name.clone()).await, name));
+        let mut outcomes = outcomes.buffered(MAX_CONCURRENT_VMS);
+        while let Some((index, outcome, name)) = output.progress(&message, outcomes.next()).await {
+            match outcome.map_err(ErrorReport::from) {
+                Ok(result) if is_one || output.is_text() => output.show(&result)?,
+                Ok(result) => results.push((index, result)),
+                Err(report) if is_one => return Err(report),
+                Err(report) if report.code == "operation.interrupted" => {}
+                Err(report) if report.code == retried => again.push((index, name, report)),
+                Err(report) => failures.push(show_failure(report, output)),
             }
         }
+        if again.len() == count || output.is_interrupted() {
+            failures.extend(again.drain(..).map(|(_, _, report)| show_failure(report, output)));
+        }
+        left = again.into_iter().map(|(index, name, _)| (index, name)).collect();
     }
     if !is_one && !output.is_text() {
-        output.show_data(&results)?;
+        results.sort_by_key(|(index, _)| *index);
+        output.show_data(&results.into_iter().map(|(_, result)| result).collect::<Vec<_>>())?;
     }
-    Ok(code)
+    Ok(failures.first().copied().unwrap_or(exit_code::DONE))
+}
+
+/// Shows why the work on one of several VMs failed; returns the exit code.
+fn show_failure(report: ErrorReport, output: &Output) -> u8 {
+    render::error::show(&report, output.format());
+    exit_code::from_fault(report.fault)
 }
 
 async fn names(maqet: &Maqet, vms: VmsArgs) -> Result<Vec<String>, ErrorReport> {

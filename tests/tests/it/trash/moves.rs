@@ -319,3 +319,35 @@ fn test_guide_of_the_trash_works_as_written() {
     let drives = home.json(&["storage", "ls", "db"]);
     assert_eq!(drives.as_array().unwrap().len(), 2, "{drives}");
 }
+
+/// Each overlay is in the way of its base, which comes first in the list.
+#[test]
+fn test_rm_of_several_removes_overlays_before_their_bases() {
+    let fixture = Fixture::new();
+    let home = &fixture.home;
+    let names = ["a-base", "b-middle", "c-top"];
+    fixture.create(names[0], "  - {name: hdd, size: 4M}\n");
+    for pair in names.windows(2) {
+        let base = fixture.image(pair[0]);
+        fixture.create(pair[1], &format!("  - {{name: hdd, size: 4M, backing_file: {}}}\n", base.display()));
+    }
+    qemu_io(&fixture.image(names[2]), "write -P 7 0 64k");
+    qemu_io(&fixture.image(names[0]), "write -P 5 64k 64k");
+
+    let refused = home.maqet(["rm", names[0], names[1], "--delete-storage", "--format", "json"]).run().code(4);
+    let left: Vec<String> = names.iter().filter(|name| fixture.image(name).exists()).map(ToString::to_string).collect();
+    let removed = home.json(&["rm", "--all", "--delete-storage"]);
+
+    assert_eq!(refused.stdout.trim(), "[]", "{refused}");
+    assert_eq!(refused.stderr.matches("storage.image-in-use").count(), 2, "{refused}");
+    assert_eq!(left, names, "{refused}");
+    let order: Vec<&Value> = removed.as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(order, names);
+    assert_eq!(home.json(&["ls"]), json!([]));
+    for name in names {
+        assert!(!fixture.image(name).exists(), "{name}");
+        home.json(&["storage", "trash", "restore", name]);
+    }
+    qemu_io(&fixture.image(names[2]), "read -P 7 0 64k");
+    qemu_io(&fixture.image(names[2]), "read -P 5 64k 64k");
+}
