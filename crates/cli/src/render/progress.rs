@@ -203,6 +203,9 @@ pub(super) async fn show<T>(
                 if counts_bytes && style == ProgressStyle::Json && !is_terminal {
                     shown_next = shown_next.min(last_shown + JSON_INTERVAL);
                 }
+                // Work that reports often and yields in between would be polled again at once, and signals be noticed
+                // after hundreds of its steps.
+                tokio::task::yield_now().await;
             }
             () = sleep_until(shown_next), if bar.is_none() && style != ProgressStyle::Hidden => {
                 if is_terminal {

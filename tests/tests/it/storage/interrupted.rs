@@ -21,7 +21,7 @@ fn slow_convert(home: &TestHome) -> OsString {
 }
 
 /// Does the same for another command of `qemu-img`.
-fn slow_tool(home: &TestHome, command: &str) -> OsString {
+pub(crate) fn slow_tool(home: &TestHome, command: &str) -> OsString {
     let release = home.path("go");
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" = {command} ]; then\n  printf '    (12.50/100%%)\\r'\n  touch '{0}.waits'\n  \
@@ -36,7 +36,7 @@ fn slow_tool(home: &TestHome, command: &str) -> OsString {
     path
 }
 
-fn wait_for_tool(home: &TestHome) {
+pub(crate) fn wait_for_tool(home: &TestHome) {
     wait::until(START, "the tool to run", || home.path("go.waits").exists().then_some(()));
 }
 

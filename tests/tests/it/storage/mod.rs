@@ -2,7 +2,7 @@
 
 mod content;
 mod in_guide;
-mod interrupted;
+pub(crate) mod interrupted;
 mod resize;
 mod shared;
 
