@@ -234,6 +234,9 @@ pub const MAX_LISTED_VMS: usize = 5;
 /// How much space the tables of a snapshot take besides its L1 table, rounded up to a cluster.
 pub const SNAPSHOT_TABLES_BYTES: u64 = 1 << 16;
 
+/// With less free space than this, a disk on which QEMU could not write is full.
+pub const FULL_DISK_BYTES: u64 = 1 << 20;
+
 /// How much of a disk one byte of its L1 table stands for, with the usual clusters of 64 KiB.
 pub const BYTES_PER_L1_BYTE: u64 = 1 << 26;
 

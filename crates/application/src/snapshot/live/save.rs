@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::{Either, select};
 use maqet_domain::change::Change;
-use maqet_domain::port::{HeldLock, ImageUse};
+use maqet_domain::port::{HeldLock, ImageError, ImageUse};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::snapshot::{SnapshotKind, SnapshotRecord};
 use maqet_domain::storage::ImageAccess;
@@ -20,7 +20,7 @@ use super::{LiveDisk, LiveVm, nodes};
 use crate::app::recovered::Recovered;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
-use crate::{App, Error};
+use crate::{App, Error, limits};
 
 /// A snapshot of a running VM that is to be created; its name is free, and the VM can be saved.
 pub(crate) struct LiveSave<'a> {
@@ -60,7 +60,10 @@ impl LiveSave<'_> {
         let entry = app.committer().begin_work(entry, self.operation, work, Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(self.operation));
         let saved = match &self.memory {
-            Some(memory) => live.save(job, self.disks, self.tag, memory.bytes).await,
+            Some(memory) => match live.save(job, self.disks, self.tag, memory.bytes).await {
+                Err(error) => Err(self.or_full(app, error).await),
+                saved => saved,
+            },
             None => live.save_disks(&created).await.map_err(Error::from),
         };
         app.faults.reach(FaultPoint::SnapshotSaved);
@@ -79,6 +82,18 @@ impl LiveSave<'_> {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Returns that the disk is full if that is why the memory could not be saved: QEMU reports an I/O error (7.2, 10.0).
+    async fn or_full(&self, app: &App, error: Error) -> Error {
+        let Some(state) = self.disks.first().filter(|_| matches!(error, Error::QmpJob(_))) else { return error };
+        match app.ports.maintenance.probe.space(&state.path).await {
+            Some(space) if space.free_bytes < limits::FULL_DISK_BYTES => {
+                tracing::debug!(%error, "a save failed on a full disk");
+                ImageError::Full { path: state.path.clone() }.into()
+            }
+            _ => error,
         }
     }
 

@@ -1,0 +1,132 @@
+//! Long work whose disk is full, or fills meanwhile: the data is as it was, and nothing is left behind.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use maqet_testkit::{TestHome, guest, namespaces, qcow2};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::backups::{content, create, disk, left_over, write};
+use crate::live_snapshots::{Counting, assert_intact, heavy, names};
+
+/// A VM that is not running, whose disk `a` is on a small file system of its own.
+fn small(home: &TestHome) -> PathBuf {
+    let storage = home.data().join("storage/web");
+    home.mount_tmpfs(&storage, "12m");
+    home.add(&(guest::paused_yaml("web") + "storage: [{name: a, size: 8M}]\n"));
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    write(home, "a", "write -P 5 0 4M");
+    storage
+}
+
+/// Fills a file system but for some bytes.
+fn fill(folder: &Path, free: u64) {
+    let filler = fs::File::create(folder.join("filler")).unwrap();
+    let space = statvfs(folder).unwrap();
+    let bytes = (space.f_bavail * space.f_frsize).saturating_sub(free);
+    fallocate(&filler, FallocateFlags::empty(), 0, bytes).unwrap();
+}
+
+/// Returns the names of the files beside the filler.
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.filter(|name| name != "filler").collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn test_restore_to_full_disk_leaves_the_disk_as_it_was() {
+    namespaces::within_mounts("full_disks::test_restore_to_full_disk_leaves_the_disk_as_it_was", || {
+        let home = TestHome::new();
+        let storage = small(&home);
+        create(&home);
+        let old = content(&home, &disk(&home, "a"));
+        write(&home, "a", "write -P 9 0 1M");
+        let before = fs::read(disk(&home, "a")).unwrap();
+
+        // Of 4 MiB and some tables.
+        for free in [0, 64 << 10, 1 << 20, 4 << 20] {
+            fill(&storage, free);
+            let refused = home.json_error(&["backup", "restore", "web", "latest"], 69);
+
+            assert_eq!(refused["code"], "storage.full", "{free}: {refused}");
+            assert!(fs::read(disk(&home, "a")).unwrap() == before, "{free}: the disk changed");
+            assert_eq!(files(&storage), ["a.qcow2"], "{free}");
+        }
+        fs::remove_file(storage.join("filler")).unwrap();
+        home.json(&["start", "web"]);
+        home.json(&["stop", "web", "--force"]);
+        home.json(&["backup", "restore", "web", "latest"]);
+        assert!(content(&home, &disk(&home, "a")) == old);
+        assert_eq!((files(&storage), left_over(&home)), (vec!["a.qcow2".to_owned()], Vec::new()));
+    });
+}
+
+#[test]
+fn test_repair_on_full_disk_changes_nothing_without_a_copy() {
+    namespaces::within_mounts("full_disks::test_repair_on_full_disk_changes_nothing_without_a_copy", || {
+        let home = TestHome::new();
+        let storage = small(&home);
+        let image = disk(&home, "a");
+        qcow2::leak_cluster(&image);
+        let damaged = fs::read(&image).unwrap();
+
+        for free in [0, 64 << 10, 1 << 20, 4 << 20] {
+            fill(&storage, free);
+            let refused = home.json_error(&["storage", "verify", "web", "a", "--repair", "all"], 69);
+
+            assert_eq!(refused["code"], "storage.full", "{free}: {refused}");
+            assert!(fs::read(&image).unwrap() == damaged, "{free}: the image changed");
+            assert_eq!(files(&storage), ["a.qcow2"], "{free}");
+        }
+        fs::remove_file(storage.join("filler")).unwrap();
+        let repaired = home.json(&["storage", "verify", "web", "a", "--repair", "all"]);
+        assert_eq!(repaired["sound"], true, "{repaired}");
+        assert!(fs::read(repaired["images"][0]["copy"].as_str().unwrap()).unwrap() == damaged);
+    });
+}
+
+/// Another program takes the space that was there when the save began.
+#[test]
+fn test_disk_that_fills_in_a_live_save_leaves_the_guest_running() {
+    const NAME: &str = "full_disks::test_disk_that_fills_in_a_live_save_leaves_the_guest_running";
+    const WRITTEN: u64 = 1 << 20;
+    namespaces::within_mounts(NAME, || {
+        let home = TestHome::new();
+        let storage = home.data().join("storage/web");
+        home.mount_tmpfs(&storage, "320m");
+        home.add(&heavy(&home));
+        let vm = Counting::start_added(home);
+        vm.count(2);
+        let pid = Pid::from_raw(vm.home.qemu_pids()[0]).unwrap();
+        let image = vm.image("one");
+        let allocated = || fs::metadata(&image).unwrap().blocks() * 512;
+        let before = allocated();
+
+        let save = vm.home.maqet(["snapshot", "create", "web", "all", "s", "--live", "--format", "json"]).spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while allocated() < before + WRITTEN {
+            assert!(Instant::now() < deadline, "the save did not begin");
+        }
+        // At once: QEMU 10.0 saves it within a tenth of a second.
+        kill_process(pid, Signal::STOP).unwrap();
+        fill(&storage, 0);
+        kill_process(pid, Signal::CONT).unwrap();
+        let failed = save.wait().code(69).json_error();
+
+        assert_eq!(failed["error"]["code"], "storage.full", "{failed}");
+        assert_eq!(names(&vm.home, "web"), Vec::<String>::new());
+        fs::write(storage.join("filler"), "").unwrap();
+        assert_eq!(vm.home.json(&["status", "web"])["status"], "running");
+        vm.count(2);
+        assert_eq!(vm.home.json(&["doctor"])["healthy"], true);
+        vm.home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
+        vm.home.json(&["stop", "web", "--force"]);
+        assert_intact(&image);
+    });
+}
