@@ -38,12 +38,12 @@ pub struct LeftOutDrive {
 
 /// The disks of a VM that are backed up, and the drives that are not.
 #[derive(Debug)]
-pub(crate) struct Selection {
+pub(crate) struct BackupDrives {
     pub(crate) disks: Vec<DiskDrive>,
     pub(crate) left_out: Vec<LeftOutDrive>,
 }
 
-impl Selection {
+impl BackupDrives {
     /// Selects all disks that the guest writes to, and the UEFI variable store.
     pub(crate) async fn of(app: &App, vm: &VmName, machine: &Machine) -> Result<Self, Error> {
         let mut selection = Self { disks: Vec::new(), left_out: Vec::new() };

@@ -26,7 +26,7 @@ use crate::app::operations::Done;
 use crate::snapshot::check::require_ready;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::offline::{OfflineImages, Outcome};
-use crate::snapshot::selection::Selection;
+use crate::snapshot::selection::SnapshotImages;
 use crate::start::create_disks::DiskCreator;
 use crate::storage::lock::lock_images;
 use crate::{App, Error, HumanDuration};
@@ -81,7 +81,7 @@ async fn open<'a>(
 ) -> Result<OfflineImages<'a>, Error> {
     let (guard, vm) = app.vms().lock(vm, operation).await?;
     let machine = app.machine(&vm)?;
-    let selection = Selection::new(app, &vm.entry, &machine, drive)?;
+    let selection = SnapshotImages::new(app, &vm.entry, &machine, drive)?;
     let observation = app.observer().observe_locked(&vm.entry).await;
     if let Status::Running | Status::Paused = observation.status {
         let (vm, status) = (vm.entry.name, observation.status);

@@ -14,7 +14,7 @@ use maqet_fault_points::FaultPoint;
 use super::bitmaps::refuse_foreign;
 use super::error::SnapshotError;
 use super::recover::{record_removals, recover_load, remove_present};
-use super::selection::{DriveImage, Selection};
+use super::selection::{DriveImage, SnapshotImages};
 use crate::app::commit::work_done;
 use crate::backup::changes::forget_changes;
 use crate::job::Job;
@@ -30,7 +30,7 @@ pub(crate) struct OfflineImages<'a> {
     /// The locks of the images.
     pub(crate) image_guards: Vec<Box<dyn Guard>>,
     pub(crate) entry: VmEntry,
-    pub(crate) selection: Selection,
+    pub(crate) selection: SnapshotImages,
     /// The snapshots of each image, by drive.
     tables: BTreeMap<String, Vec<ImageSnapshot>>,
 }
@@ -61,7 +61,7 @@ impl<'a> OfflineImages<'a> {
         job: Job<'a>,
         guards: (Box<dyn Guard>, Vec<Box<dyn Guard>>),
         entry: VmEntry,
-        selection: Selection,
+        selection: SnapshotImages,
     ) -> Result<Self, Error> {
         let (guard, image_guards) = guards;
         let mut tables = BTreeMap::new();

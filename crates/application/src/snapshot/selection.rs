@@ -47,7 +47,7 @@ pub struct OmittedDrive {
 
 /// The images of an operation on snapshots.
 #[derive(Debug)]
-pub(crate) struct Selection {
+pub(crate) struct SnapshotImages {
     /// The requested drive, or `all`.
     pub(crate) drive: String,
     pub(crate) images: Vec<DriveImage>,
@@ -56,7 +56,7 @@ pub(crate) struct Selection {
     pub(crate) omitted: Vec<OmittedDrive>,
 }
 
-impl Selection {
+impl SnapshotImages {
     /// Selects one drive, or all writable drives that support snapshots and the UEFI variable store.
     pub(crate) fn new(app: &App, entry: &VmEntry, machine: &Machine, drive: &str) -> Result<Self, Error> {
         let image = |spec: &StorageSpec| DriveImage::of(app, entry, spec);

@@ -15,7 +15,7 @@ use super::{BackupInfo, BackupRm};
 use crate::app::commit::work_done;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::backup::create::{BackupRun, source_of};
-use crate::backup::drive::{LeftOutDrive, Selection};
+use crate::backup::drive::{BackupDrives, LeftOutDrive};
 use crate::backup::place::Place;
 use crate::storage::lock::lock_images;
 use crate::{App, Error, HumanDuration};
@@ -82,7 +82,7 @@ impl BackupCreate {
     async fn create(&self, app: &App) -> Result<Done<BackupCreated>, Error> {
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let machine = app.machine(&vm)?;
-        let Selection { disks, left_out } = Selection::of(app, &vm.entry.name, &machine).await?;
+        let BackupDrives { disks, left_out } = BackupDrives::of(app, &vm.entry.name, &machine).await?;
         let status = app.observer().observe_locked(&vm.entry).await.status;
         let source = source_of(&vm.entry, status)?;
         let job = app.jobs.start(Self::NAME, &vm.entry.name).within(self.timeout);

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::app::commit::work_done;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
-use crate::backup::drive::Selection;
+use crate::backup::drive::BackupDrives;
 use crate::backup::place::{Place, find_vm};
 use crate::backup::restore::{self, Restore};
 use crate::storage::lock::lock_images;
@@ -139,7 +139,7 @@ impl BackupRestore {
         let (place_guard, place) = place.lock(app, Self::NAME).await?;
         let backup = place.find(&self.backup)?;
         let selected = restore::select(&place, backup, self.drive.as_deref())?;
-        let disks = Selection::of(app, &entry.name, &machine).await?.disks;
+        let disks = BackupDrives::of(app, &entry.name, &machine).await?.disks;
         let restores = restore::to_disks(app, selected, &disks, &backup.manifest.name, entry).await?;
         let paths: Vec<&Path> = restores.iter().map(|restore| &*restore.to.path).collect();
         let mut guards = lock_images(app, paths, Self::NAME).await?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::snapshot::check::{ObstacleEffect, SnapshotObstacle, obstacles};
-use crate::snapshot::selection::{ALL, Selection};
+use crate::snapshot::selection::{ALL, SnapshotImages};
 use crate::{App, Error};
 
 /// Check what blocks a snapshot of all drives, or makes it incomplete
@@ -52,7 +52,7 @@ impl Operation for SnapshotCheck {
     async fn run(&self, app: &App) -> Result<Done<SnapshotReadiness>, Error> {
         let vm = app.vms().find(&self.vm).await?;
         let machine = app.machine(&vm)?;
-        let selection = Selection::new(app, &vm.entry, &machine, ALL)?;
+        let selection = SnapshotImages::new(app, &vm.entry, &machine, ALL)?;
         let is_running = app.observer().observe_process(&vm.entry).await.process.is_some();
         let obstacles = obstacles(app, &vm.entry, &machine, is_running).await;
         Ok(Done::reading(SnapshotReadiness {

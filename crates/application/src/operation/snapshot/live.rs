@@ -24,7 +24,7 @@ use crate::snapshot::live::load::{LiveLoad, Loaded, check_set};
 use crate::snapshot::live::save::{LiveMemory, LiveSave, by_tag};
 use crate::snapshot::live::{LiveDisk, LiveVm};
 use crate::snapshot::recover::record_removals;
-use crate::snapshot::selection::{ALL, Selection};
+use crate::snapshot::selection::{ALL, SnapshotImages};
 use crate::start::create_disks::find_drive;
 use crate::{App, Error, HumanDuration};
 
@@ -253,7 +253,7 @@ pub(super) async fn start_from(app: &App, load: &SnapshotLoad) -> Result<Done<Sn
     if load.drive != ALL || machine.drive(ALL).is_some() {
         return Err(LiveSnapshotError::OneDrive { vm: vm.entry.name, name: load.name.clone() }.into());
     }
-    let selection = Selection::new(app, &vm.entry, &machine, &load.drive)?;
+    let selection = SnapshotImages::new(app, &vm.entry, &machine, &load.drive)?;
     let disks: Vec<LiveDisk> =
         selection.images.iter().map(|image| LiveDisk { name: image.drive.clone(), path: image.path.clone() }).collect();
     let records = app.ports.store.snapshots_of_vm(&vm.entry.id).await?;

@@ -7,7 +7,7 @@ use maqet_domain::vm::{Pending, PendingWork};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::snapshot::selection::{ALL, DriveImage, Selection};
+use crate::snapshot::selection::{ALL, DriveImage, SnapshotImages};
 use crate::{App, Error};
 
 /// List snapshots
@@ -86,9 +86,9 @@ impl Operation for SnapshotLs {
         let machine = app.machine(&vm)?;
         let images = match self.drive.as_deref() {
             Some(drive) if drive != ALL || machine.drive(drive).is_some() => {
-                Selection::new(app, &vm.entry, &machine, drive)?.images
+                SnapshotImages::new(app, &vm.entry, &machine, drive)?.images
             }
-            _ => Selection::listed(app, &vm.entry, &machine),
+            _ => SnapshotImages::listed(app, &vm.entry, &machine),
         };
         let records = app.ports.store.snapshots_of_vm(&vm.entry.id).await?;
         let mut found = Vec::new();
