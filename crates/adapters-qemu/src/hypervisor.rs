@@ -128,7 +128,8 @@ impl Hypervisor for QemuHypervisor {
         self.run_locks.visible_qemu(paths)
     }
 
-    async fn ensure_qmp_log(&self, paths: &RunPaths) {
+    async fn finish_launch(&self, paths: &RunPaths) {
+        run_paths::remove_open_overlays(paths);
         if let Err(error) = qmp_log::turn_on(paths).await {
             tracing::warn!(%error, paths = %paths.records.display(), "cannot turn the QMP log on");
         }

@@ -8,7 +8,7 @@ mod storage;
 mod tpm;
 
 pub use self::firmware::{UefiFiles, uefi_variables_nodes};
-pub use self::setup_commands::{copy_setup_commands, image_setup_commands, run_setup_commands};
+pub use self::setup_commands::{copy_setup_commands, image_setup_commands, overlay_setup_commands, run_setup_commands};
 pub use self::tpm::{TPM_LOCK_FILE, TPM_STATE_FILE, Tpm};
 
 use std::fmt;
@@ -368,6 +368,16 @@ mod tests {
 
         assert!(arguments_of(&line, "blockdev")[0].contains("filename=/d/storage/web/hdd.qcow2"));
         assert_eq!(arguments_of(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd"]);
+    }
+
+    #[test]
+    fn test_command_line_snapshot_drive_is_an_overlay() {
+        let line =
+            command_line(r#"{"storage": [{"name": "hdd", "type": "raw", "file": "/d/a.raw", "snapshot": true}]}"#);
+
+        let overlay = "driver=file,node-name=hdd-file,filename=/s/web/boot-1/overlays/hdd.qcow2";
+        assert_eq!(arguments_of(&line, "blockdev"), [overlay, "driver=qcow2,node-name=hdd,file=hdd-file"]);
+        assert!(!line.to_string().contains("/d/a.raw"), "{line}");
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub enum ErrorPolicy {
 /// The size of a new disk if none is given; it takes space only as it fills.
 pub const DEFAULT_SIZE: ByteSize = ByteSize::from_mib(10 * 1024);
 
+/// The format of overlays, as QEMU names it.
+const OVERLAY: &str = "qcow2";
+
 /// The backing image of an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backing {
@@ -88,6 +91,8 @@ pub struct StorageSpec {
     pub is_default_interface: bool,
     /// Whether the guest may not write to it.
     pub readonly: bool,
+    /// Whether what the guest writes is lost at the end of the run: it is written to a temporary overlay.
+    pub snapshot: bool,
     /// Its backing image, if any.
     pub backing: Option<Backing>,
     /// Its cache mode; QEMU's default if `None`.
@@ -148,6 +153,18 @@ impl StorageSpec {
             let file = format!("{}.{}", self.name, self.driver.extension());
             vm_storage.join(file)
         })
+    }
+
+    /// Returns whether a run leaves its image as it is: the guest cannot write, or writes to a temporary overlay.
+    pub fn keeps_image(&self) -> bool {
+        self.snapshot || self.driver.is_readonly(self)
+    }
+
+    /// Returns the plan of the overlay that a run writes to instead of the image, if it does.
+    pub fn overlay_plan(&self, image: PathBuf, overlay: PathBuf) -> Option<ImagePlan> {
+        let format = self.driver.image_format().filter(|_| self.snapshot)?.to_owned();
+        let backing = Some(Backing { file: image, format: Some(format) });
+        Some(ImagePlan { path: overlay, format: OVERLAY.to_owned(), size: None, backing })
     }
 
     /// Returns whether the device completes a write only once it is flushed.

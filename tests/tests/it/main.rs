@@ -55,6 +55,7 @@ mod schema;
 mod screen;
 mod settings;
 mod shell;
+mod snapshot_drives;
 mod snapshots;
 mod stop;
 mod storage;

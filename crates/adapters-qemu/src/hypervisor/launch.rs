@@ -26,7 +26,9 @@ use super::find::find_process;
 use super::helper;
 use super::qmp_log::QmpLog;
 use super::run_lock::RunLocks;
-use super::run_paths::{create, make_private, remove_sockets, remove_sockets_now, reserve_logs, rotate};
+use super::run_paths::{
+    create, make_private, remove_overlays, remove_sockets, remove_sockets_now, reserve_logs, rotate,
+};
 use crate::image::user_of;
 use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
 use crate::qmp::QmpSession;
@@ -131,6 +133,7 @@ impl Attempt<'_> {
     fn succeed(&mut self, launched: &Launched) -> Option<ProcessIdentity> {
         self.is_over = true;
         make_private(self.paths);
+        remove_overlays(self.paths);
         let child = self.child.take()?;
         let pid = child.pid();
         child.detach();

@@ -16,6 +16,7 @@ use super::error::io_error;
 use super::evidence::spare_start_notes;
 use super::helper;
 use crate::console::console_lock;
+use crate::image::user_of;
 use crate::limits::{LOG_RESERVE_BYTES, QMP_LOG_RESERVE_BYTES};
 use crate::picture;
 use crate::qmp::lock_path;
@@ -103,6 +104,7 @@ pub(super) fn make_private(paths: &RunPaths) {
 
 /// Ends the helpers of a run and removes its known files, and their folder if it is then empty.
 pub(crate) async fn remove_sockets(paths: &RunPaths) {
+    remove_overlays(paths);
     let Some(folder) = open_sockets(paths) else { return };
     helper::end(&helper::sockets(&paths.sockets)).await;
     remove_files(&folder, paths);
@@ -110,6 +112,7 @@ pub(crate) async fn remove_sockets(paths: &RunPaths) {
 
 /// Does the same without waiting; returns the helpers, which were sent SIGKILL.
 pub(super) fn remove_sockets_now(paths: &RunPaths) -> Vec<ProcessIdentity> {
+    remove_overlays(paths);
     let Some(folder) = open_sockets(paths) else { return Vec::new() };
     let helpers = helper::kill(&helper::sockets(&paths.sockets));
     remove_files(&folder, paths);
@@ -120,6 +123,22 @@ pub(super) fn remove_sockets_now(paths: &RunPaths) -> Vec<ProcessIdentity> {
 fn open_sockets(paths: &RunPaths) -> Option<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     openat(CWD, &paths.sockets, flags, Mode::empty()).ok()
+}
+
+/// Removes the names of the overlays of a run: QEMU has them open, or is gone.
+///
+/// While QEMU has them open, the kernel keeps what is in them, and frees it with the process, however that ends.
+pub(super) fn remove_overlays(paths: &RunPaths) {
+    remove_folder(&paths.overlays());
+}
+
+/// Does the same for a QEMU that may still be about to open them.
+pub(super) fn remove_open_overlays(paths: &RunPaths) {
+    let overlays = fs::read_dir(paths.overlays()).into_iter().flatten().flatten();
+    for overlay in overlays.map(|entry| entry.path()).filter(|overlay| user_of(overlay).is_some()) {
+        let _ = fs::remove_file(overlay);
+    }
+    let _ = fs::remove_dir(paths.overlays());
 }
 
 fn remove_files(folder: &OwnedFd, paths: &RunPaths) {

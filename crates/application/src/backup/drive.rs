@@ -32,7 +32,8 @@ pub(crate) struct DiskDrive {
 pub struct LeftOutDrive {
     /// Its name.
     pub drive: String,
-    /// Why: `read-only`, `tpm` for the state of the TPM, or `share` for a shared directory and other storage without an image.
+    /// Why: `read-only`, `snapshot` for one whose image is not written, `tpm` for the state of the TPM, or `share` for a
+    /// shared directory and other storage without an image.
     pub reason: &'static str,
 }
 
@@ -58,6 +59,10 @@ impl BackupDrives {
             };
             if storage.driver.is_readonly(storage) {
                 selection.left_out.push(left_out("read-only"));
+                continue;
+            }
+            if storage.snapshot {
+                selection.left_out.push(left_out("snapshot"));
                 continue;
             }
             let file = HostFile { path: &shown(&path), kind: kinds.kind(&path) };

@@ -60,7 +60,7 @@ pub(crate) async fn obstacles(
     for drive in app.preflight().drives(&entry.name, machine) {
         let storage = drive.storage;
         let is_named = found.iter().any(|known| known.drive.as_deref() == Some(storage.name.as_str()));
-        if is_named || storage.driver.is_readonly(storage) {
+        if is_named || storage.keeps_image() {
             continue;
         }
         if storage.driver.features().internal_snapshots {

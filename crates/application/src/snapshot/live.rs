@@ -26,7 +26,7 @@ use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError, RunState, children};
 use maqet_domain::snapshot::Fingerprint;
 use maqet_domain::vm::{
-    ImageTag, MonitorAnswer, PendingWork, ProcessIdentity, ProcessObservation, Run, Status, VmEntry,
+    ImageTag, MonitorAnswer, PendingWork, ProcessIdentity, ProcessObservation, Run, RunPaths, Status, VmEntry,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -146,7 +146,8 @@ impl<'a> LiveVm<'a> {
         let names = machine.storage.iter().map(|drive| drive.name.as_str()).chain([VARIABLES_NAME]);
         let disk = |name: &str| {
             let medium = media.iter().find(|medium| medium.node == name)?;
-            let is_usable = !medium.is_read_only && medium.format == "qcow2";
+            // An overlay is lost at the end of the run, whatever the definition says by now.
+            let is_usable = !medium.is_read_only && medium.format == "qcow2" && !RunPaths::is_overlay(&medium.file);
             is_usable.then(|| LiveDisk { name: name.to_owned(), path: medium.file.clone() })
         };
         names.filter_map(disk).collect()

@@ -89,7 +89,7 @@ impl SnapshotImages {
     ) -> Result<Self, Error> {
         let mut selection = Self { drive: ALL.to_owned(), images: Vec::new(), others: Vec::new(), omitted: Vec::new() };
         for spec in &machine.storage {
-            if spec.driver.is_readonly(spec) {
+            if spec.keeps_image() {
                 continue;
             }
             if spec.driver.features().internal_snapshots {

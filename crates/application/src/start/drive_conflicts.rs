@@ -50,7 +50,7 @@ impl Preflight<'_> {
             match first.get(&resolved) {
                 // Two drives of one name: reported elsewhere.
                 Some(other) if drive.storage.file.is_none() && other.storage.file.is_none() => {}
-                Some(other) if !(is_readonly(&drive) && is_readonly(other)) => {
+                Some(other) if !(drive.storage.keeps_image() && other.storage.keeps_image()) => {
                     let message = format!(
                         "`{}` is already the file of drive `{}`, and one of them is writable",
                         drive.path.display(),
@@ -77,10 +77,6 @@ impl Preflight<'_> {
         }
         folders
     }
-}
-
-fn is_readonly(drive: &Drive<'_>) -> bool {
-    drive.storage.driver.is_readonly(drive.storage)
 }
 
 fn problem(drive: &Drive<'_>, key: &str, message: String, location: Option<SourceLocation>) -> Problem {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use maqet_domain::machine::Machine;
 use maqet_domain::port::{ImageError, ImageSummary, ImageUse};
 use maqet_domain::storage::{FileKinds, ImageAccess, ImagePlan, ImageProblem, Preparation, StorageSpec, UnusableImage};
-use maqet_domain::vm::VmName;
+use maqet_domain::vm::{RunPaths, VmName};
 
 use super::preflight::Preflight;
 use crate::Error;
@@ -33,6 +33,11 @@ impl<'m> Drive<'m> {
         }
     }
 
+    /// Returns the overlay that a run writes to instead of the image, if it does.
+    pub(crate) fn overlay(&self, paths: &RunPaths) -> Option<ImagePlan> {
+        self.storage.overlay_plan(self.path.clone(), paths.overlay(&self.storage.name))
+    }
+
     /// Returns how the VM uses the image; `None` for shares.
     pub(crate) fn image_use(&self) -> Option<ImageUse> {
         let path = match &self.preparation {
@@ -41,8 +46,7 @@ impl<'m> Drive<'m> {
             Preparation::Existing(path) if *path == self.path => path.clone(),
             Preparation::Existing(_) | Preparation::Nothing | Preparation::Directory(_) => return None,
         };
-        let is_readonly = self.storage.driver.is_readonly(self.storage);
-        let access = if is_readonly { ImageAccess::Read } else { ImageAccess::Write };
+        let access = if self.storage.keeps_image() { ImageAccess::Read } else { ImageAccess::Write };
         Some(ImageUse { path, format: self.storage.driver.image_format().map(str::to_owned), access })
     }
 }

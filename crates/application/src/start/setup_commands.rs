@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use maqet_domain::command_line::{copy_setup_commands, image_setup_commands, run_setup_commands};
+use maqet_domain::command_line::{
+    copy_setup_commands, image_setup_commands, overlay_setup_commands, run_setup_commands,
+};
 use maqet_domain::machine::Machine;
 use maqet_domain::storage::Backing;
 use maqet_domain::vm::{RunPaths, VmEntry};
@@ -40,6 +42,8 @@ impl Preflight<'_> {
                 };
                 commands.extend(image_setup_commands(plan, format.as_deref()));
             }
+            let overlay = drive.overlay(paths);
+            commands.extend(overlay.iter().flat_map(overlay_setup_commands));
         }
         Ok(commands)
     }

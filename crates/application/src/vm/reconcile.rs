@@ -74,7 +74,7 @@ impl Reconciler<'_> {
         if let Some(run) = entry.run.as_ref().filter(|run| run.phase == Phase::Starting)
             && self.observer.live_process(run).await.is_some()
         {
-            self.observer.hypervisor.ensure_qmp_log(&run.paths).await;
+            self.observer.hypervisor.finish_launch(&run.paths).await;
         }
     }
 

@@ -44,7 +44,7 @@ async fn started(mut world: World, state: RunState) -> App {
     world.alive(state);
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start::new("web")).await.unwrap();
+    Box::pin(app.run(Start::new("web"))).await.unwrap();
     app
 }
 

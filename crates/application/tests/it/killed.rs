@@ -35,7 +35,7 @@ fn test_fault_points_cover_every_changing_operation() {
 /// after `silence` pings.
 async fn half_way(world: &mut World, silence: u32, age: i64) -> maqet_application::App {
     world.hypervisor.expect_find_process().returning(|_| Some(process(7)));
-    world.hypervisor.expect_ensure_qmp_log().returning(|_| ());
+    world.hypervisor.expect_finish_launch().returning(|_| ());
     world.processes.expect_is_alive().returning(|_| true);
     world.processes.expect_frozen().returning(|_| None);
     world.processes.expect_is_exiting().returning(|_| false);

@@ -21,14 +21,22 @@ pub fn run_setup_commands(paths: &RunPaths) -> Vec<String> {
 
 /// Returns the commands that create an image; `backing_format` is the format of its backing image, if known.
 pub fn image_setup_commands(plan: &ImagePlan, backing_format: Option<&str>) -> Vec<String> {
+    vec![mkdir_parent(&plan.path), unless_exists(&plan.path, &create(plan, backing_format))]
+}
+
+fn create(plan: &ImagePlan, backing_format: Option<&str>) -> String {
     let backing = plan.backing.as_ref().map(|backing| {
-        let format = backing_format.map(|format| format!(" -F {}", quote(format)));
+        let format = backing_format.or(backing.format.as_deref()).map(|format| format!(" -F {}", quote(format)));
         format!(" -b {}{}", quoted(&backing.file), format.unwrap_or_default())
     });
     let backing = backing.unwrap_or_default();
     let size = plan.size.map(|size| format!(" {}", size.bytes())).unwrap_or_default();
-    let create = format!("qemu-img create -q -f {}{backing} {}{size}", quote(&plan.format), quoted(&plan.path));
-    vec![mkdir_parent(&plan.path), unless_exists(&plan.path, &create)]
+    format!("qemu-img create -q -f {}{backing} {}{size}", quote(&plan.format), quoted(&plan.path))
+}
+
+/// Returns the commands that create the overlay of a run, which must be empty.
+pub fn overlay_setup_commands(plan: &ImagePlan) -> Vec<String> {
+    vec![mkdir_parent(&plan.path), create(plan, None)]
 }
 
 /// Returns the commands that create a qcow2 image with the content of another image.

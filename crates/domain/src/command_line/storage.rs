@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::{LaunchContext, PathNotUtf8, utf8};
 use crate::machine::Machine;
 use crate::qemu::Switch;
-use crate::storage::{DriveSlot, HostFile, Interface, StorageSpec};
+use crate::storage::{DriveSlot, HostFile, Interface, QCOW2, StorageDriver, StorageSpec};
 
 /// Returns the switches of the drives and shares, in order, each controller before its first drive.
 pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Result<Vec<Switch>, PathNotUtf8> {
@@ -16,6 +16,7 @@ pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Result<Vec
     for storage in &machine.storage {
         let path = storage.path(&context.vm_storage);
         let storage = &on_machine(storage, lacks_ide);
+        let overlay = storage.overlay_plan(path.clone(), context.paths.overlay(&storage.name));
         let used = slots.entry(storage.interface).or_default();
         if *used == 0 {
             switches.extend(storage.interface.controller());
@@ -23,7 +24,11 @@ pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Result<Vec
         let slot = DriveSlot { position: *used, is_q35: machine.is_q35() };
         *used += 1;
         let file = HostFile { path: utf8(&path)?, kind: context.file_kinds.kind(&path) };
-        switches.extend(storage.driver.backend(storage, file));
+        switches.extend(match &overlay {
+            // Its header names the image, which QEMU opens for reading.
+            Some(overlay) => QCOW2.backend(storage, HostFile::regular(utf8(&overlay.path)?)),
+            None => storage.driver.backend(storage, file),
+        });
         switches.extend(storage.driver.frontend(storage, slot));
     }
     if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {

@@ -210,8 +210,9 @@ pub trait Hypervisor: Send + Sync {
     /// whatever the store says: the database may be older than the process, or written in another PID namespace.
     async fn process_in_pid_file(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
-    /// Starts the QMP log of a run if its starting process was killed before doing so.
-    async fn ensure_qmp_log(&self, paths: &RunPaths);
+    /// Completes the launch of a run whose starting process was killed before doing so: starts the QMP log, and removes
+    /// the names of the overlays that QEMU has open.
+    async fn finish_launch(&self, paths: &RunPaths);
 
     /// Returns the last `SHUTDOWN` in the QMP log of a run, if the guest was not resumed or reset since.
     ///

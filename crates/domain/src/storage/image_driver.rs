@@ -291,6 +291,7 @@ mod tests {
             interface: Interface::Virtio,
             is_default_interface: false,
             readonly: false,
+            snapshot: false,
             backing: None,
             cache: None,
             discard: None,

@@ -318,6 +318,7 @@ mod tests {
             interface: Interface::None,
             is_default_interface: false,
             readonly: false,
+            snapshot: false,
             backing: None,
             cache: None,
             discard: None,

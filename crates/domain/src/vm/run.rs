@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::reason::StopReason;
 use crate::network::Forward;
+use crate::qemu::NodeName;
+
+/// The directory of the overlays of a run, beside its logs.
+const OVERLAYS: &str = "overlays";
 
 /// The id of one boot of the host (`/proc/sys/kernel/random/boot_id`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -172,6 +176,22 @@ impl RunPaths {
         self.sockets.join("tpm.sock")
     }
 
+    /// Returns the directory of the overlays that the run writes to instead of images.
+    pub fn overlays(&self) -> PathBuf {
+        self.records.join(OVERLAYS)
+    }
+
+    /// Returns the overlay of a drive.
+    pub fn overlay(&self, drive: &NodeName) -> PathBuf {
+        self.overlays().join(format!("{drive}.qcow2"))
+    }
+
+    /// Returns whether `file` is the overlay of a run.
+    pub fn is_overlay(file: &Path) -> bool {
+        let directory = file.parent().filter(|directory| directory.ends_with(OVERLAYS));
+        directory.and_then(Path::parent).is_some_and(|records| Self::boot_of(records).is_some())
+    }
+
     /// Returns QEMU's own pid file.
     pub fn pid_file(&self) -> PathBuf {
         self.sockets.join("qemu.pid")
@@ -291,6 +311,18 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn test_overlay_is_recognized_by_its_directory() {
+        let paths = RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(7));
+        let overlay = paths.overlay(&NodeName::parse("hdd").unwrap());
+
+        assert_eq!(overlay, Path::new("/s/web/boot-7/overlays/hdd.qcow2"));
+        assert!(RunPaths::is_overlay(&overlay));
+        for other in ["/s/web/boot-7/hdd.qcow2", "/d/overlays/hdd.qcow2", "/s/web/boot-7/overlays", "hdd.qcow2"] {
+            assert!(!RunPaths::is_overlay(Path::new(other)), "{other}");
+        }
+    }
 
     #[test]
     fn test_run_paths_usual_runtime_folder_fits_a_socket() {

@@ -19,6 +19,7 @@ use crate::job::Job;
 use crate::operation::vm::start::{self, StartOptions};
 use crate::operation::vm::stop;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::live::check::SaveObstacle;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::live::load::{LiveLoad, Loaded, check_set};
 use crate::snapshot::live::save::{LiveMemory, LiveSave, by_tag};
@@ -90,6 +91,10 @@ impl<'a> Request<'a> {
         }
         let spec = find_drive(&self.entry, &self.machine, self.drive)?;
         let drive = self.drive.to_owned();
+        if spec.snapshot {
+            let obstacles = vec![SaveObstacle::overlay(&drive)];
+            return Err(LiveSnapshotError::Obstacles { vm: vm(), obstacles }.into());
+        }
         Err(if spec.driver.features().internal_snapshots {
             LiveSnapshotError::NotAttached { vm: vm(), drive }.into()
         } else {

@@ -165,6 +165,10 @@ impl StorageResize {
 /// QEMU refuses that while the node has a bitmap of changes that is not valid; then the next backup is a full one.
 async fn resize_live(app: &App, target: &ImageTarget<'_>, size: ByteSize) -> Result<(), Error> {
     let entry = &target.vm.entry;
+    if target.spec.snapshot {
+        // QEMU has the image open for reading, and the overlay has its size.
+        target.require_stopped()?;
+    }
     let Some(monitored) = Monitored::live(app, entry).await? else {
         return Err(Error::not_running(entry, app.observer().observe_locked(entry).await.status));
     };

@@ -8,6 +8,7 @@ use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
+use maqet_domain::storage::ImagePlan;
 use maqet_domain::vm::{
     Action, BootNumber, HaltReason, MonitorAnswer, Phase, ProcessObservation, QemuProcess, Run, RunPaths, Status,
     Transition, Vm, VmEntry,
@@ -20,10 +21,12 @@ use tokio::time::Instant;
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::job::Job;
 use crate::log::failure::LogFailure;
 use crate::log::keeper::LogKeeper;
 use crate::start::create_disks::DiskCreator;
 use crate::start::disk_error::DiskError;
+use crate::start::drives::Drive;
 use crate::start::image_owner::{ImageOwner, image_error, image_owner};
 use crate::start::mismatches::ImageMismatches;
 use crate::vm::monitor::info_usernet;
@@ -148,6 +151,10 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
     let entry = mark_starting(app, &vm.entry, boot, &paths).await?;
     app.faults.reach(FaultPoint::Marked(Start::NAME));
     let command_line = if paused { command_line.paused() } else { command_line };
+    if let Err(error) = Box::pin(create_overlays(app, &job, &disks.drives, &paths)).await {
+        roll_back(app, &entry, vm.entry.run.clone(), &error.to_string()).await;
+        return Err(error);
+    }
     let launch = Launch { command_line, paths, timeout };
     match job.run(app.ports.hypervisor.launch(&launch)).await {
         Ok(Ok(launched)) => {
@@ -202,6 +209,19 @@ async fn mark_starting(app: &App, entry: &VmEntry, boot: BootNumber, paths: &Run
     app.committer().record_run(entry, Some(run)).await
 }
 
+/// Creates the overlays that the run writes to instead of images; `launch` removes their names once QEMU has them open.
+async fn create_overlays(app: &App, job: &Job<'_>, drives: &[Drive<'_>], paths: &RunPaths) -> Result<(), Error> {
+    let overlays: Vec<ImagePlan> = drives.iter().filter_map(|drive| drive.overlay(paths)).collect();
+    if !overlays.is_empty() {
+        // Those of a QEMU that was run by hand, from a printed command line.
+        app.ports.hypervisor.remove_sockets(paths).await;
+    }
+    for overlay in &overlays {
+        job.run(app.ports.images.create(overlay)).await??;
+    }
+    Ok(())
+}
+
 /// Records that QEMU is up; if that cannot be written, QEMU is not left running.
 async fn mark_running(
     app: &App,
@@ -246,7 +266,7 @@ async fn already_running(app: &App, vm: &Vm, observation: Observation) -> Done<S
     let entry = &vm.entry;
     match (&entry.run, observation.visible_process()) {
         (Some(run), Some(process)) if run.process.is_none() => {
-            app.ports.hypervisor.ensure_qmp_log(&run.paths).await;
+            app.ports.hypervisor.finish_launch(&run.paths).await;
             let forwards = match app.machine(vm) {
                 Ok(machine) => forwards(app, run, &machine).await,
                 Err(_) => Vec::new(),

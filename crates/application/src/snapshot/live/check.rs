@@ -10,7 +10,7 @@ use maqet_domain::qmp::wording::{SaveBlocker, save_blocker};
 use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError};
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::quote;
-use maqet_domain::vm::VmName;
+use maqet_domain::vm::{RunPaths, VmName};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -30,6 +30,17 @@ pub struct SaveObstacle {
     pub problem: String,
     /// What to change.
     pub hint: String,
+}
+
+impl SaveObstacle {
+    /// A drive of which the run writes a temporary overlay.
+    pub(crate) fn overlay(drive: &str) -> Self {
+        Self {
+            drive: Some(drive.to_owned()),
+            problem: format!("what the guest writes to drive `{drive}` is lost at the end of the run (`snapshot`)"),
+            hint: format!("set `snapshot: false` for drive `{drive}`, and restart the VM"),
+        }
+    }
 }
 
 impl fmt::Display for SaveObstacle {
@@ -197,7 +208,9 @@ fn of_medium(machine: &Machine, medium: &BlockMedium) -> Option<SaveObstacle> {
     }
     let node = medium.node.as_str();
     let is_defined = node == VARIABLES_NAME || machine.storage.iter().any(|drive| drive.name.as_str() == node);
-    let (name, problem, hint) = if is_defined && medium.format == "qcow2" {
+    let (name, problem, hint) = if RunPaths::is_overlay(&medium.file) {
+        return Some(SaveObstacle::overlay(node));
+    } else if is_defined && medium.format == "qcow2" {
         return None;
     } else if is_defined {
         let problem = format!("drive `{node}` is writable and has the format `{}`", medium.format);

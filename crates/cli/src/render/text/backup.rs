@@ -28,6 +28,7 @@ impl TextOutput for BackupCreated {
             let why = match drive.reason {
                 "share" => "it has no image",
                 "tpm" => "it belongs to the TPM, and stays with the VM",
+                "snapshot" => "its image is not written (`snapshot`)",
                 _ => "it is read-only",
             };
             writeln!(out, "  drive `{}` is not backed up: {why}", drive.drive)?;

@@ -16,9 +16,9 @@ use crate::size::ByteSize;
 use crate::storage::{Backing, Cache, ErrorPolicy, Interface, StorageDriver, StorageSpec};
 use crate::text::{did_you_mean, similar};
 
-const KEYS: [&str; 14] = [
-    "name", "type", "size", "file", "interface", "readonly", "backing_file", "backing_format", "cache", "discard",
-    "serial", "bootindex", "werror", "rerror",
+const KEYS: [&str; 15] = [
+    "name", "type", "size", "file", "interface", "readonly", "snapshot", "backing_file", "backing_format", "cache",
+    "discard", "serial", "bootindex", "werror", "rerror",
 ];
 
 /// The smallest size of a disk, in bytes.
@@ -47,8 +47,8 @@ impl ConfigHandler for Storage {
     fn documentation(&self) -> KeyDoc {
         KeyDoc {
             summary: "disks",
-            value: "a map, or a list of maps, with name, type, size, file, interface, readonly, backing_file, backing_format, \
-                   cache, discard, serial, bootindex, werror, rerror, and the type's own keys",
+            value: "a map, or a list of maps, with name, type, size, file, interface, readonly, snapshot, backing_file, \
+                   backing_format, cache, discard, serial, bootindex, werror, rerror, and the type's own keys",
         }
     }
 
@@ -60,6 +60,7 @@ impl ConfigHandler for Storage {
             ("file", schema::text()),
             ("interface", schema::one_of(Interface::VARIANTS.iter().copied())),
             ("readonly", schema::boolean()),
+            ("snapshot", schema::boolean()),
             ("backing_file", schema::text()),
             ("backing_format", schema::text()),
             ("cache", schema::one_of(Cache::VARIANTS.iter().copied())),
@@ -141,6 +142,8 @@ impl Storage {
             file,
             size,
             readonly: readonly.unwrap_or(false),
+            snapshot: entry.non_null("snapshot").and_then(|node| report.boolean(&at.key("snapshot"), node))
+                == Some(true),
             backing,
             cache,
             discard,
@@ -153,6 +156,7 @@ impl Storage {
         // The type would report errors about placeholders.
         if is_valid {
             spec.driver.clone().check(&spec, at, entry, report);
+            check_snapshot(&spec, at, entry, report);
         }
         Some(spec)
     }
@@ -230,6 +234,19 @@ impl Storage {
 fn in_a_list(node: Node) -> Node {
     let item = Node { key_location: None, ..node.clone() };
     node.map_value(|_| Value::List(vec![item]))
+}
+
+/// Reports `snapshot` of a drive without an image, or whose image is not written.
+fn check_snapshot(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+    let Some(node) = entry.non_null("snapshot") else { return };
+    let at = at.key("snapshot");
+    if storage.driver.image_format().is_none() {
+        let kind = storage.driver.type_name();
+        report.error(&at, node, format!("`type: {kind}` does not support `snapshot`"));
+    } else if storage.snapshot && storage.driver.is_readonly(storage) {
+        let help = Some("remove one of them".to_owned());
+        report.error_with_help(&at, node, "`snapshot` has no effect on a read-only drive", help);
+    }
 }
 
 /// Reports drives with the same position in the boot order, which QEMU refuses.

@@ -26,12 +26,11 @@ impl Machine {
 
     /// Disks are `-blockdev` nodes, and QEMU applies `-snapshot` to `-drive` only (7.2, 10.0).
     fn ignored_snapshot(&self) -> Option<Refusal> {
-        let is_written =
-            |storage: &&StorageSpec| storage.driver.image_format().is_some() && !storage.driver.is_readonly(storage);
+        let is_written = |storage: &&StorageSpec| storage.driver.image_format().is_some() && !storage.keeps_image();
         let drive = self.storage.iter().find(is_written)?;
         Some(Refusal {
             message: format!("`-snapshot` has no effect on drive `{}`, which would be written", drive.name),
-            help: "set `readonly: true` for each drive that must not change".to_owned(),
+            help: format!("set `snapshot: true` for drive `{}`", drive.name),
         })
     }
 

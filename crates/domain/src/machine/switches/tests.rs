@@ -94,6 +94,13 @@ fn test_snapshot_beside_a_writable_drive_is_refused() {
     );
     check_switch(&drives(json!([{"name": "a", "type": "virtfs", "path": "/s"}])), "snapshot", None, None);
     check_switch(&json!({}), "snapshot", None, None);
+    check_switch(&drives(json!([{"name": "a", "snapshot": true}])), "snapshot", None, None);
+    check_switch(
+        &drives(json!([{"name": "b", "snapshot": true}, {"name": "a", "snapshot": false}])),
+        "snapshot",
+        None,
+        ignored,
+    );
 }
 
 #[test]
