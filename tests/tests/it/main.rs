@@ -51,6 +51,7 @@ mod recovery;
 mod recovery_frozen;
 mod recovery_killed;
 mod recovery_zombie;
+mod scalars;
 mod schema;
 mod screen;
 mod settings;

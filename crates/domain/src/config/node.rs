@@ -92,13 +92,14 @@ impl Node {
         })
     }
 
-    /// Returns a relative path joined to `folder`; anything else is unchanged, including a path that starts with `~/`,
-    /// which [`super::Diagnostics::path`] refuses.
+    /// Returns a relative path joined to `folder`, also one that is a number; anything else is unchanged, including a path
+    /// that starts with `~/`, which [`super::Diagnostics::path`] refuses.
     ///
     /// For `ConfigHandler::rebase`.
     #[must_use]
     pub fn rebased(self, folder: &Path) -> Self {
-        self.map_value(|value| match value {
+        let number = self.scalar().filter(|_| matches!(self.value, Value::Int(_) | Value::Float(_)));
+        self.map_value(|value| match number.map_or(value, Value::Text) {
             Value::Text(text) if !text.is_empty() && !starts_with_home(&text) && Path::new(&text).is_relative() => {
                 Value::Text(folder.join(text).to_string_lossy().into_owned())
             }
@@ -320,7 +321,8 @@ mod tests {
         assert_eq!(rebased("a/b"), Node::text("/conf/a/b"));
         assert_eq!([rebased("/a"), rebased("")], [Node::text("/a"), Node::text("")]);
         assert_eq!([rebased("~/a"), rebased("~a")], [Node::text("~/a"), Node::text("/conf/~a")]);
-        assert_eq!(Node::new(Value::Int(1)).rebased(Path::new("/conf")), Node::new(Value::Int(1)));
+        assert_eq!(Node::new(Value::Int(1)).rebased(Path::new("/conf")), Node::text("/conf/1"));
+        assert_eq!(Node::new(Value::Bool(true)).rebased(Path::new("/conf")), Node::new(Value::Bool(true)));
     }
 
     #[test]

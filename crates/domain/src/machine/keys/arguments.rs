@@ -104,6 +104,7 @@ pub(in crate::machine) fn switch_of(at: &KeyPath, item: &Node, report: &mut Diag
 
 /// Reads one item of `arguments`.
 fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Argument> {
+    let problems_before = report.problems().len();
     let switch = match &item.value {
         Value::Text(text) => Switch::new(switch_name(at, text, item, report)?),
         Value::Map(entries) => {
@@ -126,7 +127,8 @@ fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Argum
         }
     };
     check_allowed(at, item, switch.name(), report);
-    if switch.argument().is_none() && takes_value(switch.name()) == Some(true) {
+    let is_read = report.problems().len() == problems_before;
+    if is_read && switch.argument().is_none() && takes_value(switch.name()) == Some(true) {
         // QEMU would take the next argument for its value.
         report.error(at, item, format!("the argument `{}` requires a value", switch.name()));
         return None;
