@@ -286,7 +286,7 @@ impl Explain for Error {
                 .hint("pass a YAML file, or `--empty` for a VM with default values"),
             Self::DirectoryNotFound { .. } => explain("storage.directory-not-found", Fault::NotFound)
                 .hint("create it, or correct the `path` under `storage`"),
-            Self::PathRefused { .. } => explain("config.path-refused", Fault::Usage).hint("choose another directory"),
+            Self::PathRefused { .. } => explain("config.path-refused", Fault::Usage).hint("choose another path"),
             Self::KvmUnavailable { .. } => {
                 explain("host.kvm-unavailable", Fault::Host).hint("set `accel: tcg` for software emulation")
             }

@@ -16,6 +16,7 @@ mod drive_conflicts;
 pub(crate) mod drives;
 pub(crate) mod firmware;
 pub(crate) mod image_owner;
+mod link_sockets;
 pub(crate) mod lost_images;
 pub(crate) mod mismatches;
 mod path_policy;

@@ -18,7 +18,8 @@ use crate::error::{Explain, Explanation, Fault};
 use crate::machine::defaults::{self, EVENTS_CHARDEV, SERIAL_CHARDEV};
 use crate::machine::{Machine, Serial};
 use crate::network::NetworkMode;
-use crate::qemu::{Helper, Switch};
+use crate::qemu::{Helper, QemuVersion, Switch};
+use crate::qmp::versions::Difference;
 use crate::storage::FileKinds;
 use crate::text::quote;
 use crate::vm::{MonitorRole, RunPaths, VmId, VmName};
@@ -56,6 +57,8 @@ pub struct LaunchContext {
     pub tpm: Option<Tpm>,
     /// The files of drives that are not regular.
     pub file_kinds: FileKinds,
+    /// The version of the binary.
+    pub version: QemuVersion,
     /// Whether QEMU runs as root.
     pub is_root: bool,
 }
@@ -103,12 +106,14 @@ impl CommandLine {
             switches.extend(device);
             helpers.push(helper);
         }
+        switches.extend(machine.usb_switches());
         switches.extend(machine.switches.iter().cloned());
+        let last = machine.device_switches(&context.binary);
 
         // The Python maqet put `args` before `arguments`, and the order of devices matters to guests.
         let raw = machine.args.iter().cloned();
         let args = switches.iter().flat_map(Switch::args);
-        let args = args.chain(raw).chain(machine.arguments.iter().flat_map(Switch::args)).collect();
+        let args = args.chain(raw).chain(machine.arguments.iter().chain(&last).flat_map(Switch::args)).collect();
         Ok(Self { binary: context.binary.clone(), args, helpers })
     }
 
@@ -218,10 +223,11 @@ fn monitor(chardev: &str) -> Switch {
 fn network(machine: &Machine, context: &LaunchContext) -> Result<(Vec<Switch>, Vec<Helper>), PathNotUtf8> {
     let mut switches = Vec::new();
     let mut helpers = Vec::new();
+    let reconnects = Difference::StreamReconnects.is_in(context.version);
     for (card, index) in machine.network.iter().zip(0_u8..) {
         let socket = context.paths.card_socket(index);
         let socket = utf8(&socket)?;
-        switches.extend(card.switches(&context.id.bytes(), index, socket));
+        switches.extend(card.switches(&context.id.bytes(), index, socket, reconnects));
         helpers.extend(card.helper(socket, context.is_root));
     }
     Ok((switches, helpers))
@@ -236,10 +242,15 @@ mod tests {
     use super::*;
     use crate::config::Node;
     use crate::machine::builtin_handlers;
+    use crate::qmp::versions::TESTED;
     use crate::storage::builtin_drivers;
     use crate::vm::BootNumber;
 
     fn command_line(definition: &str) -> CommandLine {
+        command_line_for(definition, TESTED[0])
+    }
+
+    fn command_line_for(definition: &str, version: QemuVersion) -> CommandLine {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
         let definition: Node = serde_json::from_str(definition).unwrap();
         let machine = Machine::check(&definition, &handlers).unwrap();
@@ -259,6 +270,7 @@ mod tests {
             }),
             file_kinds: FileKinds::default(),
             tpm: machine.tpm.then(|| Tpm { device: "tpm-crb", directory: PathBuf::from("/d/storage/web") }),
+            version,
             is_root: false,
         };
         CommandLine::new(&machine, &context).unwrap()
@@ -306,7 +318,10 @@ mod tests {
         let line =
             command_line(r#"{"arguments": [{"device": "b"}], "args": ["-device", "a"], "storage": [{"name": "hdd"}]}"#);
 
-        assert_eq!(arguments_of(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b"]);
+        assert_eq!(
+            arguments_of(&line, "device"),
+            ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b", "virtio-rng-pci,id=maqet-rng"]
+        );
     }
 
     #[test]
@@ -367,7 +382,7 @@ mod tests {
         let line = command_line(r#"{"storage": [{"name": "hdd"}]}"#);
 
         assert!(arguments_of(&line, "blockdev")[0].contains("filename=/d/storage/web/hdd.qcow2"));
-        assert_eq!(arguments_of(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd"]);
+        assert_eq!(arguments_of(&line, "device")[0], "virtio-blk-pci,drive=hdd,id=hdd");
     }
 
     #[test]
@@ -404,7 +419,7 @@ mod tests {
         assert_eq!(arguments_of(&line, "sandbox"), ["off"]);
         let expected = "user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:0-:80";
         assert_eq!(arguments_of(&line, "netdev"), [expected]);
-        assert_eq!(arguments_of(&line, "device"), ["virtio-net-pci,netdev=net0,id=net0-card,mac=52:54:00:0d:9f:2a"]);
+        assert_eq!(arguments_of(&line, "device")[0], "virtio-net-pci,netdev=net0,id=net0-card,mac=52:54:00:0d:9f:2a");
     }
 
     #[test]
@@ -425,6 +440,31 @@ mod tests {
         assert_eq!(netdevs[1], "stream,id=net1,server=off,addr.type=unix,addr.path=/r/web/b1/card-1.sock");
         assert_eq!(line.helpers().iter().map(ToString::to_string).collect::<Vec<_>>(), [helper]);
         assert!(line.to_string().starts_with(&format!("{helper} && /usr/bin/qemu-system-x86_64 ")), "{line}");
+    }
+
+    #[test]
+    fn test_command_line_links_between_vms_are_netdevs() {
+        let definition = r#"{"network": [
+            {"mode": "stream", "listen": "/run/lab,1.sock", "bootindex": 1},
+            {"mode": "stream", "connect": "[::1]:4000"},
+            {"mode": "dgram", "remote": "230.0.0.1:1234"},
+            {"mode": "dgram", "local": "/run/a", "remote": "/run/b"},
+            {"restrict": true, "subnet": "192.168.76.0/24", "forward": ["2222:22"]}
+        ]}"#;
+        let line = command_line(definition);
+
+        let reconnected = "stream,id=net1,server=off,addr.type=inet,addr.host=::1,addr.port=4000";
+        let expected = [
+            "stream,id=net0,server=on,addr.type=unix,addr.path=/run/lab,,1.sock",
+            reconnected,
+            "dgram,id=net2,remote.type=inet,remote.host=230.0.0.1,remote.port=1234",
+            "dgram,id=net3,remote.type=unix,remote.path=/run/b,local.type=unix,local.path=/run/a",
+            "user,id=net4,net=192.168.76.0/24,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22",
+        ];
+        assert_eq!(arguments_of(&line, "netdev"), expected);
+        assert!(arguments_of(&line, "device")[0].ends_with("id=net0-card,mac=52:54:00:0d:9f:2a,bootindex=1"));
+        let newer = command_line_for(definition, TESTED[1]);
+        assert_eq!(arguments_of(&newer, "netdev")[1], format!("{reconnected},reconnect-ms=1000"));
     }
 
     #[test]
@@ -483,13 +523,13 @@ mod tests {
                       --ctrl type=unixio,path=/r/web/b1/tpm.sock,mode=0600 --terminate --daemon";
         assert_eq!(line.helpers().iter().map(ToString::to_string).collect::<Vec<_>>(), [helper]);
         assert_eq!(arguments_of(&line, "tpmdev"), ["emulator,id=tpm,chardev=tpm"]);
-        assert_eq!(arguments_of(&line, "device"), ["tpm-crb,tpmdev=tpm"]);
+        assert_eq!(arguments_of(&line, "device")[0], "tpm-crb,tpmdev=tpm");
         assert!(arguments_of(&line, "chardev").contains(&"socket,id=tpm,path=/r/web/b1/tpm.sock"));
     }
 
     #[test]
     fn test_command_line_display_is_a_shell_command() {
-        let line = command_line(r#"{"arguments": [{"append": "a b 'c'"}]}"#);
+        let line = command_line(r#"{"arguments": [{"append": "a b 'c'"}], "rng": false}"#);
 
         assert!(line.to_string().ends_with(r"-append 'a b '\''c'\'''"), "{line}");
     }

@@ -1,9 +1,12 @@
 //! The checked description of a machine, and the configuration keys it is read from.
 
+mod boot_order;
+mod bus;
 #[cfg(test)]
 mod combinations;
 mod cpus;
 pub mod defaults;
+mod devices;
 mod firmware;
 mod handler;
 #[cfg(test)]
@@ -15,6 +18,10 @@ mod switches;
 mod tpm;
 
 pub use self::cpus::Cpus;
+pub use self::devices::{
+    AudioBackend, Devices, InvalidUsbDevice, MAX_USB_DEVICES, PanicAction, PanicDevice, Sound, SoundModel,
+    USB_CONTROLLER, UsbDevice, Watchdog, WatchdogAction, WatchdogModel,
+};
 pub use self::firmware::{Firmware, UefiOptions};
 pub use self::handler::{ConfigHandler, KeyDoc};
 pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
@@ -88,6 +95,8 @@ pub struct Machine {
     pub storage: Vec<StorageSpec>,
     /// Network cards, in order; if empty, QEMU adds one with `user`.
     pub network: Vec<NetworkSpec>,
+    /// Optional devices.
+    pub devices: Devices,
     /// The first serial port.
     pub serial: Serial,
     /// Whether QEMU runs in its sandbox.
@@ -122,6 +131,7 @@ impl Default for Machine {
             vga: None,
             storage: Vec::new(),
             network: Vec::new(),
+            devices: Devices::default(),
             serial: Serial::Console,
             sandbox: true,
             labels: Vec::new(),
@@ -159,6 +169,8 @@ impl Machine {
         }
         machine.check_slots(definition, &mut report);
         machine.check_ports(definition, &mut report);
+        machine.check_devices(definition, &mut report);
+        machine.check_boot_order(definition, &mut report);
         machine.check_ram(definition, &mut report);
         machine.check_switches(definition, &mut report);
         (machine, report.into_problems())

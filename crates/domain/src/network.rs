@@ -1,9 +1,13 @@
 //! Network cards of a VM, as its definition describes them.
 
 mod forward;
+mod link;
+mod subnet;
 mod usernet;
 
 pub use self::forward::{Forward, InvalidForward, Protocol};
+pub use self::link::{InvalidLink, Link, LinkAddress};
+pub use self::subnet::{InvalidSubnet, Subnet};
 pub use self::usernet::{bound_ports, forwards_of, is_established};
 
 use std::fmt;
@@ -29,6 +33,10 @@ pub enum NetworkMode {
     Bridge,
     /// A `passt` process per card, which gives the guest the network access of the user's programs.
     Passt,
+    /// The card of another VM, through a stream socket.
+    Stream,
+    /// The cards of other VMs, through a datagram socket.
+    Dgram,
     /// No card.
     None,
 }
@@ -95,6 +103,8 @@ impl fmt::Display for MacAddress {
 /// One checked entry of `network`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSpec {
+    /// The index of its entry in `network`; ignored entries count too.
+    pub index: usize,
     /// Its name, unique in the VM; also the id of its backend and, with `-card`, of its device.
     pub name: NodeName,
     /// What it is connected to.
@@ -105,6 +115,14 @@ pub struct NetworkSpec {
     pub mac: Option<MacAddress>,
     /// Its forwarded ports.
     pub forward: Vec<Forward>,
+    /// Its position in the boot order, if any.
+    pub bootindex: Option<u16>,
+    /// Whether the guest cannot open connections; for [`NetworkMode::User`].
+    pub restrict: bool,
+    /// The network of the guest's addresses, for [`NetworkMode::User`]; QEMU's default if `None`.
+    pub subnet: Option<Subnet>,
+    /// The other end, for [`NetworkMode::Stream`] and [`NetworkMode::Dgram`].
+    pub link: Option<Link>,
     /// The bridge, for [`NetworkMode::Bridge`].
     pub bridge: Option<String>,
     /// The tap device, for [`NetworkMode::Tap`].
@@ -117,17 +135,18 @@ pub fn card_of(name: &str) -> String {
 }
 
 impl NetworkSpec {
-    /// Returns the switches of the card at position `index`; `socket` is that of its passt.
-    pub fn switches(&self, vm: &[u8; 16], index: u8, socket: &str) -> Vec<Switch> {
+    /// Returns the switches of the card at position `index`; `socket` is that of its passt, and `reconnects` is whether
+    /// QEMU can connect a stream again.
+    pub fn switches(&self, vm: &[u8; 16], index: u8, socket: &str, reconnects: bool) -> Vec<Switch> {
         let name = self.name.as_str();
         let backend = Switch::new("netdev");
         let backend = match self.mode {
             NetworkMode::None => return vec![Switch::new("nic").head("none")],
-            NetworkMode::User => {
-                self.forward.iter().fold(backend.head("user").option("id", name), |switch, forward| {
-                    switch.option("hostfwd", forward.hostfwd())
-                })
-            }
+            NetworkMode::User => self.user_network(backend.head("user").option("id", name)),
+            NetworkMode::Stream | NetworkMode::Dgram => match &self.link {
+                Some(link) => link.switch(name, reconnects),
+                None => return Vec::new(),
+            },
             NetworkMode::Tap => {
                 let interface = self.interface.as_deref().unwrap_or_default();
                 let tap = backend.head("tap").option("id", name).option("ifname", interface);
@@ -143,7 +162,28 @@ impl NetworkSpec {
         };
         let mac = self.mac.unwrap_or_else(|| MacAddress::for_card(vm, index));
         let card = Switch::new("device").head(&self.model).option("netdev", name);
-        vec![backend, card.option("id", card_of(name)).option("mac", mac.to_string())]
+        let card = card.option("id", card_of(name)).option("mac", mac.to_string());
+        let card = self.bootindex.iter().fold(card, |card, index| card.option("bootindex", index.to_string()));
+        vec![backend, card]
+    }
+
+    /// Returns the path of the socket that QEMU creates for the card, with its key.
+    pub fn own_socket(&self) -> Option<(&'static str, &str)> {
+        let (key, address) = match self.link.as_ref()? {
+            Link::Listen(address) => ("listen", address),
+            Link::Datagram { local: Some(address), .. } => ("local", address),
+            Link::Connect(_) | Link::Datagram { local: None, .. } => return None,
+        };
+        match address {
+            LinkAddress::Path(path) => Some((key, path)),
+            LinkAddress::Host { .. } => None,
+        }
+    }
+
+    fn user_network(&self, backend: Switch) -> Switch {
+        let backend = self.subnet.iter().fold(backend, |switch, subnet| switch.option("net", subnet.to_string()));
+        let backend = if self.restrict { backend.flag("restrict", true) } else { backend };
+        self.forward.iter().fold(backend, |switch, forward| switch.option("hostfwd", forward.hostfwd()))
     }
 
     /// Returns the passt of the card, listening at `socket`, if the mode needs one.

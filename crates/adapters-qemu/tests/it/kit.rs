@@ -86,6 +86,7 @@ impl Bench {
             uefi: None,
             tpm: None,
             file_kinds: FileKinds::default(),
+            version: qemu::version().parse().unwrap(),
             is_root: rustix::process::geteuid().is_root(),
         };
         let command_line = CommandLine::new(&machine, &setting).unwrap();

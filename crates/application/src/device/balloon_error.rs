@@ -25,7 +25,7 @@ impl Explain for BalloonError {
         match self {
             Self::Unavailable { vm } => Explanation::new("balloon.unavailable", Fault::State)
                 .hint(format!("add one with `maqet qmp device-add {vm} virtio-balloon-pci`"))
-                .hint("add `{device: virtio-balloon-pci}` to `arguments` for the next start"),
+                .hint("set `balloon: true` for the next start"),
             Self::InvalidSize { .. } => Explanation::new("balloon.size-invalid", Fault::Usage),
             Self::TooLarge { .. } => Explanation::new("balloon.size-too-large", Fault::Usage),
             Self::TimedOut { .. } => Explanation::new("balloon.timed-out", Fault::TimedOut)

@@ -33,6 +33,7 @@ impl Preflight<'_> {
         recreate: &[String],
     ) -> Result<(CommandLine, CheckedDisks<'m>), Error> {
         self.check_paths(machine).await?;
+        self.check_link_sockets(machine).await?;
         let command_line = self.command_line(entry, machine, paths).await?;
         let disks = self.check_disks(entry, machine, recreate).await?;
         Ok((command_line, disks))
@@ -55,11 +56,13 @@ impl Preflight<'_> {
             variables: self.uefi_variables(&entry.name),
             requires_smm: firmware.requires_smm,
         });
+        let binary = self.hypervisor.binary(&binary).await?;
         let context = LaunchContext {
             name: entry.name.clone(),
             id: entry.id,
-            binary: self.hypervisor.binary(&binary).await?.path,
             architecture,
+            binary: binary.path,
+            version: binary.version,
             accelerator,
             vm_storage: self.folders.vm_storage(&entry.name),
             paths: paths.clone(),

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::backend_name;
-use crate::machine::PORT_PREFIX;
+use crate::machine::{PORT_PREFIX, USB_CONTROLLER};
 use crate::network::card_of;
 use crate::qemu::NodeName;
 
@@ -71,7 +71,8 @@ impl BootDevices {
 
     /// Returns whether this is a bus that maqet created for other devices.
     pub fn is_bus(&self, id: &str) -> bool {
-        self.has_device(id) && (id.starts_with(PORT_PREFIX) || NodeName::CONTROLLERS.contains(&id))
+        let is_own = id.starts_with(PORT_PREFIX) || id == USB_CONTROLLER || NodeName::CONTROLLERS.contains(&id);
+        self.has_device(id) && is_own
     }
 
     /// Returns the device of the card with this name under `network`.

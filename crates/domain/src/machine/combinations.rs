@@ -9,6 +9,7 @@ use strum::VariantNames;
 use super::{Machine, builtin_handlers};
 use crate::command_line::{Accelerator, CommandLine, LaunchContext};
 use crate::config::{Node, Problem};
+use crate::qmp::versions::TESTED;
 use crate::storage::{FileKinds, Interface, builtin_drivers};
 use crate::vm::{BootNumber, RunPaths, VmName};
 
@@ -28,6 +29,7 @@ fn outcome(definition: &Value) -> Result<String, Vec<Problem>> {
         uefi: None,
         tpm: None,
         file_kinds: FileKinds::default(),
+        version: TESTED[0],
         is_root: false,
     };
     let line = CommandLine::new(&machine, &context).unwrap();
@@ -207,13 +209,15 @@ fn card(mode: Option<&str>) -> Value {
         None => json!({"name": "n"}),
         Some("tap") => json!({"name": "n", "mode": "tap", "interface": "tap0"}),
         Some("bridge") => json!({"name": "n", "mode": "bridge", "bridge": "br0"}),
+        Some("stream") => json!({"name": "n", "mode": "stream", "listen": "lab:4000"}),
+        Some("dgram") => json!({"name": "n", "mode": "dgram", "local": "lab:4000", "remote": "lab:4001"}),
         Some(mode) => json!({"name": "n", "mode": mode}),
     }
 }
 
 #[test]
 fn test_card_keys_with_every_mode() {
-    let modes = ["user", "tap", "bridge", "passt", "none"].map(Some);
+    let modes = ["user", "tap", "bridge", "passt", "stream", "dgram", "none"].map(Some);
     let (mut failed, mut tried) = (Vec::new(), 0);
     for mode in std::iter::once(None).chain(modes) {
         for (key, value) in [
@@ -222,12 +226,19 @@ fn test_card_keys_with_every_mode() {
             ("forward", json!(["2222:22"])),
             ("bridge", json!("br1")),
             ("interface", json!("tap1")),
+            ("bootindex", json!(2)),
+            ("restrict", json!(true)),
+            ("subnet", json!("192.168.76.0/24")),
+            ("listen", json!("/r/listen")),
+            ("connect", json!("/r/connect")),
+            ("local", json!("lab:4002")),
+            ("remote", json!("230.0.0.1:4003")),
         ] {
             tried += usize::from(check("network", &card(mode), key, &value, &mut failed));
         }
     }
     assert_eq!(failed, Vec::<String>::new());
-    assert_eq!(tried, 30);
+    assert_eq!(tried, 96);
 }
 
 #[test]
@@ -242,6 +253,11 @@ fn test_card_key_of_another_mode_names_that_mode() {
             json!({"mode": "passt", "interface": "tap0"}),
             "`mode: passt` does not support `interface`",
             "set `mode: tap`, or remove `interface`",
+        ),
+        (
+            json!({"mode": "stream", "listen": "/r/a", "remote": "/r/b"}),
+            "`mode: stream` does not support `remote`",
+            "set `mode: dgram`, or remove `remote`",
         ),
         (
             json!({"mode": "none", "forward": ["1:1"]}),

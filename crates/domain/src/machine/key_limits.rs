@@ -132,6 +132,78 @@ fn test_drive_bootindex_is_unique() {
     assert_eq!(problems(twice), ["storage[2].bootindex: another drive has `bootindex: 1`"]);
 }
 
+#[test]
+fn test_bootindex_is_unique_among_drives_and_cards() {
+    let problems = |definition: &str| read(definition).1;
+
+    assert_eq!(
+        problems(r#"{"storage": [{"name": "a", "bootindex": 0}], "network": {"bootindex": 1}}"#),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        problems(r#"{"network": {"bootindex": 0}, "storage": [{"name": "a", "bootindex": 0}]}"#),
+        ["network.bootindex: a drive has `bootindex: 0`"]
+    );
+    assert_eq!(
+        problems(r#"{"network": [{"mode": "x"}, {"bootindex": 4}, {"bootindex": 4}, {"bootindex": 70000}]}"#)[1..],
+        [
+            "network[3].bootindex: expected an integer from 0 to 65535, found the number `70000`",
+            "network[2].bootindex: another network card has `bootindex: 4`",
+        ]
+    );
+}
+
+#[test]
+fn test_card_link_requires_its_ends() {
+    check_network(r#""stream""#, &["network: `mode: stream` requires `listen` or `connect`"]);
+    check_network(
+        r#"{"mode": "stream", "listen": "/a", "connect": "/b"}"#,
+        &["network.connect: a stream has either `listen` or `connect`"],
+    );
+    check_network(r#"{"mode": "dgram", "local": "/a"}"#, &["network: `mode: dgram` requires `remote`"]);
+    let local = "`mode: dgram` requires `local`, unless `remote` is a multicast address";
+    check_network(r#"{"mode": "dgram", "remote": "/a"}"#, &[&format!("network: {local}")]);
+    check_network(r#"{"mode": "dgram", "remote": "10.0.0.1:1"}"#, &[&format!("network: {local}")]);
+    check_network(r#"{"mode": "dgram", "remote": "239.0.0.1:1"}"#, &[]);
+    check_network(
+        r#"[{"mode": "dgram", "local": "/a", "remote": "x:1"}, {"mode": "dgram", "local": "x:1", "remote": "x:1"}]"#,
+        &[
+            "network[0].local: `local` and `remote` are either both paths or both `HOST:PORT`",
+            "network[1].local: `local` and `remote` are the same",
+        ],
+    );
+    check_network(
+        r#"{"mode": "stream", "connect": "lab"}"#,
+        &["network.connect: invalid address `lab`: expected `HOST:PORT`, or a path with a `/`"],
+    );
+}
+
+#[test]
+fn test_card_mode_socket_names_the_modes_of_today() {
+    let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+    let definition: Node = serde_json::from_str(r#"{"network": [{"mode": "socket"}, "socket"]}"#).unwrap();
+
+    let problems = Machine::read(&definition, &handlers).1;
+
+    let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["network[0].mode", "network[1]"]);
+    assert!(problems.iter().all(|problem| problem.help.as_ref().unwrap().contains("`mode: stream`")), "{problems:?}");
+}
+
+#[test]
+fn test_card_relative_socket_paths_are_rebased() {
+    let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+    let rebased = |text: &str| {
+        let node: Node = serde_json::from_str(text).unwrap();
+        let node = handlers.get("network").unwrap().rebase(node, std::path::Path::new("/conf"));
+        serde_json::to_string(&node).unwrap()
+    };
+
+    assert_eq!(rebased(r#"{"listen":"a/b","bridge":"b/c"}"#), r#"{"listen":"/conf/a/b","bridge":"b/c"}"#);
+    let list = r#"[{"connect":"lab:1"},{"local":"x/a","remote":"/b"},"none"]"#;
+    assert_eq!(rebased(list), r#"[{"connect":"lab:1"},{"local":"/conf/x/a","remote":"/b"},"none"]"#);
+}
+
 /// As with `size: null` of a drive: null deletes the value of another file.
 #[test]
 fn test_null_in_a_map_is_a_missing_key() {

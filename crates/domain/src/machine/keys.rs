@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cpu;
+mod devices;
 mod firmware;
 mod mistyped;
 mod network;
@@ -26,7 +27,7 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
         registry.register(Arc::new(*key))?;
     }
     registry.register(Arc::new(storage::Storage { drivers: drivers.clone() }))?;
-    for key in table::OTHER_KEYS {
+    for key in devices::DEVICE_KEYS.iter().chain(table::OTHER_KEYS) {
         registry.register(Arc::new(*key))?;
     }
     Ok(registry)

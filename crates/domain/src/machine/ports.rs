@@ -58,14 +58,14 @@ impl Machine {
     }
 
     /// Returns the number of devices on the root bus.
-    fn devices(&self) -> usize {
+    pub(super) fn devices(&self) -> usize {
         let is_device = |interface| matches!(interface, Interface::Virtio | Interface::Nvme);
         let drives = self.storage.iter().filter(|storage| is_device(storage.interface)).count();
         drives + self.network.len() + self.device_texts().count()
     }
 
     /// Returns the arguments of the user's `-device` switches.
-    fn device_texts(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn device_texts(&self) -> impl Iterator<Item = &str> {
         let of_keys = self.switches.iter().filter(|switch| switch.name() == "device").filter_map(Switch::argument);
         of_keys.chain(self.user_arguments("device"))
     }

@@ -27,6 +27,9 @@ const RESERVED_PREFIXES: [&str; 3] = ["uefi-", HOTPLUG_PREFIX, BACKUP_PREFIX];
 /// Suffixes of names that maqet gives to block nodes and devices of a drive or card.
 const RESERVED_SUFFIXES: [&str; 2] = ["-file", "-card"];
 
+/// Names of the optional devices of maqet, after their prefix `maqet-`; numbers follow that of USB.
+const RESERVED_DEVICES: [&str; 7] = ["rng", "balloon", "watchdog", "panic", "sound", "sound-codec", "usb"];
+
 /// A text that is not a valid [`NodeName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid name `{}`: {reason}", value.escape_debug())]
@@ -50,6 +53,7 @@ impl NodeName {
     pub fn parse(text: &str) -> Result<Self, InvalidNodeName> {
         let is_reserved = Self::CONTROLLERS.contains(&text)
             || text == Self::TPM_STATE
+            || text.strip_prefix("maqet-").is_some_and(is_optional_device)
             || RESERVED_SUFFIXES.iter().any(|suffix| text.ends_with(suffix))
             || RESERVED_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
         let reason = match text {
@@ -67,6 +71,10 @@ impl NodeName {
     pub fn file_node(&self) -> String {
         format!("{}-file", self.0)
     }
+}
+
+fn is_optional_device(name: &str) -> bool {
+    RESERVED_DEVICES.contains(&name.trim_end_matches(|c: char| c.is_ascii_digit()))
 }
 
 /// Returns whether a text starts as QEMU's ids do (`id_wellformed`, 7.2).
@@ -88,7 +96,7 @@ mod tests {
     #[test]
     fn test_node_name_usual_names_are_valid() {
         let longest = "x".repeat(NodeName::MAX_LEN);
-        for name in ["hdd", "root", "data-1", "a.b_c", &longest] {
+        for name in ["hdd", "root", "data-1", "a.b_c", "rng", "usb", "maqet-data", &longest] {
             let valid = NodeName::parse(name).unwrap();
             assert_eq!(serde_json::to_string(&valid).unwrap(), format!("\"{name}\""));
         }
@@ -98,8 +106,8 @@ mod tests {
     fn test_node_name_reserved_or_malformed_is_invalid() {
         let long = "x".repeat(27);
         for name in [
-            "", "all", "1st", "scsi", "a-file", "uefi-vars", "tpm-state", "hotplug-a", "maqet-backup-0", "a b", "a,b",
-            "ä", &long, "a/b",
+            "", "all", "1st", "scsi", "a-file", "uefi-vars", "tpm-state", "hotplug-a", "maqet-backup-0", "maqet-rng",
+            "maqet-usb", "maqet-usb12", "a b", "a,b", "ä", &long, "a/b",
         ] {
             assert!(NodeName::parse(name).is_err(), "{name:?}");
         }

@@ -39,6 +39,8 @@ pub enum Difference {
     DebugExitIsAShutdown,
     /// A suspended guest that is sent `stop` is `paused`, and suspended again after `cont`.
     SuspendedCanBePaused,
+    /// A stream socket of a network card connects again: `-netdev stream` has `reconnect-ms`.
+    StreamReconnects,
 }
 
 impl Difference {
@@ -59,7 +61,8 @@ impl Difference {
             | Self::TypedDeviceProperties
             | Self::MissingModuleIsNoType
             | Self::DebugExitIsAShutdown
-            | Self::SuspendedCanBePaused => version(10, 0, 2),
+            | Self::SuspendedCanBePaused
+            | Self::StreamReconnects => version(10, 0, 2),
         }
     }
 

@@ -63,6 +63,14 @@ impl fmt::Display for FingerprintDifference {
     }
 }
 
+impl FingerprintDifference {
+    /// Returns whether the VM has the device that is there by default, and the snapshot does not.
+    pub fn is_of_default_device(&self) -> bool {
+        let has_device = |side: &Option<String>| side.as_ref().is_some_and(|text| text.ends_with(",id=maqet-rng"));
+        has_device(&self.vm) && !has_device(&self.snapshot)
+    }
+}
+
 impl Fingerprint {
     /// Makes the fingerprint of a QEMU that runs with `args`, without the binary, and now has the devices `devices`.
     pub fn new(version: QemuVersion, args: &[String], devices: &[PluggedDevice]) -> Self {
@@ -221,6 +229,21 @@ mod tests {
             "argument `-device virtio-rng-pci,id=rng` only in the VM",
         ];
         assert_eq!(differences(&other), expected);
+    }
+
+    #[test]
+    fn test_fingerprint_default_device_differs_from_others() {
+        let is_default = |from: &str, to: &str| {
+            let found = fingerprint(from, &[]).differences(&fingerprint(to, &[]));
+            found.iter().map(FingerprintDifference::is_of_default_device).collect::<Vec<_>>()
+        };
+        let with = |device: &str| format!("{LINE} -device {device}");
+        let rng = with("virtio-rng-pci,id=maqet-rng");
+
+        assert_eq!(is_default(LINE, &rng), [true]);
+        assert_eq!(is_default(&with("e1000,id=x"), &rng), [true]);
+        assert_eq!(is_default(&rng, LINE), [false]);
+        assert_eq!(is_default(LINE, &with("virtio-rng-pci,id=mine")), [false]);
     }
 
     #[test]

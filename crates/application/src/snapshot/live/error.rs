@@ -126,12 +126,18 @@ impl Explain for LiveSnapshotError {
             }
             Self::NoCommonTag { vm, name } => state("snapshot.exists")
                 .hint(format!("remove them with `maqet snapshot rm {vm} all {} --live`", quote(name))),
-            Self::Mismatch { vm, name, .. } => state("snapshot.conflict")
-                .hint(format!("undo the differences, and restart the VM with `maqet restart {vm}`"))
-                .hint(format!(
-                    "stop it, and revert its disks without its memory with `maqet snapshot load {vm} all {}`",
-                    quote(name)
-                )),
+            Self::Mismatch { vm, name, differences } => {
+                let is_default = differences.iter().any(FingerprintDifference::is_of_default_device);
+                let device = is_default.then_some("set `rng: false`: the snapshot was created without this device");
+                device
+                    .into_iter()
+                    .fold(state("snapshot.conflict"), Explanation::hint)
+                    .hint(format!("undo the differences, and restart the VM with `maqet restart {vm}`"))
+                    .hint(format!(
+                        "stop it, and revert its disks without its memory with `maqet snapshot load {vm} all {}`",
+                        quote(name)
+                    ))
+            }
             Self::NotLoaded { vm, .. } => Explanation::new("snapshot.load-failed", Fault::Failed)
                 .hint(format!("list the snapshots with `maqet snapshot ls {vm}`"))
                 .hint(format!("check the messages of QEMU with `maqet logs {vm} --qemu`")),

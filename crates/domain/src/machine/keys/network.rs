@@ -1,20 +1,28 @@
 //! `network`: the network cards.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use serde_json::json;
 use strum::VariantNames;
 
 use super::deletes;
+use super::storage::bootindex;
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{Machine, defaults};
-use crate::network::{Forward, MacAddress, NetworkMode, NetworkSpec, default_card_name};
+use crate::network::{Forward, Link, LinkAddress, MacAddress, NetworkMode, NetworkSpec, default_card_name};
 use crate::qemu::NodeName;
 
 /// The limit of network cards: a PCI bus has 32 slots, and some are in use.
 const MAX_CARDS: usize = 32;
 
-const KEYS: [&str; 7] = ["name", "mode", "model", "mac", "forward", "bridge", "interface"];
+const KEYS: [&str; 14] = [
+    "name", "mode", "model", "mac", "bootindex", "forward", "restrict", "subnet", "bridge", "interface", "listen",
+    "connect", "local", "remote",
+];
+
+/// The keys that hold an address, which may be a path.
+const ADDRESS_KEYS: [&str; 4] = ["listen", "connect", "local", "remote"];
 
 /// Returns the JSON Schema of `network`.
 pub(super) fn schema() -> serde_json::Value {
@@ -24,11 +32,40 @@ pub(super) fn schema() -> serde_json::Value {
         ("mode", modes()),
         ("model", schema::text()),
         ("mac", schema::text()),
+        ("bootindex", schema::integer(0, i64::from(u16::MAX))),
         ("forward", schema::list(&json!({ "anyOf": [schema::text(), schema::deletion()] }))),
+        ("restrict", schema::boolean()),
+        ("subnet", schema::text()),
         ("bridge", schema::text()),
         ("interface", schema::text()),
+        ("listen", schema::text()),
+        ("connect", schema::text()),
+        ("local", schema::text()),
+        ("remote", schema::text()),
     ]);
     json!({ "anyOf": [modes(), card, schema::list(&json!({ "anyOf": [modes(), card, schema::deletion()] }))] })
+}
+
+/// Makes the paths of sockets absolute.
+pub(super) fn rebase(node: Node, folder: &Path) -> Node {
+    match &node.value {
+        Value::List(_) => node.map_items(|items| items.into_iter().map(|item| rebase_card(item, folder)).collect()),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
+            rebase_card(node, folder)
+        }
+    }
+}
+
+fn rebase_card(card: Node, folder: &Path) -> Node {
+    let is_path =
+        |key: &str, node: &Node| ADDRESS_KEYS.contains(&key) && node.as_text().is_some_and(|text| text.contains('/'));
+    card.map_entries(|entries| {
+        let rebased = |(key, node): (String, Node)| {
+            let node = if is_path(&key, &node) { node.rebased(folder) } else { node };
+            (key, node)
+        };
+        entries.into_iter().map(rebased).collect()
+    })
 }
 
 /// Reads `network`: a mode, a map, or a list of either.
@@ -45,7 +82,8 @@ pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: 
             let mut seen: HashMap<String, &Node> = HashMap::new();
             for (index, (at, item)) in cards.iter().enumerate() {
                 check_name_is_unique(&mut seen, at, item, index, report);
-                machine.network.extend(card(at, item, index, report));
+                let entry = items.iter().position(|one| std::ptr::eq(one, *item)).unwrap_or(index);
+                machine.network.extend(card(at, item, index, report).map(|card| NetworkSpec { index: entry, ..card }));
             }
             check_addresses_are_unique(&cards, report);
             check_ports_are_unique(cards, report);
@@ -81,7 +119,7 @@ fn check_name_is_unique<'a>(
 
 fn card(at: &KeyPath, entry: &Node, index: usize, report: &mut Diagnostics) -> Option<NetworkSpec> {
     if entry.as_text().is_some() {
-        let mode = report.variant(at, entry)?;
+        let mode = mode(at, entry, report)?;
         let empty = Node::empty_map();
         return spec(at, &empty, entry, index, Some(mode), report);
     }
@@ -91,10 +129,20 @@ fn card(at: &KeyPath, entry: &Node, index: usize, report: &mut Diagnostics) -> O
         }
     }
     let mode = match entry.non_null("mode") {
-        Some(node) => report.variant(&at.key("mode"), node),
+        Some(node) => mode(&at.key("mode"), node, report),
         None => Some(NetworkMode::User),
     };
     spec(at, entry, entry, index, mode, report)
+}
+
+/// Reads a mode; that of QEMU for links, `socket`, has two successors.
+fn mode(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<NetworkMode> {
+    if node.as_text() == Some("socket") {
+        let help = "set `mode: stream` with `listen` or `connect`, or `mode: dgram` with `remote`";
+        report.error_with_help(at, node, "`socket` is not a mode", Some(help.to_owned()));
+        return None;
+    }
+    report.variant(at, node)
 }
 
 fn spec(
@@ -118,23 +166,95 @@ fn spec(
     let forward = value("forward").map(|node| forwards(&at.key("forward"), node, report)).unwrap_or_default();
     let bridge = value("bridge").and_then(|node| report.line(&at.key("bridge"), node));
     let interface = value("interface").and_then(|node| report.line(&at.key("interface"), node));
+    let bootindex = value("bootindex").and_then(|node| bootindex(&at.key("bootindex"), node, report));
+    let restrict = value("restrict").and_then(|node| report.boolean(&at.key("restrict"), node)).unwrap_or_default();
+    let subnet = value("subnet").and_then(|node| report.parse(&at.key("subnet"), node));
+    let link = mode.and_then(|mode| link(at, entry, shown, mode, report));
 
-    let spec = NetworkSpec { name: name?, mode: mode?, model: model?, mac, forward, bridge, interface };
+    let (name, mode, model) = (name?, mode?, model?);
+    let spec =
+        NetworkSpec { index, name, mode, model, mac, forward, bootindex, restrict, subnet, link, bridge, interface };
     check_mode(at, &spec, shown, report);
     Some(spec)
 }
 
+/// Reads the other end of a link.
+fn link(at: &KeyPath, entry: &Node, shown: &Node, mode: NetworkMode, report: &mut Diagnostics) -> Option<Link> {
+    let [listen, connect, local, remote] = ADDRESS_KEYS.map(|key| {
+        // A key of another mode is reported as such.
+        let node = entry.non_null(key).filter(|_| is_key_of(key, mode))?;
+        Some((node, report.parse::<LinkAddress>(&at.key(key), node)))
+    });
+    match (mode, listen, connect, remote) {
+        (NetworkMode::Stream, Some((_, address)), None, _) => Some(Link::Listen(address?)),
+        (NetworkMode::Stream, None, Some((_, address)), _) => Some(Link::Connect(address?)),
+        (NetworkMode::Stream, Some(_), Some((node, _)), _) => {
+            report.error(&at.key("connect"), node, "a stream has either `listen` or `connect`");
+            None
+        }
+        (NetworkMode::Stream, None, None, _) => {
+            report.missing(at, shown, "`mode: stream` requires `listen` or `connect`");
+            None
+        }
+        (NetworkMode::Dgram, _, _, Some((_, remote))) => datagram(at, shown, local, remote?, report),
+        (NetworkMode::Dgram, _, _, None) => {
+            report.missing(at, shown, "`mode: dgram` requires `remote`");
+            None
+        }
+        _ => None,
+    }
+}
+
+/// Checks the ends of datagrams: QEMU requires both, of one kind, unless the other one is a group.
+fn datagram(
+    at: &KeyPath,
+    shown: &Node,
+    local: Option<(&Node, Option<LinkAddress>)>,
+    remote: LinkAddress,
+    report: &mut Diagnostics,
+) -> Option<Link> {
+    let local = match local {
+        Some((node, address)) => Some((node, address?)),
+        None if remote.is_multicast() => None,
+        None => {
+            report.missing(at, shown, "`mode: dgram` requires `local`, unless `remote` is a multicast address");
+            return None;
+        }
+    };
+    if let Some((node, address)) = &local {
+        if address.is_path() != remote.is_path() {
+            report.error(&at.key("local"), node, "`local` and `remote` are either both paths or both `HOST:PORT`");
+        }
+        if *address == remote {
+            report.error(&at.key("local"), node, "`local` and `remote` are the same");
+        }
+    }
+    Some(Link::Datagram { local: local.map(|(_, address)| address), remote })
+}
+
 /// Keys that only some modes have, with these modes.
-const KEYS_OF_MODES: [(&str, &[NetworkMode]); 5] = {
-    use NetworkMode::{Bridge, Passt, Tap, User};
+const KEYS_OF_MODES: [(&str, &[NetworkMode]); 12] = {
+    use NetworkMode::{Bridge, Dgram, Passt, Stream, Tap, User};
+    const CARDS: &[NetworkMode] = &[User, Tap, Bridge, Passt, Stream, Dgram];
     [
         ("forward", &[User, Passt]),
+        ("restrict", &[User]),
+        ("subnet", &[User]),
         ("bridge", &[Bridge]),
         ("interface", &[Tap]),
-        ("model", &[User, Tap, Bridge, Passt]),
-        ("mac", &[User, Tap, Bridge, Passt]),
+        ("listen", &[Stream]),
+        ("connect", &[Stream]),
+        ("local", &[Dgram]),
+        ("remote", &[Dgram]),
+        ("model", CARDS),
+        ("mac", CARDS),
+        ("bootindex", CARDS),
     ]
 };
+
+fn is_key_of(key: &str, mode: NetworkMode) -> bool {
+    KEYS_OF_MODES.iter().all(|(known, modes)| *known != key || modes.contains(&mode))
+}
 
 /// Reports keys that do not fit the mode.
 fn check_mode(at: &KeyPath, spec: &NetworkSpec, entry: &Node, report: &mut Diagnostics) {

@@ -103,7 +103,6 @@ impl ConfigHandler for Storage {
             }
             machine.storage.extend(self.entry(index, &at, entry, report));
         }
-        check_boot_order(path, node.items(), machine, report);
     }
 }
 
@@ -249,20 +248,6 @@ fn check_snapshot(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mu
     }
 }
 
-/// Reports drives with the same position in the boot order, which QEMU refuses.
-fn check_boot_order(path: &KeyPath, entries: &[Node], machine: &Machine, report: &mut Diagnostics) {
-    let mut used: HashMap<u16, &Node> = HashMap::new();
-    for storage in &machine.storage {
-        let node = entries.get(storage.index).and_then(|entry| entry.get("bootindex"));
-        let (Some(position), Some(node)) = (storage.bootindex, node) else { continue };
-        if let Some(first) = used.get(&position) {
-            let message = format!("another drive has `bootindex: {position}`");
-            report.duplicate(&path.index(storage.index).key("bootindex"), node, first.location(), message);
-        }
-        used.entry(position).or_insert(node);
-    }
-}
-
 /// Reads the size of a disk; QEMU refuses sizes below a sector, and rounds up to whole sectors.
 fn disk_size(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<ByteSize> {
     let size = report.size(at, node, 0)?;
@@ -287,7 +272,7 @@ fn discard(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<bool> 
     }
 }
 
-fn bootindex(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<u16> {
+pub(super) fn bootindex(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<u16> {
     report.integer(at, node, 0, i64::from(u16::MAX))
 }
 

@@ -105,11 +105,13 @@ pub(super) const OTHER_KEYS: &[KeySpec] = &[
         "network",
         doc(
             "network cards",
-            "`user`, `passt`, `none`, or maps with name, mode, model, mac, forward, bridge, interface",
+            "`user`, `passt`, `none`, or maps with name, mode, model, mac, bootindex, forward, restrict, subnet, bridge, \
+             interface, listen, connect, local, remote",
         ),
         network::schema,
         network::apply,
-    ),
+    )
+    .rebased_by(network::rebase),
     KeySpec::new(
         "serial",
         doc("the first serial port", "`console` (a socket and a log, the default), `none`, or as for QEMU's -serial"),
@@ -170,7 +172,7 @@ const ARCHITECTURES: [&str; 16] = [
     "mips", "loongarch64", "sparc64", "m68k",
 ];
 
-const fn doc(summary: &'static str, value: &'static str) -> KeyDoc {
+pub(super) const fn doc(summary: &'static str, value: &'static str) -> KeyDoc {
     KeyDoc { summary, value }
 }
 

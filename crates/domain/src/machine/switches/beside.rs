@@ -44,10 +44,12 @@ impl Machine {
             let mut devices = self.user_arguments("device");
             devices.any(|text| text.contains(",bootindex=")).then(|| "the `bootindex` of a `-device`".to_owned())
         };
-        let by = by_drive.or_else(by_device)?;
+        let card = self.network.iter().find(|card| card.bootindex.is_some());
+        let by_card = card.map(|card| format!("the `bootindex` of network card `{}`", card.name));
+        let by = by_drive.or(by_card).or_else(by_device)?;
         Some(Refusal {
             message: format!("{} has no effect beside {by}", switch.shown(order)),
-            help: "set `bootindex` for each drive to boot from, or for none".to_owned(),
+            help: "set `bootindex` for each device to boot from, or for none".to_owned(),
         })
     }
 

@@ -104,6 +104,9 @@ impl Machine {
             add(Space::NetworkBackends, card.name.as_str(), &owner);
             add(Space::Devices, &format!("{}-card", card.name), &owner);
         }
+        for id in self.device_ids() {
+            add(Space::Devices, &id, MAQET);
+        }
         for number in 0..self.spare_ports() {
             add(Space::Devices, &format!("{PORT_PREFIX}{number}"), MAQET);
         }

@@ -118,6 +118,8 @@ fn test_boot_order_beside_a_bootindex_is_refused() {
     check_refused(&by_key(json!("d")), "boot", "`boot: d` has no effect beside");
     check_refused(&by_key(json!({"order": "dc", "menu": "on"})), "boot", "`boot: dc` has no effect beside");
     check_accepted(&by_key(json!({"menu": "on"})));
+    let card = json!({"boot": "n", "network": {"bootindex": 1}});
+    check_refused(&card, "boot", "beside the `bootindex` of network card `net0`");
     let device = json!({"boot": "c", "arguments": [{"device": "e1000,bootindex=1"}]});
     check_refused(&device, "boot", "beside the `bootindex` of a `-device`");
 }
@@ -258,6 +260,7 @@ fn test_ids_of_maqet_are_refused() {
         "storage": [{"name": "a"}, {"name": "b", "interface": "scsi"}, {"name": "c", "interface": "none"},
             {"name": "s", "type": "virtiofs", "socket": "/r/s"}],
         "network": [{"name": "lan"}, {"name": "off", "mode": "none"}],
+        "usb": ["tablet"],
     });
     for (name, argument, owner) in [
         ("chardev", "null,id=qmp", "a part that maqet adds"),
@@ -272,6 +275,8 @@ fn test_ids_of_maqet_are_refused() {
         ("device", "e1000,id=lan-card", "network card `lan`"),
         ("device", "lsi,id=scsi", "a part that maqet adds"),
         ("device", "e1000,id=hotplug-port0", "a part that maqet adds"),
+        ("device", "e1000,id=maqet-rng", "a part that maqet adds"),
+        ("device", "e1000,id=maqet-usb0", "a part that maqet adds"),
         ("netdev", "user,id=lan", "network card `lan`"),
         ("object", "memory-backend-ram,id=shared-memory,size=1M", "a part that maqet adds"),
     ] {
@@ -284,6 +289,7 @@ fn test_ids_of_maqet_are_refused() {
         ("chardev", "null,id=mine"),
         ("netdev", "user,id=off"),
         ("device", "e1000,id=hotplug-port4"),
+        ("device", "e1000,id=maqet-usb1"),
         ("object", "memory-backend-ram,id=a,size=1M"),
     ] {
         check_switch(&definition, name, Some(argument), None);

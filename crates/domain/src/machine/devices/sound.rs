@@ -1,0 +1,87 @@
+//! The sound card.
+
+use super::USB_CONTROLLER;
+use crate::qemu::Switch;
+
+/// A sound card, and where it is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sound {
+    /// The card.
+    pub model: SoundModel,
+    /// Where it is played.
+    pub backend: AudioBackend,
+}
+
+/// The device of a sound card.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum SoundModel {
+    /// Intel's HD audio, with a speaker and a microphone.
+    #[default]
+    Hda,
+    /// Intel's AC97.
+    Ac97,
+    /// Ensoniq's PCI card.
+    Es1370,
+    /// Sound Blaster 16, on the ISA bus.
+    Sb16,
+    /// A USB sound card.
+    Usb,
+    /// Virtio (QEMU 8.2).
+    Virtio,
+}
+
+/// Where sound is played, by QEMU's names (`-audiodev`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(strum::EnumString, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum AudioBackend {
+    /// Nowhere.
+    #[default]
+    None,
+    /// ALSA.
+    Alsa,
+    /// `PulseAudio`, and `PipeWire` in its place.
+    Pa,
+    /// `PipeWire` (QEMU 8.1).
+    Pipewire,
+    /// JACK.
+    Jack,
+    /// OSS.
+    Oss,
+    /// SDL.
+    Sdl,
+    /// sndio.
+    Sndio,
+    /// The client of `-spice`.
+    Spice,
+}
+
+/// The id of the card, and of its backend.
+const ID: &str = "maqet-sound";
+
+impl Sound {
+    /// Returns whether it is on the USB controller.
+    pub(super) fn is_usb(self) -> bool {
+        self.model == SoundModel::Usb
+    }
+
+    pub(super) fn switches(self, is_q35: bool) -> Vec<Switch> {
+        let backend = Switch::new("audiodev").head(self.backend.into()).option("id", ID);
+        let card = |driver: &str| super::device(driver, ID);
+        let connected = |card: Switch| card.option("audiodev", ID);
+        let mut switches = vec![backend];
+        switches.extend(match self.model {
+            SoundModel::Hda => {
+                let codec = super::device("hda-duplex", "maqet-sound-codec").option("bus", format!("{ID}.0"));
+                vec![card(if is_q35 { "ich9-intel-hda" } else { "intel-hda" }), connected(codec)]
+            }
+            SoundModel::Ac97 => vec![connected(card("AC97"))],
+            SoundModel::Es1370 => vec![connected(card("ES1370"))],
+            SoundModel::Sb16 => vec![connected(card("sb16"))],
+            SoundModel::Usb => vec![connected(card("usb-audio").option("bus", format!("{USB_CONTROLLER}.0")))],
+            SoundModel::Virtio => vec![connected(card("virtio-sound-pci"))],
+        });
+        switches
+    }
+}

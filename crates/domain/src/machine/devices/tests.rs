@@ -1,0 +1,228 @@
+//! The switches of optional devices, and the values of their keys.
+
+use std::path::{Path, PathBuf};
+
+use crate::command_line::{Accelerator, CommandLine, LaunchContext};
+use crate::config::{Node, Problem};
+use crate::machine::{Machine, builtin_handlers};
+use crate::qmp::versions::TESTED;
+use crate::storage::builtin_drivers;
+use crate::vm::{BootNumber, RunPaths, VmName};
+
+fn command_line(definition: &str, binary: &str) -> Result<CommandLine, Vec<Problem>> {
+    let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+    let definition: Node = serde_json::from_str(definition).unwrap();
+    let machine = Machine::check(&definition, &handlers)?;
+    let context = LaunchContext {
+        name: VmName::parse("web").unwrap(),
+        id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
+        binary: PathBuf::from(binary),
+        accelerator: Accelerator::Tcg,
+        vm_storage: PathBuf::from("/d/storage/web"),
+        paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
+        uefi: None,
+        tpm: None,
+        architecture: "x86_64".to_owned(),
+        version: TESTED[0],
+        is_root: false,
+        file_kinds: crate::storage::FileKinds::default(),
+    };
+    Ok(CommandLine::new(&machine, &context).unwrap())
+}
+
+/// Returns the switches after those of an empty definition without `rng`, as one text each.
+#[track_caller]
+fn added(definition: &str, binary: &str) -> Vec<String> {
+    let args = |definition: &str| command_line(definition, binary).unwrap().args().to_vec();
+    let common = args(r#"{"rng": false, "arguments": ["nodefaults"]}"#).len() - 1;
+    args(definition)[common..].chunks(2).map(|pair| pair.join(" ")).collect()
+}
+
+const X86: &str = "/usr/bin/qemu-system-x86_64";
+
+/// Returns the switches of a `pc`, without the default ones.
+#[track_caller]
+fn on_pc(keys: &str) -> Vec<String> {
+    added(&format!(r#"{{"rng": false, {keys}}}"#), X86)
+}
+
+fn problems(definition: &str) -> Vec<String> {
+    let problems = command_line(definition, X86).unwrap_err();
+    problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+}
+
+#[test]
+fn test_rng_is_the_default_on_machines_with_a_bus() {
+    let rng = |definition: &str, binary: &str| added(definition, binary).last().cloned();
+
+    for (definition, binary, expected) in [
+        ("{}", X86, Some("-device virtio-rng-pci,id=maqet-rng")),
+        (r#"{"machine": "q35", "hotplug_ports": 0}"#, X86, Some("-device virtio-rng-pci,id=maqet-rng")),
+        (r#"{"machine": "microvm"}"#, X86, Some("-device virtio-rng-device,id=maqet-rng")),
+        (r#"{"machine": "isapc"}"#, X86, None),
+        (r#"{"machine": "none"}"#, X86, None),
+        (r#"{"machine": "virt"}"#, "/usr/bin/qemu-system-riscv64", Some("-device virtio-rng-pci,id=maqet-rng")),
+        ("{}", "/usr/bin/qemu-system-s390x", Some("-device virtio-rng-ccw,id=maqet-rng")),
+        ("{}", "/usr/bin/qemu-system-aarch64", None),
+        (r#"{"rng": false}"#, X86, None),
+        (r#"{"rng": true}"#, "/opt/qemu", Some("-device virtio-rng-pci,id=maqet-rng")),
+    ] {
+        let found = rng(definition, binary).filter(|last| last.starts_with("-device"));
+        assert_eq!(found.as_deref(), expected, "{definition} {binary}");
+    }
+}
+
+#[test]
+fn test_rng_default_gives_way_to_the_user() {
+    let last = |definition: &str| command_line(definition, X86).unwrap().args().last().cloned().unwrap();
+
+    assert_eq!(last(r#"{"arguments": [{"device": "virtio-rng-pci", "rng": "r"}]}"#), "virtio-rng-pci,rng=r");
+    assert_eq!(last(r#"{"args": ["-device", "virtio-rng-pci-transitional"]}"#), "virtio-rng-pci-transitional");
+    assert_eq!(last(r#"{"arguments": ["nodefaults"]}"#), "-nodefaults");
+    assert_eq!(last(r#"{"rng": true, "arguments": ["nodefaults"]}"#), "virtio-rng-pci,id=maqet-rng");
+}
+
+/// A VM that fills its bus goes on to start.
+#[test]
+fn test_rng_default_is_left_out_on_a_full_bus() {
+    let has_rng = |drives: usize| {
+        let drives: Vec<String> = (0..drives).map(|index| format!(r#"{{"name": "d{index}"}}"#)).collect();
+        let line = command_line(&format!(r#"{{"storage": [{}]}}"#, drives.join(",")), X86).unwrap();
+        line.args().last().is_some_and(|last| last == "virtio-rng-pci,id=maqet-rng")
+    };
+
+    assert_eq!([1, 22, 23, 28].map(has_rng), [true, true, false, false]);
+}
+
+/// The guest numbers devices in their order.
+#[test]
+fn test_devices_do_not_move_those_of_the_user() {
+    let definition = |keys: &str| format!(r#"{{{keys} "network": "user", "arguments": [{{"device": "e1000"}}]}}"#);
+    let devices = |keys: &str| {
+        let line = command_line(&definition(keys), X86).unwrap();
+        let args = line.args().windows(2).filter(|pair| pair[0] == "-device");
+        args.map(|pair| pair[1].split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+
+    assert_eq!(devices(r#""rng": false,"#), ["virtio-net-pci", "e1000"]);
+    let all = devices(r#""balloon": true, "watchdog": true, "panic": true, "sound": "ac97","#);
+    let added = ["AC97", "i6300esb", "pvpanic", "virtio-balloon-pci", "virtio-rng-pci"];
+    assert_eq!(all, [&["virtio-net-pci", "e1000"], &added[..]].concat());
+}
+
+#[test]
+fn test_balloon_is_on_the_bus_of_the_machine() {
+    assert_eq!(on_pc(r#""balloon": true"#), ["-device virtio-balloon-pci,id=maqet-balloon"]);
+    assert!(on_pc(r#""balloon": false"#).is_empty());
+    let on_microvm = added(r#"{"rng": false, "machine": "microvm", "balloon": true}"#, X86);
+    assert_eq!(on_microvm.last().unwrap(), "-device virtio-balloon-device,id=maqet-balloon");
+}
+
+#[test]
+fn test_watchdog_every_form_becomes_its_switches() {
+    let i6300esb = "-device i6300esb,id=maqet-watchdog";
+    assert_eq!(on_pc(r#""watchdog": true"#), [i6300esb]);
+    assert_eq!(on_pc(r#""watchdog": {}"#), [i6300esb]);
+    assert!(on_pc(r#""watchdog": false"#).is_empty());
+    assert_eq!(on_pc(r#""watchdog": {"action": "pause"}"#), [i6300esb, "-action watchdog=pause"]);
+    assert_eq!(
+        on_pc(r#""watchdog": {"model": "ib700", "action": "inject-nmi"}"#),
+        ["-device ib700,id=maqet-watchdog", "-action watchdog=inject-nmi"]
+    );
+    let itco = added(r#"{"rng": false, "machine": "q35", "watchdog": {"model": "itco"}}"#, X86);
+    assert_eq!(itco.last().unwrap(), "-global ICH9-LPC.noreboot=off");
+    let on_microvm = added(r#"{"rng": false, "machine": "microvm", "watchdog": true}"#, X86);
+    assert_eq!(on_microvm.last().unwrap(), "-device ib700,id=maqet-watchdog");
+}
+
+#[test]
+fn test_watchdog_and_panic_wrong_values_are_errors() {
+    assert_eq!(
+        problems(r#"{"watchdog": {"model": "itco"}, "panic": "reboot"}"#),
+        [
+            "panic: expected one of `true`, `false`, `shutdown`, `pause`, `exit-failure`, `none`, found the string `reboot`",
+            "watchdog.model: only `q35` machines have `itco`",
+        ]
+    );
+    assert_eq!(
+        problems(r#"{"watchdog": {"model": "i6300", "actions": "pause"}}"#),
+        [
+            "watchdog.actions: unknown key `actions`",
+            "watchdog.model: expected one of `i6300esb`, `ib700`, `itco`, `diag288`, found the string `i6300`",
+        ]
+    );
+}
+
+#[test]
+fn test_panic_device_depends_on_the_machine() {
+    assert_eq!(on_pc(r#""panic": true"#), ["-device pvpanic,id=maqet-panic"]);
+    assert_eq!(on_pc(r#""panic": "pause""#), ["-device pvpanic,id=maqet-panic", "-action panic=pause"]);
+    assert_eq!(on_pc(r#""panic": "none""#), ["-device pvpanic,id=maqet-panic", "-action panic=none"]);
+    assert!(on_pc(r#""panic": "off""#).is_empty());
+    let on_arm = added(r#"{"machine": "virt", "rng": false, "panic": true}"#, "/usr/bin/qemu-system-aarch64");
+    assert_eq!(on_arm.last().unwrap(), "-device pvpanic-pci,id=maqet-panic");
+}
+
+#[test]
+fn test_usb_devices_are_on_one_controller() {
+    let controller = "-device qemu-xhci,id=maqet-usb,p2=15,p3=15";
+    let tablet = "-device usb-tablet,id=maqet-usb0,bus=maqet-usb.0";
+    let host = "-device usb-host,vendorid=0x046d,productid=0xc52b,id=maqet-usb1,bus=maqet-usb.0";
+    assert_eq!(on_pc(r#""usb": ["tablet", "046d:c52b"]"#), [controller, tablet, host]);
+    assert!(on_pc(r#""usb": []"#).is_empty());
+    assert_eq!(
+        on_pc(r#""usb": ["1-2.3"], "arguments": [{"device": "usb-mouse"}]"#)[1..],
+        ["-device usb-host,hostbus=1,hostport=2.3,id=maqet-usb0,bus=maqet-usb.0", "-device usb-mouse"]
+    );
+}
+
+#[test]
+fn test_usb_too_many_or_equal_devices_are_errors() {
+    let list = |count: usize| {
+        let ports: Vec<String> = (1..=count).map(|port| format!(r#""1-{port}""#)).collect();
+        format!(r#"{{"usb": [{}]}}"#, ports.join(","))
+    };
+
+    assert!(command_line(&list(14), X86).is_ok());
+    assert_eq!(problems(&list(15)), ["usb[14]: too many USB devices: 15, the limit is 14"]);
+    let twice = r#"{"usb": ["tablet", "1-2", "046D:C52B", "046d:c52b", "1.2", "disk"]}"#;
+    let found = problems(twice);
+    assert_eq!(found[..2], ["usb[3]: `046d:c52b` is listed already", "usb[4]: `1-2` is listed already"]);
+    assert!(found[2].starts_with("usb[5]: invalid USB device `disk`: expected `tablet`"), "{found:?}");
+}
+
+#[test]
+fn test_sound_every_form_becomes_its_switches() {
+    let silent = "-audiodev none,id=maqet-sound";
+    let hda = [
+        "-device intel-hda,id=maqet-sound",
+        "-device hda-duplex,id=maqet-sound-codec,bus=maqet-sound.0,audiodev=maqet-sound",
+    ];
+    assert_eq!(on_pc(r#""sound": true"#), [&[silent], &hda[..]].concat());
+    assert_eq!(on_pc(r#""sound": {"backend": "pa"}"#), [&["-audiodev pa,id=maqet-sound"], &hda[..]].concat());
+    assert!(on_pc(r#""sound": false"#).is_empty());
+    assert_eq!(on_pc(r#""sound": "es1370""#), [silent, "-device ES1370,id=maqet-sound,audiodev=maqet-sound"]);
+    assert_eq!(
+        on_pc(r#""sound": {"model": "virtio", "backend": "spice"}"#),
+        ["-audiodev spice,id=maqet-sound", "-device virtio-sound-pci,id=maqet-sound,audiodev=maqet-sound"]
+    );
+    let on_q35 = added(r#"{"rng": false, "machine": "q35", "sound": true}"#, X86);
+    assert_eq!(on_q35[on_q35.len() - 2], "-device ich9-intel-hda,id=maqet-sound");
+    assert_eq!(
+        on_pc(r#""sound": "usb""#),
+        [
+            "-device qemu-xhci,id=maqet-usb,p2=15,p3=15",
+            silent,
+            "-device usb-audio,id=maqet-sound,bus=maqet-usb.0,audiodev=maqet-sound"
+        ]
+    );
+}
+
+#[test]
+fn test_sound_wrong_values_are_errors() {
+    let found = problems(r#"{"sound": {"model": "speaker", "backend": "wav", "volume": 3}}"#);
+
+    assert_eq!(found[0], "sound.volume: unknown key `volume`");
+    assert!(found[1].starts_with("sound.model: expected one of `hda`, "), "{found:?}");
+    assert!(found[2].starts_with("sound.backend: expected one of `none`, "), "{found:?}");
+}
