@@ -24,6 +24,8 @@ struct Case {
     act: GuestAct,
     /// More keys of the definition, under `arguments`.
     arguments: &'static [&'static str],
+    /// Another key of the definition.
+    key: &'static str,
     /// What is done to the VM once its guest runs.
     done: fn(&TestHome, &str),
     status: &'static str,
@@ -36,7 +38,7 @@ impl Case {
     /// A guest that ends or halts without a command.
     const fn guest(name: &'static str, act: GuestAct, arguments: &'static [&'static str]) -> Self {
         let done: fn(&TestHome, &str) = |_, _| {};
-        Self { name, act, arguments, done, status: "stopped", reason: None, details: "" }
+        Self { name, act, arguments, key: "", done, status: "stopped", reason: None, details: "" }
     }
 
     /// A guest that does nothing, and something that is done to its VM.
@@ -52,13 +54,17 @@ impl Case {
         Self { details, ..self }
     }
 
+    const fn having(self, key: &'static str) -> Self {
+        Self { key, ..self }
+    }
+
     fn yaml(&self, home: &TestHome) -> String {
         let image = self.act.write(home, self.name);
         let image = image.display();
         let more: String = self.arguments.iter().fold(String::new(), |more, argument| more + "  - " + argument + "\n");
         format!(
-            "name: {}\naccel: tcg\nmemory: 16M\narguments:\n  - {{drive: {{file: \"{image}\", format: raw, if: ide}}}}\n{more}",
-            self.name,
+            "name: {}\naccel: tcg\nmemory: 16M\n{}\narguments:\n  - {{drive: {{file: \"{image}\", format: raw, if: ide}}}}\n{more}",
+            self.name, self.key,
         )
     }
 
@@ -85,8 +91,9 @@ fn cases() -> Vec<Case> {
         Case::guest("reset", GuestAct::Reset, &[NO_REBOOT]).is("stopped", "guest-reset"),
         Case::guest("reset-by-action", GuestAct::Reset, &["{action: {reboot: shutdown}}"]).is("stopped", "guest-reset"),
         Case::guest("triple-fault", GuestAct::TripleFault, &[NO_REBOOT]).is("stopped", "triple-fault"),
-        Case::guest("panic", GuestAct::Panic, &[PVPANIC]).is("stopped", "guest-panic"),
-        Case::guest("dog-off", GuestAct::LeaveWatchdog, &[IB700, "{action: {watchdog: poweroff}}"])
+        Case::guest("panic", GuestAct::Panic, &[]).having("panic: true").is("stopped", "guest-panic"),
+        Case::guest("dog-off", GuestAct::LeaveWatchdog, &[])
+            .having("watchdog: {model: ib700, action: poweroff}")
             .is("stopped", "watchdog")
             .with("action `poweroff`"),
         Case::guest("dog-reset", GuestAct::LeaveWatchdog, &[IB700, NO_REBOOT])
@@ -108,7 +115,8 @@ fn cases() -> Vec<Case> {
         Case::host("sigabrt", |home, vm| signal(home, vm, "ABRT")).is("stopped", "crashed"),
         Case::host("pause", |home, vm| drop(home.json(&["pause", vm]))).is("paused", "request"),
         Case::guest("started-paused", GuestAct::Halt, &["S"]).is("paused", "started-paused"),
-        Case::guest("dog-pause", GuestAct::LeaveWatchdog, &[IB700, "{action: {watchdog: pause}}"])
+        Case::guest("dog-pause", GuestAct::LeaveWatchdog, &[])
+            .having("watchdog: {model: ib700, action: pause}")
             .is("paused", "watchdog")
             .with("action `pause`"),
         Case::guest("panic-pause", GuestAct::Panic, &[PVPANIC, "{action: {panic: pause}}"])

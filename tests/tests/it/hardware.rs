@@ -1,5 +1,7 @@
 //! Media, network links, memory and interrupts of running VMs.
 
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,9 +39,11 @@ fn media(home: &TestHome) -> Vec<String> {
 fn test_hardware_changes_are_seen_by_linux() {
     let home = TestHome::new();
     let (first, second) = (cd(&home, "first.iso", "the first medium"), cd(&home, "second.iso", "the second medium"));
-    let devices = "  - {device: virtio-balloon-pci}\n";
-    let drives = format!("storage: [{{name: cd, type: iso, interface: scsi, file: {first:?}}}]\nnetwork: user\n");
-    home.add(&(guest::linux_yaml("web", &guest::Files::built()) + devices + &drives));
+    let drives = format!("storage: [{{name: cd, type: iso, interface: scsi, file: {first:?}}}]\n");
+    let link = home.path("link.sock");
+    let network = format!("network: [user, {{mode: stream, listen: {link:?}, mac: '02:00:00:00:00:07'}}]\n");
+    let devices = "balloon: true\nusb: [tablet]\n";
+    home.add(&(guest::linux_yaml("web", &guest::Files::built()) + devices + &drives + &network));
     let started = home.json(&["start", "web"]);
     let log = started["serial_log"].as_str().unwrap();
     serial::wait_for(Path::new(log), guest::READY, BOOT);
@@ -47,6 +51,8 @@ fn test_hardware_changes_are_seen_by_linux() {
 
     media_are_exchanged(&home, &mut shell, [&first, &second]);
     cables_are_pulled(&home, &mut shell);
+    random_numbers_are_read(&mut shell);
+    frames_reach_the_other_end(&mut shell, &link);
     memory_is_taken_and_given_back(&home, &mut shell);
 
     qmp(&home, &["nmi", "web"]);
@@ -92,6 +98,28 @@ fn cables_are_pulled(home: &TestHome, shell: &mut guest::Shell) {
         assert_eq!((&set["nic"], &set["state"]), (&json!(nic), &json!(state)));
         shell.run(&[&carrier(is_up)]);
     }
+}
+
+/// Without a key, a guest has a source of random numbers.
+fn random_numbers_are_read(shell: &mut guest::Shell) {
+    let output = shell.run(&["load virtio_rng; cat /sys/class/misc/hw_random/rng_current"]);
+    assert!(output.contains("virtio_rng"), "{output}");
+    let output = shell.run(&["dd if=/dev/hwrng bs=64 count=1 2>/dev/null | od -An -tx1 | tr -d ' \\n' | wc -c"]);
+    assert!(output.lines().any(|line| line.trim() == "128"), "{output}");
+}
+
+/// QEMU sends each Ethernet frame after its length, as another QEMU would read it.
+fn frames_reach_the_other_end(shell: &mut guest::Shell, link: &Path) {
+    let mut peer = UnixStream::connect(link).unwrap();
+    peer.set_read_timeout(Some(BOOT)).unwrap();
+    shell.run(&["ip addr add 10.9.0.1/24 dev eth1; ip link set eth1 up; ping -c 1 -w 1 10.9.0.2 >/dev/null; true"]);
+
+    let (mut length, mut frame) = ([0; 4], [0; 2048]);
+    peer.read_exact(&mut length).unwrap();
+    let frame = &mut frame[..usize::try_from(u32::from_be_bytes(length)).unwrap()];
+    peer.read_exact(frame).unwrap();
+
+    assert_eq!(frame[6..12], [2, 0, 0, 0, 0, 7], "the source is the card");
 }
 
 fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {

@@ -235,7 +235,7 @@ fn test_live_load_that_fails_ends_qemu_and_reverts_the_disks() {
 #[test]
 fn test_live_load_into_another_machine_is_refused() {
     let home = TestHome::new();
-    home.add(&(guest::paused_yaml("web") + "  - {device: qemu-xhci}\nstorage: [{name: hdd, size: 4M}]\n"));
+    home.add(&(guest::paused_yaml("web") + "  - {device: qemu-xhci}\nrng: false\nstorage: [{name: hdd, size: 4M}]\n"));
     home.json(&["start", "web"]);
     home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
     home.write("stick.raw", vec![0; 1 << 20]);
@@ -243,7 +243,7 @@ fn test_live_load_into_another_machine_is_refused() {
 
     let plugged = home.json_error(&["snapshot", "load", "web", "all", "s", "--live"], 4);
     home.json(&["stop", "web", "--force"]);
-    home.json(&["apply", "web", "--set", "cpu=2"]);
+    home.json(&["apply", "web", "--set", "cpu=2", "--set", "rng=true"]);
     let boots = home.json(&["status", "web"])["boot"].clone();
     let other = home.json_error(&["snapshot", "load", "web", "all", "s", "--start"], 4);
 
@@ -251,6 +251,9 @@ fn test_live_load_into_another_machine_is_refused() {
     let message = |error: &Value| error["message"].as_str().unwrap().to_owned();
     assert!(message(&plugged).contains("hot-plugged device `pen (usb-tablet)` only in the VM"), "{plugged}");
     assert!(message(&other).contains("argument `-smp 1` in the snapshot, `-smp 2` now"), "{other}");
+    assert!(message(&other).contains("`-device virtio-rng-pci,id=maqet-rng` only in the VM"), "{other}");
+    assert!(other["hints"][0].as_str().unwrap().contains("`rng: false`"), "{other}");
+    assert!(!plugged["hints"].to_string().contains("rng"), "{plugged}");
     let status = home.json(&["status", "web"]);
     assert_eq!((&status["status"], status["pid"].as_u64()), (&json!("stopped"), None), "{boots}");
     assert_eq!(names(&home, "web"), ["s"]);

@@ -14,6 +14,7 @@ mod config;
 mod conformance;
 mod console;
 mod damaged_disks;
+mod devices;
 mod disks;
 mod e2e;
 mod ended;

@@ -32,7 +32,7 @@ struct Flavour {
 /// The kernel for virtual machines, which boots two seconds faster; most tests use it.
 const CLOUD: Flavour = Flavour {
     metapackage: "linux-image-cloud-amd64",
-    on_demand: &["virtio_net", "virtio_scsi", "sd_mod", "sr_mod", "virtio_balloon"],
+    on_demand: &["virtio_net", "virtio_scsi", "sd_mod", "sr_mod", "virtio_balloon", "virtio_rng"],
 };
 
 /// The generic kernel: the cloud kernel lacks 9p.
