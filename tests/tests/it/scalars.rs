@@ -1,17 +1,23 @@
 //! Values of a definition as they are written, on real QEMU.
 
-use std::fs::File;
-use std::process::Command;
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
 
 use maqet_domain::qemu::{switches, takes_value};
 use maqet_testkit::{TestHome, guest, parallel, qemu};
 use serde_json::{Value, json};
 
 /// Returns whether the QEMU in use requires a value for a switch; `None` if it has no such switch.
-fn requires_value(switch: &str) -> Option<bool> {
+fn requires_value(home: &TestHome, switch: &str) -> Option<bool> {
     let name = format!("-{switch}");
     // The machine type is refused once the switches are read.
-    let output = Command::new(qemu::emulator()).args(["-machine", "none,x=y", &name]).output().unwrap();
+    let mut command = Command::new(qemu::emulator());
+    command.args(["-machine", "none,x=y", &name]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // `-jitdump` writes there.
+    let child = command.current_dir(home.root()).spawn().unwrap();
+    let by_perfmap = format!("/tmp/perf-{}.map", child.id());
+    let output = child.wait_with_output().unwrap();
+    let _ = fs::remove_file(by_perfmap);
     let text = String::from_utf8_lossy(&output.stderr);
     let first = text.lines().next().unwrap_or_default();
     if first.contains("invalid option") { None } else { Some(first.contains("requires an argument")) }
@@ -19,15 +25,16 @@ fn requires_value(switch: &str) -> Option<bool> {
 
 #[test]
 fn test_switches_take_a_value_as_this_qemu_says() {
+    let home = TestHome::new();
     let names: Vec<&str> = switches().map(|(name, _)| name).collect();
 
     parallel::in_threads(2, &names, |name| {
-        let required = requires_value(name);
+        let required = requires_value(&home, name);
         assert!(required.is_none() || required == takes_value(name), "-{name}: {required:?}");
     });
 
     let known = names.iter().filter(|name| matches!(**name, "usb" | "device")).count();
-    assert_eq!((known, requires_value("usb"), requires_value("device")), (2, Some(false), Some(true)));
+    assert_eq!((known, requires_value(&home, "usb"), requires_value(&home, "device")), (2, Some(false), Some(true)));
 }
 
 /// Returns the slot of a device.
