@@ -12,6 +12,7 @@ mod handler;
 #[cfg(test)]
 mod key_limits;
 mod keys;
+mod numa;
 mod ports;
 mod ram;
 mod switches;
@@ -25,6 +26,7 @@ pub use self::devices::{
 pub use self::firmware::{Firmware, UefiOptions};
 pub use self::handler::{ConfigHandler, KeyDoc};
 pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
+pub use self::numa::NumaNode;
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 pub use self::switches::{SWITCHES, Treatment, canonical};
 pub use self::tpm::tpm_device;
@@ -87,6 +89,8 @@ pub struct Machine {
     pub memory: ByteSize,
     /// The CPUs.
     pub cpu: Cpus,
+    /// NUMA nodes; none without the key `numa`.
+    pub numa: Vec<NumaNode>,
     /// The argument of `-display`.
     pub display: String,
     /// The argument of `-vga`, if any.
@@ -127,6 +131,7 @@ impl Default for Machine {
             boot: None,
             memory: defaults::MEMORY,
             cpu: Cpus::Count(defaults::CPU),
+            numa: Vec::new(),
             display: defaults::DISPLAY.to_owned(),
             vga: None,
             storage: Vec::new(),
@@ -172,6 +177,7 @@ impl Machine {
         machine.check_devices(definition, &mut report);
         machine.check_boot_order(definition, &mut report);
         machine.check_ram(definition, &mut report);
+        machine.check_numa(definition, &mut report);
         machine.check_switches(definition, &mut report);
         (machine, report.into_problems())
     }

@@ -1,4 +1,4 @@
-//! The drives and shares of a machine.
+//! The drives and shares of a machine, and the memory that shares need.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,11 +31,13 @@ pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Result<Vec
         });
         switches.extend(storage.driver.frontend(storage, slot));
     }
-    if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {
+    let is_shared = machine.storage.iter().any(|storage| storage.driver.features().shared_memory);
+    if is_shared && machine.numa.is_empty() {
         let memory = Switch::new("object").head("memory-backend-memfd").option("id", "shared-memory");
         switches.push(memory.option("size", machine.ram().to_string()).flag("share", true));
         switches.push(Switch::new("machine").option("memory-backend", "shared-memory"));
     }
+    switches.extend(machine.numa_switches(is_shared));
     Ok(switches)
 }
 

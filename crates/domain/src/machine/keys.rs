@@ -6,6 +6,7 @@ mod devices;
 mod firmware;
 mod mistyped;
 mod network;
+mod numa;
 mod storage;
 mod table;
 

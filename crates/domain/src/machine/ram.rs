@@ -8,7 +8,7 @@ use crate::size::ByteSize;
 pub(super) const MEBIBYTES: u32 = 20;
 
 /// QEMU rounds the size of RAM up to this (`set_memory_options`, 7.2).
-const GRAIN: u64 = 8192;
+pub(super) const GRAIN: u64 = 8192;
 
 /// Rounds a size as QEMU does.
 ///

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::mistyped::{DISPLAYS, GRAPHICS, passed_to_qemu, serial};
-use super::{KeySpec, arguments, cpu, firmware, network};
+use super::{KeySpec, arguments, cpu, firmware, network, numa};
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::hook::Hook;
 use crate::machine::ram::{MEBIBYTES, round_as_qemu};
@@ -55,6 +55,15 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         ),
         cpu::schema,
         cpu::apply,
+    ),
+    KeySpec::new(
+        "numa",
+        doc(
+            "the NUMA nodes",
+            "their number, which divides CPUs and RAM evenly, or maps with cpus, memory, such as `{cpus: 0-3, memory: 2G}`",
+        ),
+        numa::schema,
+        numa::apply,
     ),
     KeySpec::new(
         "cpu_model",

@@ -95,9 +95,12 @@ impl Machine {
             if NodeName::CONTROLLERS.contains(&interface.as_str()) {
                 add(Space::Devices, &interface, MAQET);
             }
-            if storage.driver.features().shared_memory {
+            if storage.driver.features().shared_memory && self.numa.is_empty() {
                 add(Space::Objects, "shared-memory", MAQET);
             }
+        }
+        for id in self.numa_memory_ids() {
+            add(Space::Objects, &id, MAQET);
         }
         for card in self.network.iter().filter(|card| card.mode != NetworkMode::None) {
             let owner = format!("network card `{}`", card.name);
