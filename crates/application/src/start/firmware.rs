@@ -57,7 +57,7 @@ impl Preflight<'_> {
         };
         let format = examine("raw").await?.resembles.unwrap_or("raw");
         let reason = match format {
-            // Whoever made it could have any file of the host copied into the store.
+            // Its maker could have any file of the host copied into the store.
             "qcow2" if examine(format).await?.backing.is_some() => "it has a backing file".to_owned(),
             "raw" | "qcow2" => return Ok((path, format.to_owned())),
             other => format!("its format is `{other}`"),
