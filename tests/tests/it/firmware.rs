@@ -10,8 +10,8 @@ use serde_json::Value;
 
 const BOOT: Duration = Duration::from_secs(90);
 
-/// Variables of Debian's firmware, without keys.
-const EMPTY: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Variables of Debian's firmware with the keys of Microsoft. Its firmware that is used with other variables has none.
+const ENROLLED: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 
 fn variables(home: &TestHome) -> PathBuf {
     home.data().join("storage/web/uefi-vars.qcow2")
@@ -95,18 +95,18 @@ fn test_uefi_variables_begin_with_those_of_the_definition() {
     let home = TestHome::new();
     home.add(&(guest::paused_yaml("web") + "machine: q35\nfirmware: {secure_boot: true, variables: own.fd}\n"));
     let own = home.path("own.fd");
-    let overlay = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", EMPTY].map(Path::new);
+    let overlay = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", ENROLLED].map(Path::new);
 
     let missing = home.json_error(&["start", "web"], 3);
     qemu_img(overlay.into_iter().chain([own.as_path()]));
     let with_backing = home.json_error(&["start", "web"], 2);
-    fs::copy(EMPTY, &own).unwrap();
+    fs::copy(ENROLLED, &own).unwrap();
     home.json(&["start", "web"]);
     home.json(&["stop", "web", "--force"]);
 
     assert_eq!(missing["code"], "firmware.variables-not-found", "{missing}");
     assert_eq!(with_backing["code"], "firmware.variables-invalid", "{with_backing}");
-    // Not those of the package, which have keys; the default would be a difference, and so a failure.
+    // It fails if they differ.
     let store = variables(&home);
     qemu_img([Path::new("compare"), Path::new("-q"), &own, &store]);
 }
