@@ -111,6 +111,25 @@ fn test_uefi_variables_begin_with_those_of_the_definition() {
     qemu_img([Path::new("compare"), Path::new("-q"), &own, &store]);
 }
 
+/// As of a machine that another program made, with firmware of its own: here the one of Debian with 2 MiB.
+#[test]
+fn test_uefi_code_of_the_definition_runs_with_its_variables() {
+    let home = TestHome::new();
+    let [code, variables] = ["CODE", "VARS"].map(|part| format!("/usr/share/OVMF/OVMF_{part}.fd"));
+    home.write("code.fd", fs::read(code).unwrap());
+    let firmware = format!("firmware: {{code: code.fd, variables: {variables}}}\n");
+    home.add(&("name: web\nmachine: q35\naccel: tcg\nmemory: 64M\nnetwork: none\n".to_owned() + &firmware));
+
+    home.json(&["start", "web", "--paused"]);
+
+    let nodes = home.json(&["qmp", "web", "query-named-block-nodes"]);
+    let file =
+        |name: &str| nodes.as_array().unwrap().iter().find(|node| node["node-name"] == name).unwrap()["file"].clone();
+    assert_eq!(file("uefi-code-file"), home.path("code.fd").to_str().unwrap());
+    assert_eq!(fs::read(self::variables(&home)).unwrap()[..4], *b"QFI\xfb");
+    home.json(&["stop", "web", "--force"]);
+}
+
 fn qemu_img<'a>(arguments: impl IntoIterator<Item = &'a Path>) {
     assert!(Command::new("qemu-img").args(arguments).status().unwrap().success());
 }

@@ -1,9 +1,9 @@
 //! UEFI firmware and its variable store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use maqet_domain::machine::{Machine, UefiOptions};
-use maqet_domain::port::{FirmwareRequest, ImageUse, SecureBoot, UefiFirmware};
+use maqet_domain::port::{FirmwareRequest, ImageError, ImageUse, SecureBoot, UefiFirmware};
 use maqet_domain::storage::ImageAccess;
 use maqet_domain::vm::{VmEntry, VmName};
 
@@ -27,6 +27,16 @@ impl Preflight<'_> {
     pub(crate) async fn uefi(&self, machine: &Machine) -> Result<Option<UefiFirmware>, Error> {
         let Some(options) = machine.firmware.uefi() else { return Ok(None) };
         let architecture = self.architecture(machine);
+        if let (Some(code), Some(variables)) = (&options.code, &options.variables) {
+            let is_x86 = matches!(architecture.as_str(), "x86_64" | "i386");
+            return Ok(Some(UefiFirmware {
+                code: code.clone(),
+                code_format: self.flash_format(code).await.unwrap_or("raw").to_owned(),
+                variables: variables.clone(),
+                variables_format: self.flash_format(variables).await.unwrap_or("raw").to_owned(),
+                requires_smm: options.secure_boot && is_x86,
+            }));
+        }
         let kind = machine.kind_on(&architecture).unwrap_or("pc");
         let secure_boot = match options.variables {
             _ if !options.secure_boot => SecureBoot::Off,
@@ -35,6 +45,15 @@ impl Preflight<'_> {
         };
         let request = FirmwareRequest { machine: kind.to_owned(), architecture, secure_boot };
         Ok(Some(self.firmware.uefi(&request).await?))
+    }
+
+    /// Returns the format that the content of a flash image suggests.
+    async fn flash_format(&self, path: &Path) -> Result<&'static str, ImageError> {
+        Ok(self.images.examine(&to_read(path, "raw")).await?.resembles.unwrap_or("raw"))
+    }
+
+    async fn has_backing(&self, path: &Path) -> Result<bool, ImageError> {
+        Ok(self.images.examine(&to_read(path, "qcow2")).await?.backing.is_some())
     }
 
     /// Returns the image that a VM's variable store is created from, and its format: that of the definition, else that
@@ -47,18 +66,14 @@ impl Preflight<'_> {
         let Some(path) = machine.firmware.uefi().and_then(|options| options.variables.clone()) else {
             return Ok((firmware.variables.clone(), firmware.variables_format.clone()));
         };
-        let examine = async |format: &str| {
-            let access = ImageAccess::Read;
-            let image = ImageUse { path: path.clone(), format: Some(format.to_owned()), access };
-            self.images.examine(&image).await.map_err(|error| match error {
-                error if is_missing(&error) => Error::from(DiskError::VariablesNotFound { path: path.clone() }),
-                error => error.into(),
-            })
+        let from_image = |error: ImageError| match error {
+            error if is_missing(&error) => Error::from(DiskError::VariablesNotFound { path: path.clone() }),
+            error => error.into(),
         };
-        let format = examine("raw").await?.resembles.unwrap_or("raw");
+        let format = self.flash_format(&path).await.map_err(from_image)?;
         let reason = match format {
             // Its maker could have any file of the host copied into the store.
-            "qcow2" if examine(format).await?.backing.is_some() => "it has a backing file".to_owned(),
+            "qcow2" if self.has_backing(&path).await.map_err(from_image)? => "it has a backing file".to_owned(),
             "raw" | "qcow2" => return Ok((path, format.to_owned())),
             other => format!("its format is `{other}`"),
         };
@@ -120,4 +135,8 @@ impl Preflight<'_> {
     pub(crate) fn architecture(&self, machine: &Machine) -> String {
         machine.arch.map_or_else(|| self.host.facts().architecture, str::to_owned)
     }
+}
+
+fn to_read(path: &Path, format: &str) -> ImageUse {
+    ImageUse { path: path.to_owned(), format: Some(format.to_owned()), access: ImageAccess::Read }
 }

@@ -18,7 +18,9 @@ pub enum Firmware {
 pub struct UefiOptions {
     /// Whether the firmware runs only signed code.
     pub secure_boot: bool,
-    /// What the variable store of the VM is created from; that of the firmware's package if `None`.
+    /// The code; that of an installed firmware if `None`.
+    pub code: Option<PathBuf>,
+    /// What the variable store of the VM is created from; that of the firmware's package if `None`. Set if `code` is.
     pub variables: Option<PathBuf>,
 }
 

@@ -11,13 +11,16 @@ use crate::text::{did_you_mean, similar};
 /// The values of `firmware` that are not paths; a path needs a `/` or `.`, so that a mistyped name is an error.
 const NAMES: [&str; 2] = ["bios", "uefi"];
 
-const KEYS: [&str; 3] = ["type", "secure_boot", "variables"];
+const KEYS: [&str; 4] = ["type", "secure_boot", "code", "variables"];
+
+const PATHS: [&str; 2] = ["code", "variables"];
 
 /// Returns the JSON Schema of `firmware`.
 pub(super) fn schema() -> serde_json::Value {
     let map = schema::map(vec![
         ("type", schema::one_of(NAMES)),
         ("secure_boot", schema::boolean()),
+        ("code", json!({ "type": "string" })),
         ("variables", json!({ "type": "string" })),
     ]);
     json!({ "anyOf": [schema::one_of(NAMES), { "type": "string", "pattern": "[/.]" }, map] })
@@ -30,7 +33,7 @@ pub(super) fn rebase(node: Node, folder: &Path) -> Node {
     }
     node.map_entries(|entries| {
         let rebased = |(key, value): (String, Node)| {
-            let value = if key == "variables" { value.rebased(folder) } else { value };
+            let value = if PATHS.contains(&key.as_str()) { value.rebased(folder) } else { value };
             (key, value)
         };
         entries.into_iter().map(rebased).collect()
@@ -79,7 +82,7 @@ fn options(path: &KeyPath, node: &Node, entries: &[(String, Node)], report: &mut
         None => "uefi",
     };
     if kind == "bios" {
-        for key in ["secure_boot", "variables"] {
+        for key in &KEYS[1..] {
             if let Some(value) = node.non_null(key) {
                 let help = Some("set `type: uefi`, or remove it".to_owned());
                 report.key_error(&path.key(key), value, format!("`{key}` requires `type: uefi`"), help);
@@ -91,11 +94,17 @@ fn options(path: &KeyPath, node: &Node, entries: &[(String, Node)], report: &mut
         Some(value) => report.boolean(&path.key("secure_boot"), value)?,
         None => false,
     };
-    let variables = match node.non_null("variables") {
-        Some(value) => Some(report.path(&path.key("variables"), value)?),
-        None => None,
+    let mut file = |key: &str| match node.non_null(key) {
+        Some(value) => report.path(&path.key(key), value).map(Some),
+        None => Some(None),
     };
-    Some(Firmware::Uefi(UefiOptions { secure_boot, variables }))
+    let (code, variables) = (file("code")?, file("variables")?);
+    if code.is_some() && variables.is_none() {
+        // Those of an installed firmware need not fit.
+        report.missing(path, node, "`code` requires `variables`");
+        return None;
+    }
+    Some(Firmware::Uefi(UefiOptions { secure_boot, code, variables }))
 }
 
 #[cfg(test)]
@@ -117,7 +126,7 @@ mod tests {
     #[test]
     fn test_firmware_map_is_uefi_with_options() {
         let uefi = |secure_boot, variables: Option<&str>| {
-            Firmware::Uefi(UefiOptions { secure_boot, variables: variables.map(PathBuf::from) })
+            Firmware::Uefi(UefiOptions { secure_boot, code: None, variables: variables.map(PathBuf::from) })
         };
 
         for (text, expected) in [
@@ -134,6 +143,14 @@ mod tests {
     }
 
     #[test]
+    fn test_firmware_code_has_variables_of_its_own() {
+        let (firmware, problems) = read(r#"{"code": "/c.fd", "variables": "/v.fd"}"#);
+
+        let files = firmware.uefi().map(|uefi| (uefi.code.clone(), uefi.variables.clone()));
+        assert_eq!((files, problems), (Some((Some("/c.fd".into()), Some("/v.fd".into()))), Vec::new()));
+    }
+
+    #[test]
     fn test_firmware_wrong_option_is_one_error() {
         for (text, expected) in [
             (r#"{"type": "efi"}"#, "firmware.type: expected one of `bios`, `uefi`, found the string `efi`"),
@@ -145,6 +162,8 @@ mod tests {
                 "firmware.secure_boot: expected `true` or `false`, found the string `maybe`",
             ),
             (r#"{"variables": "~/v.fd"}"#, "firmware.variables: `~` is expanded by shells only"),
+            (r#"{"type": "bios", "code": "/c"}"#, "firmware.code: `code` requires `type: uefi`"),
+            (r#"{"code": "/c.fd"}"#, "firmware: `code` requires `variables`"),
             (r#"["uefi"]"#, "firmware: expected a string, found a list"),
         ] {
             assert_eq!(read(text).1, [expected], "{text}");
@@ -160,7 +179,7 @@ mod tests {
 
         assert_eq!(rebased(r#""uefi""#), r#""uefi""#);
         assert_eq!(rebased(r#""./f.bin""#), r#""/d/./f.bin""#);
-        let map = r#"{"type":"uefi","variables":"VARS"}"#;
-        assert_eq!(rebased(map), r#"{"type":"uefi","variables":"/d/VARS"}"#);
+        let map = r#"{"type":"uefi","code":"CODE","variables":"VARS"}"#;
+        assert_eq!(rebased(map), r#"{"type":"uefi","code":"/d/CODE","variables":"/d/VARS"}"#);
     }
 }

@@ -76,7 +76,7 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         doc(
             "the firmware",
             "`bios` (the default), `uefi`, the path of a firmware image, with a `/` or `.` in it, or a map with type, \
-             secure_boot, variables",
+             secure_boot, code, variables",
         ),
         firmware::schema,
         firmware::apply,
