@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use maqet_domain::history::Actor;
 use maqet_domain::port::{Host, HostFacts, Kvm};
+use rustix::system::uname;
 
 use crate::limits::MAX_CPUINFO_BYTES;
 
@@ -14,6 +15,7 @@ use crate::limits::MAX_CPUINFO_BYTES;
 #[derive(Debug, Default)]
 pub struct LocalHost {
     login_name: Option<String>,
+    name: Option<String>,
     facts: OnceLock<HostFacts>,
     actor: OnceLock<Actor>,
 }
@@ -21,7 +23,13 @@ pub struct LocalHost {
 impl LocalHost {
     /// Creates it; `login_name` is used for a user without an entry in `/etc/passwd`.
     pub const fn new(login_name: Option<String>) -> Self {
-        Self { login_name, facts: OnceLock::new(), actor: OnceLock::new() }
+        Self { login_name, name: None, facts: OnceLock::new(), actor: OnceLock::new() }
+    }
+
+    /// Gives it a name that is not that of the kernel.
+    #[must_use]
+    pub fn with_name(self, name: Option<String>) -> Self {
+        Self { name, ..self }
     }
 
     fn user(&self) -> String {
@@ -41,7 +49,7 @@ impl Host for LocalHost {
     fn actor(&self) -> Actor {
         let read = || Actor {
             user: self.user(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: self.name.clone().unwrap_or_else(|| uname().nodename().to_string_lossy().into_owned()),
             pid: std::process::id(),
         };
         self.actor.get_or_init(read).clone()

@@ -71,7 +71,7 @@ fn execute(cli: Cli, environment: &Environment) -> Result<u8, ErrorReport> {
 async fn open(global: &GlobalArgs, environment: &Environment) -> Result<Maqet, ErrorReport> {
     let settings = Settings::discover(environment, &global.overrides())?;
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
-        database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
+        database = settings.database_location(), file = ?settings.config_file, "settings");
     let GlobalArgs { quiet: is_quiet, format, .. } = *global;
     let warn = move |event: &Event| {
         if event.kind == kind::HOOK_FAILED && !is_quiet {
@@ -88,14 +88,6 @@ fn warn_of_failed_hook(event: &Event, format: Format) {
     let args = args.into_iter().flatten().filter_map(|arg| arg.as_str()).map(quote);
     let command = args.collect::<Vec<_>>().join(" ");
     note(format, &format!("warning: hook `{command}` on `{trigger}` failed: {error}; see {log}"));
-}
-
-/// Returns a database's URL without the part between `//` and `@`.
-fn without_credentials(url: &str) -> String {
-    match url.split_once("//").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-        Some((scheme, location)) => format!("{scheme}//{location}"),
-        None => url.to_owned(),
-    }
 }
 
 /// Cancels the jobs, and waits until their operations had time to report that.
@@ -156,16 +148,4 @@ fn wants_json(argv: &[OsString], environment: &Environment) -> bool {
     let by_option =
         argv.windows(2).any(|pair| pair == ["--format", "json"]) || argv.iter().any(|arg| arg == "--format=json");
     by_option || environment.get("MAQET_FORMAT").is_some_and(|format| format == "json")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn test_without_credentials_keeps_the_rest_of_the_url() {
-        assert_eq!(without_credentials("postgres://me:p@ss/word@db:5432/maqet"), "postgres://db:5432/maqet");
-        assert_eq!(without_credentials("postgres://db/maqet"), "postgres://db/maqet");
-        assert_eq!(without_credentials("sqlite:/home/a@b/maqet.db"), "sqlite:/home/a@b/maqet.db");
-    }
 }

@@ -17,17 +17,18 @@ use maqet_application::{
     App, Directories, Error, EventListener, EventStream, Maintenance, Operation, OperationTable, Ports, config,
     operation,
 };
+use maqet_domain::history::Actor;
 use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::builtin_handlers;
-use maqet_domain::port::{Store, StoreMaintenance, VmCopies};
+use maqet_domain::port::{Host, Store, StoreMaintenance, VmCopies};
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::storage::StorageDriver;
 use maqet_domain::storage::builtin_drivers;
 use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
-use crate::stores::{NoMaintenance, StoreUrl};
-use crate::{OpenError, ReadError, Settings, StoreFactories, StoreSetup, document, fault_points};
+use crate::stores::NoMaintenance;
+use crate::{OpenError, ReadError, Settings, StoreContext, StoreFactories, StoreSetup, document, fault_points};
 
 /// An open instance of maqet, which runs operations.
 pub struct Maqet {
@@ -211,13 +212,28 @@ async fn open_store(
         let name = "given".to_owned();
         (name.clone(), copies_of(&name), StoreSetup::new(store))
     } else {
-        let StoreUrl { name, address, factory } = factories.find(&settings.database)?;
+        let url = factories.find(&settings.database)?;
+        let context = store_context(settings);
+        let name = url.name(&context)?;
         let copies = copies_of(&name);
-        (name, Arc::clone(&copies), factory.open(&address, copies).await?)
+        let context = StoreContext { copies: Some(Arc::clone(&copies) as _), ..context };
+        (name, copies, url.open(context).await?)
     };
     let StoreSetup { store, maintenance } = setup;
     let maintenance = maintenance.unwrap_or_else(|| Arc::new(NoMaintenance::new(name.clone(), Arc::clone(&store))));
     Ok(OpenedStore { name, store, maintenance, copies })
+}
+
+/// Returns for whom a store is opened.
+fn store_context(settings: &Settings) -> StoreContext {
+    let Actor { user: owner, host, .. } = host(settings).actor();
+    StoreContext { host, owner, environment: settings.environment.clone(), copies: None }
+}
+
+/// Returns this host under the name of the settings.
+fn host(settings: &Settings) -> LocalHost {
+    let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
+    LocalHost::new(login_name).with_name(settings.host.clone())
 }
 
 /// Chooses the adapters of `doctor` and `cleanup`.
@@ -241,7 +257,6 @@ fn maintenance(store: &OpenedStore, settings: &Settings) -> Maintenance {
 /// Chooses an adapter for each port.
 fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports {
     let environment = ProcessEnvironment::from(settings.environment.shared());
-    let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
     // Beside the data that they protect: two sessions of a user may have different runtime directories.
     let locks = settings.data_dir.join("locks");
     let logs = settings.logs();
@@ -272,7 +287,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         locks: Arc::new(FileLocks::new(locks)),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
-        host: Arc::new(LocalHost::new(login_name)),
+        host: Arc::new(host(settings)),
     }
 }
 

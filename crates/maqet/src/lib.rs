@@ -53,7 +53,7 @@ pub use environment::Environment;
 pub use error::OpenError;
 pub use permissions::{InsecureFiles, Insecurity};
 pub use settings::{Overrides, Settings};
-pub use stores::{StoreFactories, StoreFactory, StoreSetup};
+pub use stores::{StoreContext, StoreFactories, StoreFactory, StoreSetup};
 pub use vm::VmHandle;
 
 pub use maqet_application::config::{self, ConfigError, Document};

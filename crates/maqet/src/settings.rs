@@ -19,6 +19,7 @@ use maqet_domain::config::{Diagnostics, KeyPath, Node};
 use maqet_domain::hook::Hook;
 
 use crate::logs::LogSettings;
+use crate::stores::without_secrets;
 use crate::timeouts::TimeoutSettings;
 use crate::{Environment, InsecureFiles, OpenError, read_document};
 
@@ -55,8 +56,10 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The directory of cached versions and QMP schemas of QEMU binaries, which can be removed at any time.
     pub cache_dir: PathBuf,
-    /// The database, as a URL or a path.
+    /// The database, as a URL or a path; it may contain a password.
     pub database: String,
+    /// The name of this host in a database that several share; by default that of the kernel.
+    pub host: Option<String>,
     /// The settings file that was read, if there was one.
     pub config_file: Option<PathBuf>,
     /// Defaults for the definitions of all VMs.
@@ -84,6 +87,7 @@ struct File {
     runtime: Option<PathBuf>,
     state: Option<PathBuf>,
     database: Option<String>,
+    host: Option<String>,
     defaults: Option<Node>,
     sources: Sources,
     hooks: Vec<Hook>,
@@ -174,7 +178,10 @@ impl Settings {
             value: format!("sqlite:{}", data.value.join("maqet.db").display()),
             origin: "default".to_owned(),
         });
+        let host = finder.find(("", None), "MAQET_HOST", text, file.host);
+        let (host, host_origin) = host.map(|found| (found.value, found.origin)).unzip();
         let origins = BTreeMap::from([
+            ("host", host_origin.unwrap_or_default()),
             ("directories.config", config.origin),
             ("directories.data", data.origin),
             ("directories.runtime", runtime.origin),
@@ -188,6 +195,7 @@ impl Settings {
             state_dir: state.value,
             cache_dir,
             database: database.value,
+            host,
             config_file: config_file.map(|path| absolute(&path)).transpose()?,
             defaults: file.defaults.unwrap_or_else(Node::empty_map),
             sources: file.sources,
@@ -198,6 +206,11 @@ impl Settings {
             environment: environment.clone(),
             origins,
         })
+    }
+
+    /// Returns the database without a user and a password, for messages.
+    pub fn database_location(&self) -> String {
+        without_secrets(&self.database)
     }
 
     /// Returns how long operations wait.
@@ -218,8 +231,9 @@ impl Settings {
             ("directories.state", path(&self.state_dir)),
             ("directories.runtime", path(&self.runtime_dir)),
             ("directories.config", path(&self.config_dir)),
-            ("database", self.database.clone()),
+            ("database", self.database_location()),
         ];
+        all.extend(self.host.clone().map(|host| ("host", host)));
         all.sort_unstable();
         let mut shown: Vec<EffectiveSetting> = all
             .into_iter()
@@ -303,7 +317,7 @@ impl File {
     }
 
     fn check(node: &Node, folder: &Path) -> Result<Self, Vec<maqet_domain::config::Problem>> {
-        const KEYS: [&str; 6] = ["directories", "database", "defaults", "timeouts", "logs", "hooks"];
+        const KEYS: [&str; 7] = ["directories", "database", "host", "defaults", "timeouts", "logs", "hooks"];
         const DIRECTORIES: [&str; 3] = ["data", "runtime", "state"];
 
         let mut file = Self::default();
@@ -314,6 +328,7 @@ impl File {
                 // A key without a value counts as missing: all entries of the section may be commented out.
                 known if node.is_null() && KEYS.contains(&known) => {}
                 "database" => file.database = report.line(&path, node).map(|url| resolve_database(url, folder)),
+                "host" => file.host = report.line(&path, node),
                 "defaults" => {
                     if report.map(&path, node).is_some() {
                         file.defaults = Some(node.clone());
@@ -410,6 +425,22 @@ mod tests {
         let overrides = Overrides { config: Some(home.path().join("no.conf")), ..Overrides::default() };
 
         assert!(matches!(Settings::discover(&environment(home.path()), &overrides), Err(OpenError::Read(_))));
+    }
+
+    #[test]
+    fn test_settings_effective_show_no_password() {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("m.conf");
+        write(&config, "database: postgres://me:secret@db/maqet?password=secret\nhost: rack-1\n");
+        let overrides = Overrides { config: Some(config), ..Overrides::default() };
+
+        let settings = Settings::discover(&environment(home.path()), &overrides).unwrap();
+        let shown: Vec<String> =
+            settings.effective().into_iter().map(|setting| format!("{}={}", setting.key, setting.value)).collect();
+
+        assert!(shown.contains(&"database=postgres://db/maqet".to_owned()), "{shown:?}");
+        assert!(shown.contains(&"host=rack-1".to_owned()), "{shown:?}");
+        assert!(settings.database.contains("secret"));
     }
 
     #[test]

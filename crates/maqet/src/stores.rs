@@ -1,5 +1,8 @@
 //! Stores by the scheme of their URL.
 
+#[cfg(feature = "postgres")]
+mod postgres;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +13,7 @@ use maqet_domain::registry::DuplicateName;
 use maqet_domain::text::similar;
 use maqet_fault_points::FaultPoints;
 
-use crate::OpenError;
+use crate::{Environment, OpenError};
 
 /// An open store.
 pub struct StoreSetup {
@@ -31,13 +34,33 @@ impl StoreSetup {
     }
 }
 
+/// What a factory may use to open a store.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct StoreContext {
+    /// The name of this host in a store that several hosts share.
+    pub host: String,
+    /// The name of the user.
+    pub owner: String,
+    /// The environment, with the variables of database clients.
+    pub environment: Environment,
+    /// Copies of the VMs that the database held, if they are known yet: a store should not create an empty database while
+    /// there are any, but fail with [`StoreError::NotFound`].
+    pub copies: Option<Arc<dyn VmCopies>>,
+}
+
 /// Opens the stores of a scheme.
 #[async_trait]
 pub trait StoreFactory: Send + Sync {
+    /// Returns the normal form of `address` without secrets, which identifies the database in directories that several
+    /// share; by default `address` without what precedes an `@` and what follows a `?`.
+    fn name(&self, address: &str, _context: &StoreContext) -> Result<String, StoreError> {
+        let address = address.split_once('?').map_or(address, |(address, _)| address);
+        Ok(address.rsplit_once('@').map_or(address, |(_, server)| server).to_owned())
+    }
+
     /// Opens the store at `address`, the part of the URL after the scheme, without the slashes `//`.
-    ///
-    /// A store should not create an empty database while there are `copies` of VMs, but fail with [`StoreError::NotFound`].
-    async fn open(&self, address: &str, copies: Arc<dyn VmCopies>) -> Result<StoreSetup, StoreError>;
+    async fn open(&self, address: &str, context: StoreContext) -> Result<StoreSetup, StoreError>;
 }
 
 /// Opens SQLite files at their first use, so that commands which need no store work where it cannot be opened.
@@ -47,9 +70,18 @@ struct SqliteFactory {
 
 #[async_trait]
 impl StoreFactory for SqliteFactory {
-    async fn open(&self, address: &str, copies: Arc<dyn VmCopies>) -> Result<StoreSetup, StoreError> {
+    fn name(&self, address: &str, _: &StoreContext) -> Result<String, StoreError> {
+        let absolute = std::path::absolute(address);
+        Ok(absolute.map_or_else(|_| address.to_owned(), |path| path.to_string_lossy().into_owned()))
+    }
+
+    async fn open(&self, address: &str, context: StoreContext) -> Result<StoreSetup, StoreError> {
         let options = Options { faults: self.faults.clone(), ..Options::default() };
-        let store = SqliteStore::new(address, options).with_copies(copies);
+        let store = SqliteStore::new(address, options);
+        let store = match context.copies {
+            Some(copies) => store.with_copies(copies),
+            None => store,
+        };
         let maintenance = Arc::new(store.maintenance());
         Ok(StoreSetup::new(Arc::new(store)).with_maintenance(maintenance))
     }
@@ -63,14 +95,25 @@ pub struct StoreFactories {
 
 /// A database URL with a supported scheme.
 pub(crate) struct StoreUrl {
-    /// The URL in a normal form, without secrets; it identifies the database in directories that several share.
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) factory: Arc<dyn StoreFactory>,
+    scheme: String,
+    address: String,
+    factory: Arc<dyn StoreFactory>,
+}
+
+impl StoreUrl {
+    /// Returns the URL in a normal form, without secrets; it identifies the database in directories that several share.
+    pub(crate) fn name(&self, context: &StoreContext) -> Result<String, StoreError> {
+        Ok(format!("{}:{}", self.scheme, self.factory.name(&self.address, context)?))
+    }
+
+    /// Opens the store.
+    pub(crate) async fn open(&self, context: StoreContext) -> Result<StoreSetup, StoreError> {
+        self.factory.open(&self.address, context).await
+    }
 }
 
 impl Default for StoreFactories {
-    /// Supports `sqlite:PATH`; a plain path means the same.
+    /// Supports `sqlite:PATH`, which a plain path means as well, and `postgres://…` with the feature `postgres`.
     fn default() -> Self {
         Self::builtin(&FaultPoints::default())
     }
@@ -80,7 +123,10 @@ impl StoreFactories {
     /// Supports the same as [`default`](Self::default); `faults` receives the fault points.
     pub(crate) fn builtin(faults: &FaultPoints) -> Self {
         let sqlite = Arc::new(SqliteFactory { faults: faults.clone() });
-        Self { factories: vec![("sqlite".to_owned(), sqlite)] }
+        let mut factories: Vec<(String, Arc<dyn StoreFactory>)> = vec![("sqlite".to_owned(), sqlite)];
+        #[cfg(feature = "postgres")]
+        factories.push(("postgres".to_owned(), Arc::new(postgres::PostgresFactory { faults: faults.clone() })));
+        Self { factories }
     }
 
     /// Supports no scheme.
@@ -100,27 +146,37 @@ impl StoreFactories {
     /// Finds the factory for `url`.
     pub(crate) fn find(&self, url: &str) -> Result<StoreUrl, OpenError> {
         let (scheme, rest) = match url.split_once(':') {
+            // Both are the scheme of libpq.
+            Some(("postgresql", rest)) => ("postgres", rest),
             Some((scheme, rest)) if !scheme.is_empty() && !scheme.contains('/') => (scheme, rest),
             Some(_) | None => ("sqlite", url),
         };
-        let address = rest.strip_prefix("//").unwrap_or(rest).to_owned();
         if let Some((_, factory)) = self.factories.iter().find(|(known, _)| known == scheme) {
-            let name = format!("{scheme}:{}", normal_form(scheme, &address));
-            return Ok(StoreUrl { name, address, factory: Arc::clone(factory) });
+            let address = rest.strip_prefix("//").unwrap_or(rest).to_owned();
+            return Ok(StoreUrl { scheme: scheme.to_owned(), address, factory: Arc::clone(factory) });
         }
         let known: Vec<String> = self.factories.iter().map(|(known, _)| known.clone()).collect();
         let similar = similar(scheme, known.iter().map(String::as_str));
-        Err(OpenError::UnknownStore { url: url.to_owned(), similar, known })
+        Err(OpenError::UnknownStore { url: without_secrets(url), similar, known })
     }
 }
 
-/// Returns a path as an absolute one, and any other address without the user and the password before `@`.
-fn normal_form(scheme: &str, address: &str) -> String {
-    if scheme == "sqlite" {
-        let absolute = std::path::absolute(address);
-        return absolute.map_or_else(|_| address.to_owned(), |path| path.to_string_lossy().into_owned());
+/// Returns a URL without the user and the password before `@`, and without a password among its parameters.
+pub(crate) fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("//") else { return url.to_owned() };
+    if scheme.starts_with("sqlite") {
+        return url.to_owned();
     }
-    address.rsplit_once('@').map_or(address, |(_, server)| server).to_owned()
+    let (address, query) = rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
+    // A password may contain a question mark that is not encoded.
+    let (address, query) = match query.and_then(|query| query.rsplit_once('@')) {
+        Some((_, server)) => server.split_once('?').map_or((server, None), |(server, query)| (server, Some(query))),
+        None => (address.rsplit_once('@').map_or(address, |(_, server)| server), query),
+    };
+    let is_shown = |parameter: &&str| !parameter.to_ascii_lowercase().starts_with("password");
+    let shown: Vec<&str> = query.into_iter().flat_map(|query| query.split('&')).filter(is_shown).collect();
+    let query = if shown.is_empty() { String::new() } else { format!("?{}", shown.join("&")) };
+    format!("{scheme}//{address}{query}")
 }
 
 /// The maintenance of a store that has none: it can only be read.
@@ -168,16 +224,31 @@ impl StoreMaintenance for NoMaintenance {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(url: &str, expected: &str) {
-        let mut factories = StoreFactories::default();
-        factories.register("postgres", sqlite()).unwrap();
-
-        assert_eq!(factories.find(url).unwrap().name, expected);
+    fn context() -> StoreContext {
+        let (host, owner) = ("here".to_owned(), "me".to_owned());
+        StoreContext { host, owner, environment: Environment::default(), copies: None }
     }
 
     fn sqlite() -> Arc<SqliteFactory> {
         Arc::new(SqliteFactory { faults: FaultPoints::default() })
+    }
+
+    /// A store without a form of its own.
+    struct Other;
+
+    #[async_trait]
+    impl StoreFactory for Other {
+        async fn open(&self, _: &str, _: StoreContext) -> Result<StoreSetup, StoreError> {
+            Err(StoreError::Busy { location: String::new() })
+        }
+    }
+
+    #[track_caller]
+    fn check(url: &str, expected: &str) {
+        let mut factories = StoreFactories::default();
+        factories.register("other", Arc::new(Other)).unwrap();
+
+        assert_eq!(factories.find(url).unwrap().name(&context()).unwrap(), expected);
     }
 
     #[test]
@@ -192,6 +263,34 @@ mod tests {
         check("/d/maqet.db", "sqlite:/d/maqet.db");
         check("sqlite:/d/maqet.db", "sqlite:/d/maqet.db");
         check("sqlite:///d/maqet.db", "sqlite:/d/maqet.db");
-        check("postgres://me:p@ss@db/maqet", "postgres:db/maqet");
+        check("other://me:p@ss@db/maqet?password=x", "other:db/maqet");
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn test_store_name_of_postgres_is_the_same_for_both_schemes() {
+        check("postgres://me:secret@db/maqet", "postgres:db/maqet");
+        check("postgresql://you@db/maqet?sslmode=require", "postgres:db/maqet");
+        check("postgres:///maqet?host=/run/x", "postgres:/maqet?host=/run/x");
+    }
+
+    #[test]
+    fn test_find_unknown_scheme_shows_no_password() {
+        let refused = StoreFactories::default().find("mysql://me:secret@db/maqet").map(drop).unwrap_err();
+
+        assert_eq!(refused.to_string(), "unsupported database URL `mysql://db/maqet`");
+    }
+
+    #[test]
+    fn test_without_secrets_keeps_the_rest_of_the_url() {
+        let check = |url: &str, expected: &str| assert_eq!(without_secrets(url), expected);
+
+        check("postgres://me:p@ss/word@db:5432/maqet", "postgres://db:5432/maqet");
+        check("postgres://me:what?@db/maqet?sslmode=require", "postgres://db/maqet?sslmode=require");
+        check("postgres://db/maqet?password=secret&sslmode=require", "postgres://db/maqet?sslmode=require");
+        check("postgres://db/maqet?Password=a%26b", "postgres://db/maqet");
+        check("postgres://db/maqet", "postgres://db/maqet");
+        check("sqlite:///home/a@b/maqet.db", "sqlite:///home/a@b/maqet.db");
+        check("/home/a@b/maqet.db", "/home/a@b/maqet.db");
     }
 }

@@ -43,3 +43,8 @@ fn test_example_everyday_runs_successfully() {
 fn test_example_configuration_key_runs_successfully() {
     check("custom_config_key");
 }
+
+#[test]
+fn test_example_store_runs_successfully() {
+    check("custom_store");
+}

@@ -45,6 +45,7 @@ mod other_architectures;
 mod output;
 mod passt;
 mod pid_namespaces;
+mod postgres;
 mod qemu_modules;
 mod qmp;
 mod qmp_run;

@@ -70,14 +70,19 @@ impl DatabaseCheck<'_> {
             let message = format!("journal mode `{}` instead of `wal`", health.journal);
             findings.push(finding(Severity::Note, message).hint("no action needed: the next change enables it"));
         }
+        // A store that is not a file has no journal, and is backed up by other means.
+        let is_file = !health.journal.is_empty();
         if let Some(why) = &health.unwritable {
-            findings.push(
-                finding(Severity::Problem, format!("cannot be written: {why}")).hint(
-                    "check the permissions of the file and its directory, and whether the file system is read-only",
-                ),
-            );
+            let hint = if is_file {
+                "check the permissions of the file and its directory, and whether the file system is read-only"
+            } else {
+                "use the URL of the primary server; a standby can only be read"
+            };
+            findings.push(finding(Severity::Problem, format!("cannot be written: {why}")).hint(hint));
         }
-        findings.push(self.check_backup(health).await);
+        if is_file {
+            findings.push(self.check_backup(health).await);
+        }
         findings
     }
 
@@ -85,7 +90,7 @@ impl DatabaseCheck<'_> {
     async fn check_backup(&self, health: &StoreHealth) -> Finding {
         let store = &self.maintenance.store;
         let ok = |message: String| Finding::new(Severity::Ok, Area::Database, "backup", message);
-        if self.fix && health.vms > 0 && health.unwritable.is_none() && !health.journal.is_empty() {
+        if self.fix && health.vms > 0 && health.unwritable.is_none() {
             return match store.backup().await {
                 Ok(path) => ok(format!("`{}`", shown(&path))).fixed("created a backup"),
                 Err(error) => Finding::from_error(Severity::Warning, Area::Database, "backup", &error),

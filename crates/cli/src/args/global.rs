@@ -47,7 +47,7 @@ pub(crate) struct GlobalArgs {
     /// Settings file
     #[arg(long, value_name = "FILE", env = "MAQET_CONFIG")]
     config: Option<PathBuf>,
-    /// Database: a path or `sqlite:PATH`
+    /// Database: a path, `sqlite:PATH` or `postgres://…`
     #[arg(long, value_name = "URL", env = "MAQET_DATABASE")]
     database: Option<String>,
     /// Accept configuration files that other users can write

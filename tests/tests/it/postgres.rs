@@ -1,0 +1,131 @@
+//! The command line on a PostgreSQL server.
+
+use maqet_testkit::TestHome;
+use maqet_testkit::guest::paused_yaml;
+use maqet_testkit::postgres::{PASSWORD, PASSWORD_ROLE, PostgresSchema, server};
+use maqet_testkit::{Finished, Maqet};
+
+/// A host of its own, with a schema of the server as its database.
+struct Host {
+    home: TestHome,
+    url: String,
+    name: &'static str,
+}
+
+impl Host {
+    fn new(name: &'static str, schema: &PostgresSchema) -> Self {
+        Self { home: TestHome::new(), url: schema.url.clone(), name }
+    }
+
+    fn maqet<const N: usize>(&self, arguments: [&str; N]) -> Maqet {
+        self.home.maqet(arguments).env("MAQET_DATABASE", &self.url).env("MAQET_HOST", self.name)
+    }
+
+    #[track_caller]
+    fn ok<const N: usize>(&self, arguments: [&str; N]) -> Finished {
+        self.maqet(arguments).run().ok()
+    }
+
+    #[track_caller]
+    fn add(&self, name: &str) {
+        let file = self.home.write(format!("{name}.yaml"), paused_yaml(name));
+        self.ok(["add", file.to_str().expect("the home has a name in UTF-8")]);
+    }
+}
+
+#[test]
+fn test_postgres_vm_lives_from_add_to_rm() {
+    let server = server();
+    let host = Host::new("a", &server.schema());
+
+    host.add("web");
+    host.ok(["start", "web"]);
+    let status = host.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
+    host.ok(["doctor"]);
+    host.ok(["stop", "--force", "web"]);
+    let events = host.ok(["events", "web"]).stdout;
+    host.ok(["rm", "web"]);
+
+    assert_eq!(status["status"], "paused");
+    for kind in ["vm.defined", "vm.started", "vm.stopped"] {
+        assert!(events.contains(kind), "{kind}: {events}");
+    }
+    assert_eq!(host.ok(["ls", "--format", "json"]).stdout.trim(), "[]");
+    assert!(!host.home.data().join("maqet.db").exists());
+}
+
+#[test]
+fn test_postgres_hosts_do_not_touch_each_others_vms() {
+    let server = server();
+    let schema = server.schema();
+    let (here, there) = (Host::new("a", &schema), Host::new("b", &schema));
+    here.add("web");
+    here.ok(["start", "web"]);
+
+    let refused = there.maqet(["stop", "--force", "web"]).run().code(3);
+    there.add("web");
+    there.ok(["start", "web"]);
+    there.ok(["stop", "--all", "--force"]);
+    there.ok(["doctor", "--fix"]);
+    there.ok(["cleanup"]);
+
+    assert!(refused.stderr.contains("VM `web`"), "{}", refused.stderr);
+    let status = here.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
+    assert_eq!(status["status"], "paused");
+    assert_eq!(here.home.processes().iter().filter(|process| process.is_qemu()).count(), 1);
+    here.ok(["stop", "--force", "web"]);
+}
+
+#[test]
+fn test_postgres_settings_file_password_is_never_shown() {
+    let server = server();
+    let schema = server.schema();
+    let home = TestHome::new();
+    let encoded = PASSWORD.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
+    let url = schema.url.replace("user=maqet", &format!("user={PASSWORD_ROLE}&password={encoded}"));
+    home.write("config/maqet/maqet.conf", format!("database: '{url}'\n"));
+    let yaml = home.write("web.yaml", paused_yaml("web"));
+
+    let added = home.maqet(["-vvv", "add"]).arg(&yaml).run().ok();
+    let shown = home.maqet(["config", "show", "--origin"]).run().ok();
+    let checked = home.maqet(["-vvv", "doctor"]).run().ok();
+
+    for output in [added, shown, checked] {
+        let text = format!("{}{}", output.stdout, output.stderr);
+        assert!(!text.contains(&encoded) && !text.contains(PASSWORD), "{text}");
+    }
+    assert_eq!(home.maqet(["ls", "--format", "json"]).run().ok().json_value()[0]["name"], "web");
+}
+
+#[test]
+fn test_postgres_server_away_is_explained() {
+    let home = TestHome::new();
+    let url = format!("postgres:///maqet?host={}", home.root().display());
+
+    let list = home.maqet(["ls", "--database", &url]).run().code(69);
+    let help = home.maqet(["--help", "--database", &url]).run().ok();
+    let invalid = home.maqet(["ls", "--database", "postgres://db/x?sslmode=maybe"]).run().code(2);
+
+    assert!(list.stderr.starts_with("error: cannot reach database `postgres:///maqet?host="), "{}", list.stderr);
+    assert!(list.stderr.contains("hint: check that the server runs"), "{}", list.stderr);
+    assert!(help.stdout.contains("Usage"));
+    assert!(invalid.stderr.contains("invalid database URL: `sslmode` is `maybe`"), "{}", invalid.stderr);
+}
+
+#[test]
+fn test_postgres_tables_lost_are_rebuilt_from_copies() {
+    let server = server();
+    let schema = server.schema();
+    let host = Host::new("a", &schema);
+    host.add("web");
+    host.ok(["start", "web"]);
+    server.query(&format!("DROP SCHEMA {0} CASCADE; CREATE SCHEMA {0}", schema.name));
+
+    let lost = host.maqet(["ls"]).run().code(1);
+    host.ok(["doctor", "--fix"]);
+
+    assert!(lost.stderr.contains("but copies of 1 of its VMs exist"), "{}", lost.stderr);
+    let status = host.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
+    assert_eq!(status["status"], "paused");
+    host.ok(["stop", "--force", "web"]);
+}
