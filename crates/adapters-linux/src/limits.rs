@@ -35,6 +35,12 @@ pub const MAX_KERNEL_RECORD_BYTES: usize = 8 << 10;
 /// How many records of the kernel's log are searched: more than its usual buffers hold; each takes about 1 µs.
 pub const MAX_KERNEL_RECORDS: usize = 100_000;
 
+/// How deep maqet's directories are checked: those of VMs and runs are two below the data, state and runtime directory.
+pub const CHECKED_DEPTH: u32 = 2;
+
+/// How many directories in one are checked; more VMs than anyone has.
+pub const MAX_CHECKED_DIRECTORIES: usize = 10_000;
+
 /// How many symbolic links of a path are followed before it is considered a loop; as many as the kernel follows.
 pub const MAX_SYMLINKS: usize = 40;
 

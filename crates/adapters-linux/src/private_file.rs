@@ -87,6 +87,11 @@ fn trusted_folder(folder: &Path, user: u32) -> io::Result<()> {
     }
 }
 
+/// Refuses a directory in which [`private_folder`] would not create one.
+pub(crate) fn require_trusted_parent(folder: &Path) -> io::Result<()> {
+    trusted_folder(folder, rustix::process::geteuid().as_raw())
+}
+
 /// Opens a private file for reading and writing, creating it if it is missing; never through a symbolic link.
 ///
 /// Errors: [`Unsafe`] as `PermissionDenied`, and whatever the file system reports.

@@ -1,16 +1,19 @@
 //! The port [`Probe`]: directories, space and limits of this host.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, Metadata, Permissions};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use maqet_domain::error::Cause;
-use maqet_domain::port::{DirectoryFacts, Probe, Space};
-use rustix::fs::{Access, access, statvfs};
+use maqet_domain::port::{ClosedDirectory, DirectoryFacts, DirectoryState, Probe, Space};
+use rustix::fs::{Access, AtFlags, CWD, access, accessat, statvfs};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::private_file::private_folder;
+use crate::limits::{CHECKED_DEPTH, MAX_CHECKED_DIRECTORIES};
+use crate::private_file::{private_folder, require_trusted_parent};
 
 /// Inspects this host.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,15 +21,35 @@ pub struct LocalProbe;
 
 #[async_trait]
 impl Probe for LocalProbe {
-    async fn directory(&self, path: &Path) -> Option<DirectoryFacts> {
-        let found = fs::symlink_metadata(path).ok()?;
-        Some(DirectoryFacts {
+    async fn directory(&self, path: &Path) -> DirectoryState {
+        let found = match fs::symlink_metadata(path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == ErrorKind::NotFound => return missing(path),
+            Err(error) => return hidden(path, &error),
+        };
+        DirectoryState::Found(DirectoryFacts {
             owner: found.uid(),
-            is_ours: found.uid() == rustix::process::geteuid().as_raw(),
+            is_ours: is_ours(&found),
             mode: found.mode() & 0o777,
             is_directory: found.is_dir(),
             is_writable: access(path, Access::WRITE_OK).is_ok(),
         })
+    }
+
+    async fn closed_directories(&self, path: &Path) -> Vec<ClosedDirectory> {
+        let mut closed = Vec::new();
+        let mut directories = directories_in(path);
+        let mut depth = 1;
+        while !directories.is_empty() {
+            closed.extend(directories.iter().filter_map(|directory| closed_directory(directory)));
+            depth += 1;
+            directories = match depth {
+                ..=CHECKED_DEPTH => directories.iter().flat_map(|directory| directories_in(directory)).collect(),
+                _ => Vec::new(),
+            };
+        }
+        closed.sort_by(|one, other| one.path.cmp(&other.path));
+        closed
     }
 
     async fn close_directory(&self, path: &Path) -> Result<(), Cause> {
@@ -51,9 +74,91 @@ impl Probe for LocalProbe {
     }
 }
 
+fn is_ours(found: &Metadata) -> bool {
+    found.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Tells whether a missing directory can be created, as `private_folder` does it.
+fn missing(path: &Path) -> DirectoryState {
+    let Some(parent) = path.ancestors().skip(1).find(|folder| folder.exists()) else { return DirectoryState::Missing };
+    let refusal = if parent.is_dir() {
+        let access = accessat(CWD, parent, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+        access.map_err(io::Error::from).and_then(|()| require_trusted_parent(parent)).err()
+    } else {
+        Some(io::Error::from(ErrorKind::NotADirectory))
+    };
+    match refusal {
+        Some(reason) => DirectoryState::NotCreatable { parent: parent.to_owned(), reason: reason_of(&reason) },
+        None => DirectoryState::Missing,
+    }
+}
+
+/// Names the directory that keeps `path` from being examined: the deepest one that can be.
+fn hidden(path: &Path, error: &io::Error) -> DirectoryState {
+    let parent = path.ancestors().skip(1).find(|folder| fs::symlink_metadata(folder).is_ok()).unwrap_or(path);
+    DirectoryState::Hidden { parent: parent.to_owned(), reason: reason_of(error) }
+}
+
+fn reason_of(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied if error.get_ref().is_none() => "permission denied".to_owned(),
+        ErrorKind::NotADirectory => "it is not a directory".to_owned(),
+        ErrorKind::ReadOnlyFilesystem => "read-only file system".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Returns the directories in a directory that can be read.
+fn directories_in(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten().take(MAX_CHECKED_DIRECTORIES);
+    let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.filter(is_directory).map(|entry| entry.path()).collect()
+}
+
+fn closed_directory(path: &Path) -> Option<ClosedDirectory> {
+    let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    match accessat(CWD, path, all, AtFlags::EACCESS) {
+        Err(Errno::ACCESS | Errno::PERM) => {}
+        // A read-only file system is reported of the directory above.
+        Ok(()) | Err(_) => return None,
+    }
+    let found = fs::symlink_metadata(path).ok()?;
+    let (is_ours, owner, mode) = (is_ours(&found), found.uid(), found.mode() & 0o777);
+    Some(ClosedDirectory { path: path.to_owned(), is_ours, owner, mode })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn facts(state: DirectoryState) -> DirectoryFacts {
+        match state {
+            DirectoryState::Found(facts) => facts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn test_directory_missing_one_names_what_prevents_it() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let is_file = "it is not a directory".to_owned();
+
+        let missing = LocalProbe.directory(&root.path().join("a/b")).await;
+        let below_file = LocalProbe.directory(&file.join("a")).await;
+
+        assert_eq!(missing, DirectoryState::Missing);
+        assert_eq!(below_file, DirectoryState::Hidden { parent: file, reason: is_file });
+    }
+
+    #[tokio::test]
+    async fn test_closed_directories_of_open_ones_are_none() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/b/c")).unwrap();
+
+        assert_eq!(LocalProbe.closed_directories(root.path()).await, []);
+    }
 
     #[tokio::test]
     async fn test_close_directory_makes_it_private() {
@@ -61,11 +166,11 @@ mod tests {
         let folder = root.path().join("a");
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(LocalProbe.directory(&folder).await.unwrap().mode, 0o755);
+        assert_eq!(facts(LocalProbe.directory(&folder).await).mode, 0o755);
 
         LocalProbe.close_directory(&folder).await.unwrap();
 
-        let facts = LocalProbe.directory(&folder).await.unwrap();
+        let facts = facts(LocalProbe.directory(&folder).await);
         assert!(facts.is_ours && facts.is_directory && facts.is_writable);
         assert_eq!(facts.mode, 0o700);
     }
@@ -76,7 +181,7 @@ mod tests {
         let link = root.path().join("link");
         std::os::unix::fs::symlink(root.path(), &link).unwrap();
 
-        assert!(!LocalProbe.directory(&link).await.unwrap().is_directory);
+        assert!(!facts(LocalProbe.directory(&link).await).is_directory);
         assert!(LocalProbe.close_directory(&link).await.is_err());
     }
 

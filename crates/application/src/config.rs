@@ -105,7 +105,7 @@ pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> 
     problems.extend(app.preflight().path_problems(&machine, &whole).await);
     problems.extend(app.preflight().link_socket_problems(&machine, &whole).await);
     let mut missing = app.preflight().drive_conflict_problems(&machine, &whole).await;
-    missing.extend(app.preflight().missing_disk_problems(&machine, &whole).await);
+    missing.extend(app.preflight().backing_problems(&machine, &whole).await);
     let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
     problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));
 

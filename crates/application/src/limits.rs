@@ -152,6 +152,9 @@ pub const MAX_BOOT: u32 = 999_999;
 /// Less free space than this is a problem: a commit, a log or a lock may not fit.
 pub const MIN_FREE_BYTES: u64 = 16 << 20;
 
+/// How many directories that cannot be used `doctor` names; the others are counted.
+pub const MAX_CLOSED_DIRECTORIES: usize = 20;
+
 /// Less free space than this is worth a warning: one update of a guest fills it.
 pub const LOW_FREE_BYTES: u64 = 1 << 30;
 

@@ -1,7 +1,7 @@
 //! What a start checks and prepares before it runs QEMU.
 //!
 //! [`preflight`] checks without creating anything: paths that no guest may access (`path_policy`), disks and files that
-//! must exist and that QEMU can open (`check_disks`, `drives`), images that were created once and are gone
+//! must exist and that QEMU can open (`check_disks`, `backing`, `drives`), images that were created once and are gone
 //! ([`lost_images`]), images that differ from the definition ([`mismatches`]), firmware (`firmware`). Then
 //! [`create_disks`] creates the missing images. `setup_commands` prints the same preparation as shell commands.
 //!
@@ -9,6 +9,7 @@
 //! that drives share, is checked only then. At a start, the locks of QEMU tell whether another VM uses an image
 //! (`image_owner`).
 
+pub(crate) mod backing;
 mod check_disks;
 pub(crate) mod create_disks;
 pub(crate) mod disk_error;

@@ -15,7 +15,17 @@ pub enum Purpose {
 }
 
 /// System directories, including everything below.
-const SYSTEM: [&str; 8] = ["etc", "proc", "sys", "dev", "boot", "usr", "bin", "sbin"];
+const SYSTEM: [&str; 14] =
+    ["etc", "proc", "sys", "dev", "boot", "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "ostree"];
+
+/// What the system keeps in `/var`; distributions have data of users in the rest, such as `/var/home`.
+const SYSTEM_IN_VAR: [&str; 7] = ["cache", "db", "lock", "log", "mail", "run", "spool"];
+
+/// What the system keeps in `/var/lib`; the rest belongs to services, such as `/var/lib/libvirt`.
+const SYSTEM_IN_VAR_LIB: [&str; 14] = [
+    "alternatives", "apt", "dbus", "dnf", "dpkg", "initramfs-tools", "networkmanager", "pacman", "pam", "polkit-1",
+    "rpm", "selinux", "sudo", "systemd",
+];
 
 /// Directories with secrets, at any depth.
 const SECRET: [&str; 2] = [".ssh", ".gnupg"];
@@ -47,16 +57,18 @@ pub fn refusal(path: &Path, purpose: Purpose) -> Option<String> {
     if purpose == Purpose::Read {
         return None;
     }
+    let system = |path: &[&str]| Some(format!("`/{}` is a system directory", path.join("/")));
     match parts.as_slice() {
         [] => Some("it is the root of the file system".to_owned()),
-        ["dev", "shm", _, ..] | ["var", "lib", "maqet", ..] => None,
-        [first, ..] if SYSTEM.contains(first) || first.starts_with("lib") => {
-            Some(format!("`/{first}` is a system directory"))
-        }
-        ["var"] => Some("`/var` is a system directory".to_owned()),
-        ["var", ..] if purpose == Purpose::Disk => {
-            Some("`/var` is a system directory, except for `/var/lib/maqet`".to_owned())
-        }
+        ["dev", "shm", _, ..] => None,
+        [first, ..] if SYSTEM.contains(first) => system(&[first]),
+        ["var"] => system(&["var"]),
+        ["var", rest @ ..] if purpose == Purpose::Disk => match rest {
+            ["lib"] => system(&["var", "lib"]),
+            ["lib", name, ..] if SYSTEM_IN_VAR_LIB.contains(name) => system(&["var", "lib", name]),
+            [name, ..] if SYSTEM_IN_VAR.contains(name) => system(&["var", name]),
+            [..] => None,
+        },
         [_, ..] => None,
     }
 }
@@ -106,9 +118,49 @@ mod tests {
         }
     }
 
+    /// `/lib` is a part of the first ones, and of none a component.
     #[test]
-    fn test_refusal_var_may_be_shared_but_not_hold_disks() {
+    fn test_refusal_matches_whole_components() {
+        for path in
+            ["/library/x", "/libvirt/a.qcow2", "/lib64-images/x", "/etcetera", "/devel/x", "/bootstrap", "/users/x"]
+        {
+            check(path, true, true);
+        }
+        for path in ["/lib/x", "/lib32", "/lib64/a/b", "/libx32", "/LIB/x"] {
+            check(path, false, false);
+        }
+    }
+
+    /// Fedora Silverblue has `/home` in `/var`, Debian the pool of libvirt, Proxmox its images.
+    #[test]
+    fn test_refusal_var_holds_disks_where_distributions_put_data() {
+        for path in [
+            "/var/home/me/vms/a.qcow2",
+            "/var/tmp/a.raw",
+            "/var/lib/libvirt/images/a.qcow2",
+            "/var/lib/vz/images/a.raw",
+            "/var/roothome/a.raw",
+            "/var/srv/a.raw",
+            "/var/mnt/big/a.raw",
+            "/var/opt/a.raw",
+            "/var/www/a.raw",
+            "/var/lib/machines/a.raw",
+            "/var/vm/a.raw",
+        ] {
+            check(path, true, true);
+        }
+    }
+
+    #[test]
+    fn test_refusal_var_of_the_system_may_be_shared_but_not_hold_disks() {
         check("/var", false, false);
-        check("/var/www", true, false);
+        for path in ["/var/log/a.raw", "/var/cache/a.raw", "/var/spool/x", "/var/lib/dpkg/x", "/var/lib/systemd/x"] {
+            check(path, true, false);
+        }
+        check("/var/lib", true, false);
+        assert_eq!(
+            refusal(Path::new("/var/lib/NetworkManager/x"), Purpose::Disk).as_deref(),
+            Some("`/var/lib/networkmanager` is a system directory")
+        );
     }
 }

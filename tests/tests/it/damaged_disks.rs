@@ -122,6 +122,13 @@ fn test_start_repaired_image_runs_and_dirty_one_is_noted() {
 
 /// Runs maqet as a user who may not override permissions, which root may.
 fn without_override(home: &TestHome, arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = command_without_override(home, arguments).output().unwrap();
+    let error = serde_json::from_slice(&output.stderr).unwrap_or_else(|_| json!({ "error": null }));
+    (output.status.code(), error["error"].clone())
+}
+
+/// The same, as a command.
+pub(crate) fn command_without_override(home: &TestHome, arguments: &[&str]) -> Command {
     let maqet = home.maqet(arguments).args(["--format", "json"]).into_command();
     let dropped = "-dac_override,-dac_read_search";
     let mut command = Command::new("setpriv");
@@ -129,9 +136,8 @@ fn without_override(home: &TestHome, arguments: &[&str]) -> (Option<i32>, Value)
         command.args(["--bounding-set", dropped, "--inh-caps", dropped]);
     }
     command.arg(maqet.get_program()).args(maqet.get_args()).current_dir(home.root()).env_clear();
-    let output = command.envs(home.environment()).output().unwrap();
-    let error = serde_json::from_slice(&output.stderr).unwrap_or_else(|_| json!({ "error": null }));
-    (output.status.code(), error["error"].clone())
+    command.envs(home.environment());
+    command
 }
 
 #[test]

@@ -11,6 +11,8 @@ use maqet_testkit::{TestHome, guest};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::damaged_disks::command_without_override;
+
 fn database(home: &TestHome) -> PathBuf {
     home.data().join("maqet.db")
 }
@@ -50,6 +52,68 @@ fn items(home: &TestHome, arguments: &[&str], code: i32) -> Vec<Value> {
 fn outcomes(items: &[Value]) -> Vec<(String, String)> {
     let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
     items.iter().map(|item| (text(item, "kind"), text(item, "outcome"))).collect()
+}
+
+/// Returns exit code and findings of `doctor` run by a user who may not override permissions.
+fn restricted_findings(home: &TestHome, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let arguments = [&["doctor"], arguments].concat();
+    let output = command_without_override(home, &arguments).output().unwrap();
+    let diagnosis: Value = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code(), diagnosis["findings"].as_array().unwrap().clone())
+}
+
+/// A directory that cannot be entered is not one that does not exist yet.
+#[test]
+fn test_doctor_directory_that_cannot_be_entered_is_a_problem() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (data, above) = (home.data(), home.data().parent().unwrap().to_owned());
+    let find = |findings: &[Value], text: &str| {
+        let found = findings.iter().find(|finding| finding["message"].as_str().unwrap().contains(text));
+        found.unwrap_or_else(|| panic!("no `{text}` in {findings:#?}")).clone()
+    };
+
+    mode(&above, 0o000);
+    let (hidden_code, hidden) = restricted_findings(&home, &[]);
+    mode(&above, 0o700);
+    mode(&data, 0o000);
+    let (closed_code, closed) = restricted_findings(&home, &[]);
+    mode(&data, 0o700);
+    fs::create_dir_all(data.join("storage/web")).unwrap();
+    mode(&data.join("storage/web"), 0o000);
+    let (inner_code, inner) = restricted_findings(&home, &[]);
+    let (fixed_code, _) = restricted_findings(&home, &["--fix"]);
+
+    let problem = find(&hidden, &format!("cannot enter `{}`: permission denied", above.display()));
+    assert_eq!((hidden_code, &problem["severity"]), (Some(1), &json!("problem")), "{problem}");
+    assert!(problem["hint"].as_str().unwrap().contains("correct the owner and the mode"), "{problem}");
+    let database = hidden.iter().find(|finding| finding["area"] == "database").unwrap();
+    assert_eq!(database["severity"], "problem", "{database}");
+    assert_eq!((closed_code, &find(&closed, "has mode 0000")["severity"]), (Some(1), &json!("problem")));
+    let message = format!("`{}` has mode 0000: maqet cannot use it", data.join("storage/web").display());
+    assert_eq!((inner_code, &find(&inner, &message)["fixable"]), (Some(1), &json!(true)));
+    assert_eq!(fixed_code, Some(0));
+    assert_eq!(fs::metadata(data.join("storage/web")).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn test_doctor_directory_that_cannot_be_created_is_a_problem() {
+    let home = TestHome::new();
+    let closed = home.path("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
+    let state = closed.join("state");
+
+    let (code, findings) = restricted_findings(&home, &["--state-dir", state.to_str().unwrap()]);
+
+    let message = format!(
+        "`{}` does not exist, and cannot be created in `{}`: permission denied",
+        state.display(),
+        closed.display()
+    );
+    let found = findings.iter().find(|finding| finding["message"] == message.as_str());
+    assert_eq!((code, found.map(|found| &found["severity"])), (Some(1), Some(&json!("problem"))), "{findings:#?}");
 }
 
 type Damage = fn(&Path);

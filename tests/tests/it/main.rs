@@ -8,6 +8,7 @@
 mod backup_left_over;
 mod backup_restore;
 mod backups;
+mod block_devices;
 mod cli;
 mod concurrency;
 mod config;
@@ -26,6 +27,7 @@ mod guest;
 mod hardware;
 mod health;
 mod hooks;
+mod host_files;
 mod hostile;
 mod hotplug;
 mod hotplug_network;

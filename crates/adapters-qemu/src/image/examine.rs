@@ -1,15 +1,16 @@
 //! Reads the header of an image and of its backing files, without `qemu-img`, which would take longer than the start.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use maqet_domain::port::{ImageError, ImageLink, ImageSummary, ImageUse};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::qcow2::{FileReference, HEADER_BYTES, HeaderError, Qcow2Header, format_by_content};
 use maqet_domain::storage::{ImageAccess, ImageProblem, UnusableImage};
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, SeekFrom, accessat, open, seek};
+use rustix::io::Errno;
 
 use super::rewrite::{actual_size, file_id};
 use super::tool::io_error;
@@ -22,6 +23,8 @@ pub(super) struct OpenImage {
     pub(super) file: File,
     /// The length of a regular file; block devices have none.
     length: Option<u64>,
+    /// The size of a regular file or of a block device.
+    size: Option<u64>,
     start: Vec<u8>,
 }
 
@@ -120,13 +123,22 @@ impl Link {
                 Err(error) => return Err(io_error("write to", &self.path, error)),
             }
         }
+        if self.access == ImageAccess::Write && found.file_type().is_block_device() && is_claimed(&self.path) {
+            return problem(ImageProblem::DeviceInUse);
+        }
         let mut image = OpenImage {
             path: self.path.clone(),
-            file,
             length: found.is_file().then_some(found.len()),
+            size: size(&file, &found),
             start: Vec::new(),
+            file,
         };
-        image.start = image.read(0, HEADER_BYTES).map_err(|error| io_error("read", &self.path, error))?;
+        image.start = match image.read(0, HEADER_BYTES) {
+            Ok(start) => start,
+            // A CD drive without a CD.
+            Err(error) if error.raw_os_error() == Some(Errno::NOMEDIUM.raw_os_error()) => Vec::new(),
+            Err(error) => return Err(io_error("read", &self.path, error)),
+        };
         Ok(image)
     }
 
@@ -147,7 +159,7 @@ impl Link {
         // Backing files without a format are detected by QEMU, too.
         let format = self.format.as_deref().or(content);
         if format != Some("qcow2") {
-            let size = image.length.filter(|_| format == Some("raw")).map(ByteSize::from_bytes);
+            let size = image.size.filter(|_| format == Some("raw")).map(ByteSize::from_bytes);
             let resembles = content.filter(|_| format == Some("raw"));
             return Ok((ImageSummary { virtual_size: size, resembles, ..ImageSummary::default() }, None));
         }
@@ -236,6 +248,20 @@ impl OpenImage {
         read.truncate(filled);
         Ok(read)
     }
+}
+
+/// Returns whether a file system, another driver or the swap of the host uses a block device, or a part of it.
+fn is_claimed(path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).is_err_and(|error| error == Errno::BUSY)
+}
+
+/// Returns the size of a regular file or of a block device.
+fn size(file: &File, found: &Metadata) -> Option<u64> {
+    if found.file_type().is_block_device() {
+        return seek(file, SeekFrom::End(0)).ok();
+    }
+    found.is_file().then_some(found.len())
 }
 
 /// Returns the first directory of a path that does not exist.

@@ -17,7 +17,8 @@ const ACTION: &str = "check the database";
 /// Returns the state of a valid database; `None` if there is none.
 pub(super) fn check(path: &Path) -> Result<Option<StoreHealth>, StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_some_and(|folder| !folder.exists()) {
+    // A directory that cannot be entered may hold one.
+    if folder.is_some_and(|folder| matches!(folder.try_exists(), Ok(false))) {
         return Ok(None);
     }
     let path = DatabasePath::resolve(path)?;

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use maqet_domain::error::Explain;
-use maqet_domain::port::{DirectoryFacts, FirmwareRequest, Kvm, SecureBoot, Space};
+use maqet_domain::port::{
+    ClosedDirectory, DirectoryFacts, DirectoryState, FirmwareRequest, Kvm, SecureBoot, Space,
+};
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
 use super::{Area, Finding, Severity};
@@ -36,10 +38,16 @@ impl HostCheck<'_> {
             ("state directory", &self.folders.state),
             ("runtime directory", &self.folders.runtime),
         ];
+        let mut visible = Vec::new();
         for (name, folder) in folders {
-            findings.push(self.folder(name, folder).await);
+            let state = self.ports.maintenance.probe.directory(folder).await;
+            if !matches!(state, DirectoryState::Hidden { .. }) {
+                visible.push((name, folder));
+            }
+            findings.push(self.folder(name, folder, state).await);
+            findings.extend(self.closed_directories(name, folder).await);
         }
-        for (name, folder) in folders {
+        for (name, folder) in visible {
             if let Some(space) = self.ports.maintenance.probe.space(folder).await {
                 findings.push(check_space(name, folder, space));
             }
@@ -105,20 +113,66 @@ impl HostCheck<'_> {
         finding(Severity::Problem, "sockets", message).hint("pass a shorter path with `--runtime-dir`")
     }
 
-    async fn folder(&self, name: &str, folder: &Path) -> Finding {
-        let probe = &self.ports.maintenance.probe;
-        let Some(facts) = probe.directory(folder).await else {
-            return finding(Severity::Ok, name, format!("`{}` does not exist yet", shown(folder)));
+    async fn folder(&self, name: &str, folder: &Path, state: DirectoryState) -> Finding {
+        let facts = match state {
+            DirectoryState::Found(facts) => facts,
+            other => return check_absent(name, folder, &other),
         };
         let finding = check_folder(name, folder, &facts);
+        self.fix_mode(finding, folder).await
+    }
+
+    /// Returns the findings about directories in one of maqet's that this user cannot use.
+    async fn closed_directories(&self, name: &str, folder: &Path) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let closed = self.ports.maintenance.probe.closed_directories(folder).await;
+        for closed in closed.iter().take(limits::MAX_CLOSED_DIRECTORIES) {
+            findings.push(self.fix_mode(check_closed(name, closed), &closed.path).await);
+        }
+        if let Some(rest @ 1..) = closed.len().checked_sub(limits::MAX_CLOSED_DIRECTORIES) {
+            let message = format!("{rest} more directories in `{}` cannot be used", shown(folder));
+            findings.push(finding(Severity::Problem, name, message).hint("run `maqet doctor` again"));
+        }
+        findings
+    }
+
+    /// Makes the directory of a finding private, if it is to be fixed.
+    async fn fix_mode(&self, finding: Finding, folder: &Path) -> Finding {
         if !(self.fix && finding.fixable) {
             return finding;
         }
-        match probe.close_directory(folder).await {
+        match self.ports.maintenance.probe.close_directory(folder).await {
             Ok(()) => finding.fixed("set its mode to 0700"),
             Err(error) => finding.fix_failed(error.as_ref()),
         }
     }
+}
+
+/// Checks a directory that does not exist, or that cannot be seen.
+fn check_absent(name: &str, folder: &Path, state: &DirectoryState) -> Finding {
+    let path = shown(folder);
+    let (what, parent, reason) = match state {
+        DirectoryState::Found(_) | DirectoryState::Missing => {
+            return finding(Severity::Ok, name, format!("`{path}` does not exist yet"));
+        }
+        DirectoryState::NotCreatable { parent, reason } => ("does not exist, and cannot be created in", parent, reason),
+        DirectoryState::Hidden { parent, reason } => ("cannot be examined: cannot enter", parent, reason),
+    };
+    let parent = shown(parent);
+    finding(Severity::Problem, name, format!("`{path}` {what} `{parent}`: {reason}"))
+        .hint(format!("correct the owner and the mode of `{parent}`, or choose another {name}"))
+}
+
+/// Returns the finding of a directory of maqet that this user cannot use.
+fn check_closed(name: &str, closed: &ClosedDirectory) -> Finding {
+    let path = shown(&closed.path);
+    if !closed.is_ours {
+        let message = format!("`{path}` belongs to user {}: maqet cannot use it", closed.owner);
+        return finding(Severity::Problem, name, message).hint("change its owner, as after a use of `sudo`");
+    }
+    finding(Severity::Problem, name, format!("`{path}` has mode {:04o}: maqet cannot use it", closed.mode))
+        .hint(format!("run `chmod 0700 {path}`"))
+        .fixable()
 }
 
 fn check_folder(name: &str, folder: &Path, facts: &DirectoryFacts) -> Finding {
@@ -205,6 +259,40 @@ mod tests {
         check(&DirectoryFacts { is_ours: false, mode: 0o777, ..PRIVATE }, Severity::Problem, false);
         check(&DirectoryFacts { is_directory: false, ..PRIVATE }, Severity::Problem, false);
         check(&DirectoryFacts { is_writable: false, ..PRIVATE }, Severity::Problem, false);
+    }
+
+    #[test]
+    fn test_check_absent_directory_names_the_one_in_the_way() {
+        let check = |state| check_absent("state directory", Path::new("/a/b/c"), &state);
+        let (parent, reason) = (Path::new("/a").to_owned(), "permission denied".to_owned());
+
+        let missing = check(DirectoryState::Missing);
+        let not_creatable = check(DirectoryState::NotCreatable { parent: parent.clone(), reason: reason.clone() });
+        let hidden = check(DirectoryState::Hidden { parent, reason });
+
+        assert_eq!((missing.severity, missing.hint), (Severity::Ok, None));
+        assert_eq!(
+            [&not_creatable, &hidden].map(|finding| (finding.severity, finding.message.as_str())),
+            [
+                (Severity::Problem, "`/a/b/c` does not exist, and cannot be created in `/a`: permission denied"),
+                (Severity::Problem, "`/a/b/c` cannot be examined: cannot enter `/a`: permission denied"),
+            ]
+        );
+        let hint = "correct the owner and the mode of `/a`, or choose another state directory";
+        assert_eq!([not_creatable.hint, hidden.hint], [Some(hint.to_owned()), Some(hint.to_owned())]);
+    }
+
+    #[test]
+    fn test_check_closed_directory_of_ours_is_fixable() {
+        let closed = |is_ours| ClosedDirectory { path: "/d/storage".into(), is_ours, owner: 0, mode: 0o000 };
+
+        let (ours, foreign) =
+            (check_closed("data directory", &closed(true)), check_closed("data directory", &closed(false)));
+
+        assert_eq!((ours.severity, ours.fixable), (Severity::Problem, true));
+        assert_eq!(ours.message, "`/d/storage` has mode 0000: maqet cannot use it");
+        assert_eq!((foreign.severity, foreign.fixable), (Severity::Problem, false));
+        assert_eq!(foreign.message, "`/d/storage` belongs to user 0: maqet cannot use it");
     }
 
     #[test]

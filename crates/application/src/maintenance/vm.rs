@@ -8,6 +8,7 @@ use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 use super::{Area, Finding, Severity, count_vms, error_chain};
 use crate::app::commit::read_vm_copy;
 use crate::app::shown;
+use crate::start::backing::EarlierImages;
 use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
 use crate::start::lost_images::ImagesLost;
@@ -77,14 +78,15 @@ impl VmCheck<'_> {
         let from_error = |error: &Error| Finding::from_error(Severity::Problem, Area::Vm, entry.name.as_str(), error);
         let mut findings = Vec::new();
         let mut missing = Vec::new();
-        let mut created = Vec::new();
+        let mut earlier = EarlierImages::default();
         for drive in preflight.drives(&entry.name, machine) {
-            match preflight.check_drive(&drive, &created).await {
+            let checked = preflight.check_drive(&drive, &earlier).await;
+            earlier.add(&drive, checked.as_ref().ok().and_then(Option::as_ref));
+            match checked {
                 Ok(Some(image)) => findings.extend(image_finding(entry, &drive, &image)),
                 Ok(None) => missing.extend(drive.plan().map(|_| drive.as_missing())),
                 Err(error) => findings.push(from_error(&error)),
             }
-            created.push(drive.path);
         }
         match preflight.check_variables(entry, machine, &[]).await {
             Ok(variables) => missing.extend(variables),

@@ -13,6 +13,7 @@ use super::live::LiveVm;
 use super::live::check::SaveObstacle;
 use super::live::error::LiveSnapshotError;
 use super::selection::DriveImage;
+use crate::start::backing::EarlierImages;
 use crate::start::drives::Drive;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::start::tpm::TPM_NAME;
@@ -134,7 +135,7 @@ pub(crate) async fn require_ready(
 
 async fn require_usable(app: &App, drive: &Drive<'_>, is_running: bool) -> Result<(), Error> {
     let preflight = app.preflight();
-    let summary = preflight.check_drive(drive, &[]).await?;
+    let summary = preflight.check_drive(drive, &EarlierImages::default()).await?;
     if !is_running {
         preflight.require_unlocked(std::slice::from_ref(drive)).await?;
     }

@@ -3,16 +3,14 @@
 //! Files that maqet does not create must exist, an image that it created once must not be gone (`lost_images`), and
 //! QEMU must be able to open all images.
 
-use std::path::PathBuf;
-
-use maqet_domain::config::{Node, Problem};
 use maqet_domain::machine::Machine;
-use maqet_domain::port::{ImageError, ImageSummary, ImageUse, PathKind};
-use maqet_domain::storage::{ImageAccess, ImagePlan, Preparation};
+use maqet_domain::port::{ImageError, ImageSummary, PathKind};
+use maqet_domain::storage::Preparation;
 use maqet_domain::vm::VmEntry;
 
+use super::backing::EarlierImages;
 use super::disk_error::DiskError;
-use super::drives::{Drive, is_missing};
+use super::drives::Drive;
 use super::mismatches::ImageMismatches;
 use super::preflight::Preflight;
 use crate::Error;
@@ -37,9 +35,11 @@ impl Preflight<'_> {
         self.check_recreate(entry, machine, recreate)?;
         let mut checked = CheckedDisks { drives: self.drives(&entry.name, machine), ..CheckedDisks::default() };
         let mut missing = Vec::new();
-        let mut created: Vec<PathBuf> = Vec::new();
+        let mut earlier = EarlierImages::default();
         for drive in &checked.drives {
-            match self.check_drive(drive, &created).await? {
+            let image = self.check_drive(drive, &earlier).await?;
+            earlier.add(drive, image.as_ref());
+            match image {
                 Some(_) if recreate.iter().any(|name| name == drive.storage.name.as_str()) => {
                     let (drive, path) = (drive.storage.name.to_string(), drive.path.clone());
                     return Err(DiskError::RecreateConflict { drive, path }.into());
@@ -48,7 +48,6 @@ impl Preflight<'_> {
                 None if drive.plan().is_some() => missing.push(drive.as_missing()),
                 None => {}
             }
-            created.push(drive.path.clone());
         }
         missing.extend(self.check_variables(entry, machine, recreate).await?);
         missing.extend(self.check_tpm(entry, machine, recreate).await?);
@@ -56,13 +55,13 @@ impl Preflight<'_> {
         Ok(checked)
     }
 
-    /// Checks the file or directory that a drive needs; `created` are images that exist before it does.
+    /// Checks the file or directory that a drive needs; `earlier` are the images of the drives before it.
     ///
     /// Returns what its image says, if it exists.
     pub(crate) async fn check_drive(
         &self,
         drive: &Drive<'_>,
-        created: &[PathBuf],
+        earlier: &EarlierImages,
     ) -> Result<Option<ImageSummary>, Error> {
         match &drive.preparation {
             Preparation::Nothing => Ok(None),
@@ -82,55 +81,8 @@ impl Preflight<'_> {
             },
             Preparation::Image(plan) => match self.examine(drive).await? {
                 Some(image) => Ok(Some(image)),
-                None => self.check_backing(plan, created).await.map(|()| None),
+                None => self.check_backing(drive, plan, earlier).await.map(|()| None),
             },
         }
-    }
-
-    /// Checks the backing file of an image that is to be created.
-    async fn check_backing(&self, plan: &ImagePlan, created: &[PathBuf]) -> Result<(), Error> {
-        let Some(backing) = plan.backing.as_ref().filter(|backing| !created.contains(&backing.file)) else {
-            return Ok(());
-        };
-        let image = ImageUse { path: backing.file.clone(), format: backing.format.clone(), access: ImageAccess::Read };
-        match self.images.examine(&image).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_missing(&error) => Err(ImageError::BackingNotFound { path: image.path }.into()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Returns the missing backing files as problems of the definition.
-    ///
-    /// A backing file may be missing if another entry creates it, or if the overlay exists already.
-    pub(crate) async fn missing_disk_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
-        let entries = definition.get("storage").map(Node::items).unwrap_or_default();
-        let name = definition.get("name").and_then(Node::scalar);
-        let vm_storage = name.map(|name| self.folders.storage.join(name)).unwrap_or_default();
-        let mut problems = Vec::new();
-        let mut created: Vec<PathBuf> = Vec::new();
-        for storage in &machine.storage {
-            let drive = Drive::new(storage, &vm_storage);
-            let Some(plan) = drive.plan() else { continue };
-            let missing = self.missing_backing(plan).await.filter(|missing| !created.contains(missing));
-            created.push(drive.path.clone());
-            let Some(missing) = missing else { continue };
-            let node = entries.get(storage.index).and_then(|entry| entry.get("backing_file"));
-            let message = format!("backing file `{}` not found", missing.display());
-            problems.push(Problem {
-                help: Some("correct the path, or create the image first".to_owned()),
-                location: node.and_then(|node| node.value_location.clone()),
-                ..Problem::new(format!("storage[{}].backing_file", storage.index), message)
-            });
-        }
-        problems
-    }
-
-    /// Returns the backing file of `plan`, if the image is to be created and the backing file is missing.
-    async fn missing_backing(&self, plan: &ImagePlan) -> Option<PathBuf> {
-        let backing = plan.backing.as_ref()?;
-        let is_needed = !self.images.exists(&plan.path).await;
-        let is_missing = is_needed && !self.images.exists(&backing.file).await;
-        is_missing.then(|| backing.file.clone())
     }
 }

@@ -12,6 +12,7 @@ use maqet_domain::vm::VmEntry;
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use serde_json::json;
 
+use super::backing::EarlierImages;
 use super::drives::Drive;
 use super::firmware::{SECURE_VARIABLES, VARIABLES_NAME};
 use super::preflight::Preflight;
@@ -50,7 +51,7 @@ impl<'a> DiskCreator<'a> {
     /// Checks one drive, and creates its image if it does not exist.
     pub(crate) async fn create_one(&self, storage: &StorageSpec) -> Result<(), Error> {
         let drive = Drive::new(storage, &self.preflight.folders.vm_storage(&self.entry.name));
-        if self.preflight.check_drive(&drive, &[]).await?.is_none() && drive.plan().is_some() {
+        if self.preflight.check_drive(&drive, &EarlierImages::default()).await?.is_none() && drive.plan().is_some() {
             self.preflight.refuse_lost(self.entry, vec![drive.as_missing()], &[]).await?;
         }
         self.create(&drive).await

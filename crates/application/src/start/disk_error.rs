@@ -3,11 +3,33 @@
 use std::path::PathBuf;
 
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
+use maqet_domain::size::ByteSize;
 use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
 
 use super::firmware::VARIABLES_NAME;
 use super::lost_images::ImagesLost;
+
+/// An overlay that would be smaller than its backing file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("drive `{drive}` has a size of {size}, and its backing file `{}` has {backing_size}", backing.display())]
+pub struct OverlayTooSmall {
+    /// The drive.
+    pub drive: String,
+    /// The size in the definition.
+    pub size: ByteSize,
+    /// The backing file.
+    pub backing: PathBuf,
+    /// Its size.
+    pub backing_size: ByteSize,
+}
+
+impl OverlayTooSmall {
+    /// Returns how to fix it.
+    pub(crate) fn help(&self) -> String {
+        format!("remove `size` for one of {size}, or set `size: {size}` or more", size = self.backing_size)
+    }
+}
 
 /// Why the disks of a VM do not allow a start.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +37,8 @@ use super::lost_images::ImagesLost;
 pub enum DiskError {
     #[error(transparent)]
     Lost(#[from] ImagesLost),
+    #[error(transparent)]
+    OverlayTooSmall(#[from] OverlayTooSmall),
     #[error("a disk of VM `{vm}` is in use by VM `{user}`")]
     InUse { vm: VmName, user: VmName, source: Cause },
     #[error("disk image `{}` of drive `{drive}` exists", path.display())]
@@ -33,6 +57,9 @@ impl Explain for DiskError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Lost(lost) => lost.explain(),
+            Self::OverlayTooSmall(overlay) => {
+                Explanation::new("storage.size-conflict", Fault::Usage).hint(overlay.help())
+            }
             Self::InUse { user, .. } => Explanation::new("storage.in-use", Fault::Busy)
                 .hint(format!("stop it with `maqet stop {user}`"))
                 .hint("set `readonly: true` for the drive in both VMs, if neither writes it"),

@@ -1,6 +1,6 @@
 //! Checks of the host, for `maqet doctor`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
@@ -21,6 +21,42 @@ pub struct DirectoryFacts {
     pub is_writable: bool,
 }
 
+/// What is known of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DirectoryState {
+    /// It exists, or something else with its path does.
+    Found(DirectoryFacts),
+    /// It does not exist, and can be created.
+    Missing,
+    /// It does not exist, and cannot be created in `parent`, its first directory that exists.
+    NotCreatable {
+        /// That directory.
+        parent: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Whether it exists cannot be found out, because `parent` cannot be entered.
+    Hidden {
+        /// The directory that cannot be entered.
+        parent: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A directory that this user cannot read, enter or write to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedDirectory {
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether it belongs to this user, who may then change its mode.
+    pub is_ours: bool,
+    /// The user ID of its owner.
+    pub owner: u32,
+    /// Its permissions.
+    pub mode: u32,
+}
+
 /// Free space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
@@ -36,8 +72,11 @@ pub struct Space {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// Returns owner and permissions of a directory; `None` if it does not exist.
-    async fn directory(&self, path: &Path) -> Option<DirectoryFacts>;
+    /// Returns what is known of a directory.
+    async fn directory(&self, path: &Path) -> DirectoryState;
+
+    /// Returns the directories in a directory of maqet, and in those, that this user cannot read, enter or write to.
+    async fn closed_directories(&self, path: &Path) -> Vec<ClosedDirectory>;
 
     /// Makes a directory private (0700).
     ///

@@ -34,6 +34,8 @@ pub enum ImageProblem {
         /// Why.
         reason: String,
     },
+    /// It is a block device that the host has mounted or claimed, and that is to be written.
+    DeviceInUse,
     /// It has another format than it should.
     Format {
         /// The format it should have.
@@ -81,6 +83,7 @@ impl std::error::Error for UnusableImage {}
 impl fmt::Display for UnusableImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.overlay {
+            _ if self.problem == ImageProblem::DeviceInUse => write!(f, "block device `{}` ", self.path.display())?,
             None => write!(f, "disk image `{}` ", self.path.display())?,
             Some(overlay) => write!(f, "backing file `{}` of `{}` ", self.path.display(), overlay.display())?,
         }
@@ -91,6 +94,7 @@ impl fmt::Display for UnusableImage {
             }
             ImageProblem::IsDirectory => f.write_str("is a directory"),
             ImageProblem::NotPermitted { access, reason } => write!(f, "cannot be {access}: {reason}"),
+            ImageProblem::DeviceInUse => f.write_str("is mounted, or in use by another driver of the host"),
             ImageProblem::Format { expected, found: None } => write!(f, "is not a {expected} image"),
             ImageProblem::Format { expected, found: Some(found) } => {
                 write!(f, "is not a {expected} image, but looks like {found}")
@@ -127,6 +131,9 @@ impl Explain for UnusableImage {
                     ImageAccess::Write => explanation.hint("set `readonly: true` if the guest only reads it"),
                 }
             }
+            ImageProblem::DeviceInUse => explain("storage.device-in-use", Fault::Busy)
+                .hint(format!("unmount it: `lsblk {path}` lists where it, or a part of it, is in use"))
+                .hint("set `readonly: true` if the guest only reads it"),
             ImageProblem::Format { expected, found } => self.explain_format(expected, *found),
             ImageProblem::Unsupported => explain("storage.version-unsupported", Fault::Host)
                 .hint(format!("check it with `qemu-img info {path}`"))

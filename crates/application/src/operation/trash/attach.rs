@@ -18,6 +18,7 @@ use crate::app::shown;
 use crate::config::{Layers, check_layers, check_machine, origins, with_locations, without_name};
 use crate::device::image_format::image_format;
 use crate::operation::apply_again;
+use crate::start::backing::EarlierImages;
 use crate::start::create_disks::find_drive;
 use crate::start::drives::Drive;
 use crate::start::image_owner::image_error;
@@ -106,7 +107,7 @@ impl Operation for StorageAttach {
         let machine = check_machine(app, definition.clone())?;
         let storage = find_drive(&vm.entry, &machine, &drive)?;
         let preflight = app.preflight();
-        let image = preflight.check_drive(&Drive::new(storage, Path::new("")), &[]).await?;
+        let image = preflight.check_drive(&Drive::new(storage, Path::new("")), &EarlierImages::default()).await?;
 
         let is_own =
             record.as_ref().is_some_and(StorageRecord::is_created) || self.image.starts_with(&app.folders.storage);
