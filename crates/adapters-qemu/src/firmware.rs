@@ -3,7 +3,7 @@
 //! QEMU defines the format and the order of descriptors (`docs/interop/firmware.json`, 7.2). An invalid descriptor is
 //! skipped with a warning: a bad package must not prevent a VM from starting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -50,10 +50,13 @@ impl DescriptorCatalog {
 impl FirmwareCatalog for DescriptorCatalog {
     async fn uefi(&self, request: &FirmwareRequest) -> Result<UefiFirmware, FirmwareError> {
         let mut alternative = None;
+        let mut known = BTreeSet::new();
         for path in self.files().into_values() {
-            let Some(descriptor) = read(&path).filter(|descriptor| descriptor.fits(request)) else {
+            let Some(descriptor) = read(&path).filter(|descriptor| descriptor.is_uefi_flash()) else { continue };
+            known.extend(descriptor.machines(&request.architecture).cloned());
+            if !descriptor.fits(request) {
                 continue;
-            };
+            }
             let preferred = descriptor.has("enrolled-keys") == (request.secure_boot == SecureBoot::Enrolled);
             match descriptor.firmware() {
                 Ok(firmware) if preferred => return Ok(firmware),
@@ -63,7 +66,11 @@ impl FirmwareCatalog for DescriptorCatalog {
         }
         let architecture = request.architecture.clone();
         alternative.ok_or_else(|| match request.secure_boot {
-            SecureBoot::Off => FirmwareError::NotFound { architecture },
+            SecureBoot::Off if known.is_empty() => FirmwareError::NotFound { architecture },
+            SecureBoot::Off => {
+                let (machine, known) = (request.machine.clone(), known.into_iter().collect());
+                FirmwareError::MachineNotFound { architecture, machine, known }
+            }
             SecureBoot::Supported | SecureBoot::Enrolled => {
                 FirmwareError::SecureBootNotFound { architecture, machine: request.machine.clone() }
             }
@@ -108,16 +115,28 @@ impl Descriptor {
         self.features.iter().any(|known| known == feature)
     }
 
-    /// Returns whether this is split UEFI firmware for the machine type, with Secure Boot or, as SMM, without.
+    /// Returns whether this is UEFI firmware with separate code and variables.
+    fn is_uefi_flash(&self) -> bool {
+        self.interface_types.iter().any(|kind| kind == "uefi") && self.mapping.is_split_flash()
+    }
+
+    /// Returns the patterns of machine types of an architecture that it supports.
+    fn machines<'d>(&'d self, architecture: &'d str) -> impl Iterator<Item = &'d String> {
+        self.targets
+            .iter()
+            .filter(move |target| target.architecture == architecture)
+            .flat_map(|target| &target.machines)
+    }
+
+    /// Returns whether this is for the machine type, with Secure Boot or, as SMM, without.
     fn fits(&self, request: &FirmwareRequest) -> bool {
-        let is_uefi = self.interface_types.iter().any(|kind| kind == "uefi");
         let fits_boot = match request.secure_boot {
             SecureBoot::Off => !self.has("secure-boot") && !self.has("requires-smm"),
             SecureBoot::Supported => self.has("secure-boot"),
             SecureBoot::Enrolled => self.has("secure-boot") && self.has("enrolled-keys"),
         };
         let mut targets = self.targets.iter().filter(|target| target.architecture == request.architecture);
-        is_uefi && fits_boot && self.mapping.is_split_flash() && targets.any(|target| target.has(&request.machine))
+        fits_boot && targets.any(|target| target.has(&request.machine))
     }
 
     /// Returns the files, or why they cannot be used.

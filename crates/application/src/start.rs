@@ -16,6 +16,7 @@ pub(crate) mod disk_error;
 mod drive_conflicts;
 pub(crate) mod drives;
 pub(crate) mod firmware;
+pub(crate) mod firmware_files;
 pub(crate) mod image_owner;
 mod link_sockets;
 pub(crate) mod lost_images;

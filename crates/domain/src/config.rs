@@ -7,6 +7,7 @@ pub mod number;
 mod problem;
 mod raw;
 pub mod schema;
+mod unusable_path;
 
 pub use self::diagnostics::{Diagnostics, KeyPath};
 pub use self::location::SourceLocation;

@@ -8,10 +8,12 @@ mod cpus;
 pub mod defaults;
 mod devices;
 mod firmware;
+mod flash;
 mod handler;
 #[cfg(test)]
 mod key_limits;
 mod keys;
+mod memory_backend;
 mod numa;
 mod ports;
 mod ram;
@@ -24,8 +26,10 @@ pub use self::devices::{
     USB_CONTROLLER, UsbDevice, Watchdog, WatchdogAction, WatchdogModel,
 };
 pub use self::firmware::{Firmware, UefiOptions};
+pub use self::flash::{FirmwareImage, LayoutConflict, is_bios_size, is_uefi_code_size};
 pub use self::handler::{ConfigHandler, KeyDoc};
 pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
+pub(crate) use self::memory_backend::{SHARED_MEMORY, SharedMemory};
 pub use self::numa::NumaNode;
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 pub use self::switches::{SWITCHES, Treatment, canonical};
@@ -179,6 +183,7 @@ impl Machine {
         machine.check_ram(definition, &mut report);
         machine.check_numa(definition, &mut report);
         machine.check_switches(definition, &mut report);
+        machine.check_firmware(definition, &mut report);
         (machine, report.into_problems())
     }
 

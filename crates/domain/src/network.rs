@@ -54,6 +54,17 @@ pub struct InvalidMac {
     pub reason: &'static str,
 }
 
+/// Why bytes are not the address of a card.
+const MULTICAST: &str = "a multicast address";
+const ALL_ZERO: &str = "all zero, which no card has";
+
+impl InvalidMac {
+    /// Returns whether the text is not a MAC address at all.
+    pub fn is_malformed(&self) -> bool {
+        ![MULTICAST, ALL_ZERO].contains(&self.reason)
+    }
+}
+
 impl MacAddress {
     /// Returns the address of the card `index` of a VM: the same at every start, and different for other VMs.
     ///
@@ -87,7 +98,8 @@ impl FromStr for MacAddress {
         }
         match parts.next() {
             Some(_) => Err(invalid("more than six bytes")),
-            None if bytes[0] & 1 == 1 => Err(invalid("a multicast address")),
+            None if bytes[0] & 1 == 1 => Err(invalid(MULTICAST)),
+            None if bytes == [0; 6] => Err(invalid(ALL_ZERO)),
             None => Ok(Self(bytes)),
         }
     }
@@ -261,9 +273,15 @@ mod tests {
 
     #[test]
     fn test_mac_multicast_or_malformed_is_invalid() {
-        for text in
-            ["01:00:00:00:00:00", "52:54:00:12:34", "52:54:00:12:34:5g", "52-54-00-12-34-56", "52:54:00:12:34:56:78"]
-        {
+        for text in [
+            "01:00:00:00:00:00",
+            "ff:ff:ff:ff:ff:ff",
+            "00:00:00:00:00:00",
+            "52:54:00:12:34",
+            "52:54:00:12:34:5g",
+            "52-54-00-12-34-56",
+            "52:54:00:12:34:56:78",
+        ] {
             assert!(text.parse::<MacAddress>().is_err(), "{text}");
         }
     }

@@ -66,7 +66,7 @@ fn test_start_drives_that_are_block_devices_run() {
 
     home.maqet(["start", "web", "--wait", "serial:from a device", "--timeout", "60s"]).run().ok();
     let line = home.json(&["info", "web", "--command-line"])["command_line"].as_str().unwrap().to_owned();
-    let plugged = home.json(&["device-add", "web", "virtio-blk-pci", "--file", spare, "--file-format", "raw"]);
+    let plugged = home.json(&["qmp", "device-add", "web", "virtio-blk-pci", "--file", spare, "--file-format", "raw"]);
     let disks = home.json(&["inspect", "web"]);
     home.json(&["stop", "web", "--force"]);
 

@@ -209,7 +209,7 @@ fn test_size_mismatch_of_kept_image_is_reported_at_each_start() {
 fn test_size_rounded_up_to_sectors_is_not_a_mismatch() {
     let home = TestHome::new();
     fs::write(home.path("old.raw"), [0; 1024]).unwrap();
-    home.add(&paused("  - {name: hdd, type: raw, file: old.raw, size: 1000}\n"));
+    home.add(&paused("  - {name: hdd, type: raw, file: old.raw, size: 1000B}\n"));
 
     let started = home.json(&["start", "web"]);
 

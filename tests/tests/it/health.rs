@@ -103,13 +103,13 @@ fn test_doctor_directory_that_cannot_be_created_is_a_problem() {
     let closed = home.path("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
-    let state = closed.join("state");
+    let data = closed.join("data");
 
-    let (code, findings) = restricted_findings(&home, &["--state-dir", state.to_str().unwrap()]);
+    let (code, findings) = restricted_findings(&home, &["--data-dir", data.to_str().unwrap()]);
 
     let message = format!(
         "`{}` does not exist, and cannot be created in `{}`: permission denied",
-        state.display(),
+        data.display(),
         closed.display()
     );
     let found = findings.iter().find(|finding| finding["message"] == message.as_str());

@@ -22,6 +22,7 @@ mod ended;
 mod ending;
 mod events;
 mod firmware;
+mod firmware_files;
 mod full_disks;
 mod guest;
 mod hardware;

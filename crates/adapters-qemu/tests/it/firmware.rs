@@ -99,6 +99,17 @@ fn test_uefi_plain_descriptor_has_files_and_formats() {
 }
 
 #[test]
+fn test_uefi_other_machine_type_names_the_supported_ones() {
+    let shelf = shelf();
+    shelf.put(1, "60-a", |_| {});
+    shelf.put(1, "70-b", |descriptor| descriptor["targets"][0]["machines"] = json!(["pc-i440fx-*"]));
+
+    let known = vec!["pc-i440fx-*".to_owned(), "pc-q35-*".to_owned()];
+    let (architecture, machine) = ("x86_64".to_owned(), "isapc".to_owned());
+    assert_eq!(shelf.find("x86_64", "isapc"), Err(FirmwareError::MachineNotFound { architecture, machine, known }));
+}
+
+#[test]
 fn test_uefi_first_file_name_of_all_folders_is_used() {
     let shelf = shelf();
     shelf.put(0, "50-user", |_| {});

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use maqet_domain::error::Explain;
-use maqet_domain::port::{
-    ClosedDirectory, DirectoryFacts, DirectoryState, FirmwareRequest, Kvm, SecureBoot, Space,
-};
+use maqet_domain::port::{ClosedDirectory, DirectoryFacts, DirectoryState, FirmwareRequest, Kvm, SecureBoot, Space};
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
 use super::{Area, Finding, Severity};

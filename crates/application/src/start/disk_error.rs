@@ -8,6 +8,7 @@ use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
 
 use super::firmware::VARIABLES_NAME;
+use super::firmware_files::FirmwareRefusal;
 use super::lost_images::ImagesLost;
 
 /// An overlay that would be smaller than its backing file.
@@ -38,6 +39,8 @@ pub enum DiskError {
     #[error(transparent)]
     Lost(#[from] ImagesLost),
     #[error(transparent)]
+    Firmware(#[from] FirmwareRefusal),
+    #[error(transparent)]
     OverlayTooSmall(#[from] OverlayTooSmall),
     #[error("a disk of VM `{vm}` is in use by VM `{user}`")]
     InUse { vm: VmName, user: VmName, source: Cause },
@@ -57,6 +60,7 @@ impl Explain for DiskError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Lost(lost) => lost.explain(),
+            Self::Firmware(refusal) => refusal.explain(),
             Self::OverlayTooSmall(overlay) => {
                 Explanation::new("storage.size-conflict", Fault::Usage).hint(overlay.help())
             }

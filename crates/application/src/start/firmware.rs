@@ -133,7 +133,7 @@ impl Preflight<'_> {
 
     /// Returns the guest's architecture.
     pub(crate) fn architecture(&self, machine: &Machine) -> String {
-        machine.arch.map_or_else(|| self.host.facts().architecture, str::to_owned)
+        machine.architecture().map_or_else(|| self.host.facts().architecture, str::to_owned)
     }
 }
 

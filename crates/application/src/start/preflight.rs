@@ -34,6 +34,7 @@ impl Preflight<'_> {
     ) -> Result<(CommandLine, CheckedDisks<'m>), Error> {
         self.check_paths(machine).await?;
         self.check_link_sockets(machine).await?;
+        self.check_firmware_files(entry, machine).await?;
         let command_line = self.command_line(entry, machine, paths).await?;
         let disks = self.check_disks(entry, machine, recreate).await?;
         Ok((command_line, disks))

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::{LaunchContext, PathNotUtf8, utf8};
-use crate::machine::Machine;
+use crate::machine::{Machine, SHARED_MEMORY, SharedMemory};
 use crate::qemu::Switch;
 use crate::storage::{DriveSlot, HostFile, Interface, QCOW2, StorageDriver, StorageSpec};
 
@@ -33,9 +33,7 @@ pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Result<Vec
     }
     let is_shared = machine.storage.iter().any(|storage| storage.driver.features().shared_memory);
     if is_shared && machine.numa.is_empty() {
-        let memory = Switch::new("object").head("memory-backend-memfd").option("id", "shared-memory");
-        switches.push(memory.option("size", machine.ram().to_string()).flag("share", true));
-        switches.push(Switch::new("machine").option("memory-backend", "shared-memory"));
+        switches.extend(shared_memory(machine));
     }
     switches.extend(machine.numa_switches(is_shared));
     Ok(switches)
@@ -47,4 +45,17 @@ fn on_machine(storage: &StorageSpec, lacks_ide: bool) -> Cow<'_, StorageSpec> {
         return Cow::Owned(StorageSpec { interface: Interface::Scsi, ..storage.clone() });
     }
     Cow::Borrowed(storage)
+}
+
+/// Returns the switches for memory that other processes share; a backend of the user's is used if there is one.
+fn shared_memory(machine: &Machine) -> Vec<Switch> {
+    let use_of = |id: &str| Switch::new("machine").option("memory-backend", id);
+    match machine.shared_memory() {
+        SharedMemory::InUse => Vec::new(),
+        SharedMemory::Named(id) => vec![use_of(id)],
+        SharedMemory::Added => {
+            let memory = Switch::new("object").head("memory-backend-memfd").option("id", SHARED_MEMORY);
+            vec![memory.option("size", machine.ram().to_string()).flag("share", true), use_of(SHARED_MEMORY)]
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use strum::VariantNames;
 
-use super::node::starts_with_home;
+use super::unusable_path::UnusablePath;
 use super::{Node, Problem, ProblemKind, SourceLocation, Value, number};
 use crate::size::ByteSize;
 use crate::text::{did_you_mean, quoted_list, shortened, similar};
@@ -167,15 +167,16 @@ impl Diagnostics {
         Some(text)
     }
 
-    /// Reads a path. One that starts with `~/` is refused: a folder named `~` is rarely meant.
+    /// Reads a path. One that a shell would change is refused, such as `~/a`: a folder named `~` is rarely meant.
     pub fn path(&mut self, path: &KeyPath, node: &Node) -> Option<PathBuf> {
         match &node.value {
-            Value::Text(text) if starts_with_home(text) => {
-                let help = "write out the path of the home directory; a directory named `~` is `./~`".to_owned();
-                self.error_with_help(path, node, "`~` is expanded by shells only", Some(help));
-                None
-            }
-            Value::Text(_) => self.line(path, node).map(PathBuf::from),
+            Value::Text(text) => match UnusablePath::of_text(text) {
+                Some(unusable) => {
+                    self.error_with_help(path, node, unusable.message(), Some(unusable.help()));
+                    None
+                }
+                None => self.line(path, node).map(PathBuf::from),
+            },
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => {
                 self.expected(path, node, "a path");
                 None
@@ -285,6 +286,10 @@ fn as_list(path: &KeyPath, node: &Node) -> String {
         }
         ("storage", _, _) => "- {name: …}".to_owned(),
         ("arguments", _, Some((switch, _))) => format!("- {}: …", switch.escape_debug()),
+        ("args", Value::Text(text), _) if text.len() <= MAX_SHOWN => {
+            let words = text.split_whitespace().map(|word| format!("\"{}\"", word.escape_debug()));
+            return format!("write it as a list: `[{}]`", words.collect::<Vec<_>>().join(", "));
+        }
         (_, Value::Text(text), _) if text.len() <= MAX_SHOWN => {
             return format!("write it as a list: `[\"{}\"]`", text.escape_debug());
         }

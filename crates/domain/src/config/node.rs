@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::unusable_path::UnusablePath;
 use super::{Raw, SourceLocation};
 use crate::qemu::parse_bool;
 use crate::text::shortened;
@@ -92,15 +93,17 @@ impl Node {
         })
     }
 
-    /// Returns a relative path joined to `folder`, also one that is a number; anything else is unchanged, including a path
-    /// that starts with `~/`, which [`super::Diagnostics::path`] refuses.
+    /// Returns a relative path joined to `folder`, also one that is a number; anything else is unchanged, including what
+    /// [`super::Diagnostics::path`] refuses, such as `~/a`.
     ///
     /// For `ConfigHandler::rebase`.
     #[must_use]
     pub fn rebased(self, folder: &Path) -> Self {
         let number = self.scalar().filter(|_| matches!(self.value, Value::Int(_) | Value::Float(_)));
         self.map_value(|value| match number.map_or(value, Value::Text) {
-            Value::Text(text) if !text.is_empty() && !starts_with_home(&text) && Path::new(&text).is_relative() => {
+            Value::Text(text)
+                if !text.is_empty() && Path::new(&text).is_relative() && UnusablePath::of_text(&text).is_none() =>
+            {
                 Value::Text(folder.join(text).to_string_lossy().into_owned())
             }
             other => other,
@@ -246,11 +249,6 @@ impl Node {
             Value::Map(_) => "a map".to_owned(),
         }
     }
-}
-
-/// Returns whether a shell would expand the start of this path to the home folder.
-pub(super) fn starts_with_home(text: &str) -> bool {
-    text == "~" || text.starts_with("~/")
 }
 
 impl PartialEq for Node {

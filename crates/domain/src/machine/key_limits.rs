@@ -27,9 +27,74 @@ fn check_network(network: &str, expected: &[&str]) {
 
 #[test]
 fn test_drive_size_is_at_least_a_sector() {
-    check_drive(r#""size": 512"#, &[]);
-    check_drive(r#""size": 513"#, &[]);
-    check_drive(r#""size": 511"#, &["storage[0].size: a disk of 511 bytes is too small, the minimum is 512"]);
+    check_drive(r#""size": "512B""#, &[]);
+    check_drive(r#""size": "513b""#, &[]);
+    check_drive(r#""size": "511B""#, &["storage[0].size: a disk of 511 bytes is too small, the minimum is 512"]);
+}
+
+/// Other programs count in MiB, and a disk of 40,960 bytes is none.
+#[test]
+fn test_drive_size_without_unit_is_at_least_a_mebibyte() {
+    check_drive(r#""size": 1048576"#, &[]);
+    check_drive(r#""size": "1048576""#, &[]);
+    check_drive(r#""size": "40K""#, &[]);
+    for size in ["40960", r#""40960""#] {
+        let message = "storage[0].size: `40960` without a unit is 40960 bytes, less than a disk needs";
+        check_drive(&format!(r#""size": {size}"#), &[message]);
+    }
+    check_drive(r#""size": 1"#, &["storage[0].size: `1` without a unit is 1 bytes, less than a disk needs"]);
+}
+
+#[test]
+fn test_shares_of_one_type_have_mount_tags_of_their_own() {
+    let share = |name: &str, rest: &str| format!(r#"{{"name": "{name}", "type": "virtfs", "path": "/s"{rest}}}"#);
+    let socket =
+        |name: &str, rest: &str| format!(r#"{{"name": "{name}", "type": "virtiofs", "socket": "/r/{name}"{rest}}}"#);
+    let problems = |one: String, other: String| read(&format!(r#"{{"storage": [{one}, {other}]}}"#)).1;
+    let tagged = r#", "options": {"mount_tag": "a"}"#;
+    let expected = ["storage[1]: another share has the mount tag `a`"];
+
+    assert_eq!(problems(share("a", ""), share("b", tagged)), expected);
+    assert_eq!(problems(share("b", tagged), share("c", tagged)), ["storage[1]: another share has the mount tag `a`"]);
+    assert_eq!(problems(socket("a", ""), socket("b", r#", "mount_tag": "a""#)), expected);
+    assert_eq!(problems(share("a", ""), share("b", "")), [""; 0]);
+    // The guest mounts them with different types.
+    assert_eq!(problems(share("x", tagged), socket("a", "")), [""; 0]);
+}
+
+#[test]
+fn test_boot_words_of_other_programs_name_the_letter() {
+    for (definition, at, message) in [
+        (r#"{"boot": "hd"}"#, "boot", "`boot: hd` is not a boot order of QEMU"),
+        (r#"{"boot": {"order": "cdrom", "menu": "on"}}"#, "boot", "`boot: cdrom` is not a boot order of QEMU"),
+        (
+            r#"{"arguments": [{"boot": {"once": "network"}}]}"#,
+            "arguments[0]",
+            "`-boot network` is not a boot order of QEMU",
+        ),
+        (r#"{"args": ["-boot", "hd"]}"#, "args[0]", "`-boot hd` is not a boot order of QEMU"),
+    ] {
+        assert_eq!(read(definition).1, [format!("{at}: {message}")], "{definition}");
+    }
+    for definition in [r#"{"boot": "cd"}"#, r#"{"boot": {"order": "dc", "menu": "on"}}"#, r#"{"boot": "menu=on"}"#] {
+        assert_eq!(read(definition).1, [""; 0], "{definition}");
+    }
+}
+
+#[test]
+fn test_mac_address_of_no_card_is_refused_everywhere() {
+    for mac in ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"] {
+        for (definition, at) in [
+            (format!(r#"{{"network": {{"mac": "{mac}"}}}}"#), "network.mac"),
+            (format!(r#"{{"arguments": [{{"device": "e1000", "mac": "{mac}"}}]}}"#), "arguments[0]"),
+            (format!(r#"{{"args": ["-nic", "user,mac={mac}"]}}"#), "args[0]"),
+        ] {
+            let problems = read(&definition).1;
+            assert!(problems[0].starts_with(&format!("{at}: invalid MAC address `{mac}`: a")), "{problems:?}");
+        }
+    }
+    // Whether QEMU takes another notation is its own matter.
+    assert_eq!(read(r#"{"args": ["-device", "e1000,mac=52-54-00-12-34-56"]}"#).1, [""; 0]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod firmware;
 mod mistyped;
 mod network;
 mod numa;
+mod raw_arguments;
 mod storage;
 mod table;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use self::arguments::SINGLE_ARGUMENTS;
 pub(super) use self::arguments::switch_of as structured_argument;
+pub(super) use self::table::ARCHITECTURES;
 
 use super::{ConfigHandler, KeyDoc, Machine};
 use crate::config::{Diagnostics, KeyPath, Node};

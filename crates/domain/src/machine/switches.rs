@@ -59,9 +59,9 @@ impl UserSwitch<'_> {
 
 /// Why a switch is refused, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Refusal {
-    message: String,
-    help: String,
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) help: String,
 }
 
 impl Machine {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use crate::error::{Explain, Explanation, Fault};
+use crate::text::quoted_list;
 
 /// A UEFI firmware as its descriptor describes it: code and variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,9 @@ pub enum FirmwareError {
     /// No descriptor matches the guest's architecture.
     #[error("no UEFI firmware for `{architecture}` is installed")]
     NotFound { architecture: String },
+    /// Descriptors match the guest's architecture, but none its machine type.
+    #[error("no UEFI firmware for the machine type `{machine}` of `{architecture}` is installed")]
+    MachineNotFound { architecture: String, machine: String, known: Vec<String> },
     /// No descriptor of firmware with Secure Boot matches the machine type.
     #[error("no UEFI firmware with Secure Boot for the machine type `{machine}` of `{architecture}` is installed")]
     SecureBootNotFound { architecture: String, machine: String },
@@ -57,7 +61,9 @@ pub enum FirmwareError {
 
 impl Explain for FirmwareError {
     fn explain(&self) -> Explanation {
-        let (Self::NotFound { architecture } | Self::SecureBootNotFound { architecture, .. }) = self;
+        let (Self::NotFound { architecture }
+        | Self::MachineNotFound { architecture, .. }
+        | Self::SecureBootNotFound { architecture, .. }) = self;
         let package = match architecture.as_str() {
             "x86_64" => Some("ovmf"),
             "i386" => Some("ovmf-ia32"),
@@ -69,6 +75,9 @@ impl Explain for FirmwareError {
         let hint = match (self, package) {
             (Self::SecureBootNotFound { machine, .. }, _) if machine == "pc" || machine.starts_with("pc-i440fx") => {
                 "set `machine: q35`: Secure Boot needs its system management mode".to_owned()
+            }
+            (Self::MachineNotFound { known, .. }, _) => {
+                format!("set `machine` to a type that installed firmware supports: {}", quoted_list(known))
             }
             (_, Some(package)) => format!("install it (Debian: `apt install {package}`)"),
             (_, None) => "set `firmware` to the path of a firmware image".to_owned(),
@@ -84,6 +93,6 @@ pub trait FirmwareCatalog: Send + Sync {
     /// Returns the UEFI firmware for an architecture and machine type.
     ///
     /// Descriptors are searched in the order of the specification: the user's, the host's, the packages', by file name.
-    /// Errors: `NotFound` or `SecureBootNotFound` if none matches.
+    /// Errors: `NotFound`, `MachineNotFound` or `SecureBootNotFound` if none matches.
     async fn uefi(&self, request: &FirmwareRequest) -> Result<UefiFirmware, FirmwareError>;
 }

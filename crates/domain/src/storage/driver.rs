@@ -58,6 +58,11 @@ pub trait StorageDriver: fmt::Debug + Send + Sync {
         storage.readonly
     }
 
+    /// Returns the tag by which the guest mounts it, if it is a share with one.
+    fn mount_tag(&self, _storage: &StorageSpec) -> Option<String> {
+        None
+    }
+
     /// Returns its capabilities and requirements.
     fn features(&self) -> StorageFeatures {
         StorageFeatures::default()

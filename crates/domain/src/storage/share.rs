@@ -94,9 +94,12 @@ impl StorageDriver for Virtfs {
 
     fn frontend(&self, storage: &StorageSpec, _: DriveSlot) -> Vec<Switch> {
         let name = storage.name.as_str();
-        let tag = option(storage, "mount_tag").unwrap_or_else(|| name.to_owned());
         let device = Switch::new("device").head("virtio-9p-pci").option("fsdev", name);
-        vec![device.option("mount_tag", tag).option("id", name)]
+        vec![device.option("mount_tag", self.mount_tag(storage).unwrap_or_default()).option("id", name)]
+    }
+
+    fn mount_tag(&self, storage: &StorageSpec) -> Option<String> {
+        Some(option(storage, "mount_tag").unwrap_or_else(|| storage.name.to_string()))
     }
 }
 
@@ -149,10 +152,12 @@ impl StorageDriver for Virtiofs {
     }
 
     fn frontend(&self, storage: &StorageSpec, _: DriveSlot) -> Vec<Switch> {
-        let name = storage.name.as_str();
-        let tag = storage.own("mount_tag").and_then(Node::scalar).unwrap_or_else(|| name.to_owned());
         let device = Switch::new("device").head("vhost-user-fs-pci").option("chardev", storage.name.file_node());
-        vec![device.option("tag", tag).option("id", name)]
+        vec![device.option("tag", self.mount_tag(storage).unwrap_or_default()).option("id", storage.name.as_str())]
+    }
+
+    fn mount_tag(&self, storage: &StorageSpec) -> Option<String> {
+        Some(storage.own("mount_tag").and_then(Node::scalar).unwrap_or_else(|| storage.name.to_string()))
     }
 
     fn features(&self) -> StorageFeatures {

@@ -21,7 +21,7 @@ use crate::qemu::{Switch, takes_value};
 /// Switches whose second occurrence would silently replace or contradict the first.
 pub const SINGLE_ARGUMENTS: [&str; 9] = ["display", "vga", "m", "smp", "machine", "cpu", "kernel", "initrd", "append"];
 
-const NUL: &str = "command lines cannot contain a NUL";
+pub(super) const NUL: &str = "command lines cannot contain a NUL";
 
 /// Reads `arguments`.
 pub(super) fn apply_structured(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
@@ -49,27 +49,6 @@ pub(super) fn apply_structured(path: &KeyPath, node: &Node, machine: &mut Machin
             singles.push((name, item));
         }
         machine.arguments.push(switch);
-    }
-}
-
-/// Reads `args`.
-pub(super) fn apply_raw(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
-    for (index, item) in report.list(path, node).unwrap_or_default().iter().enumerate() {
-        let at = path.index(index);
-        if item.deletion().is_some() {
-            continue;
-        }
-        let Some(arg) = report.text(&at, item) else {
-            continue;
-        };
-        if arg.contains('\0') {
-            report.error(&at, item, NUL);
-            continue;
-        }
-        if let Some(name) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) {
-            check_allowed(&at, item, canonical(name), report);
-        }
-        machine.args.push(arg);
     }
 }
 
@@ -153,7 +132,7 @@ fn is_on(at: &KeyPath, name: &str, value: &Node, options: &[(String, Node)], rep
     }
 }
 
-fn check_allowed(at: &KeyPath, item: &Node, name: &str, report: &mut Diagnostics) {
+pub(super) fn check_allowed(at: &KeyPath, item: &Node, name: &str, report: &mut Diagnostics) {
     if let Some(reason) = refusal(name) {
         report.error(at, item, format!("`{name}` is not allowed: {reason}"));
     }

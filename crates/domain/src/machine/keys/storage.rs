@@ -24,6 +24,9 @@ const KEYS: [&str; 15] = [
 /// The smallest size of a disk, in bytes.
 const SECTOR: u64 = 512;
 
+/// A size without a unit is rarely meant as so few bytes.
+const MIN_BARE_SIZE: u64 = 1 << 20;
+
 /// Every disk is smaller: QEMU counts its bytes with 63 bits.
 const SIZE_LIMIT: u64 = 1 << 63;
 
@@ -103,6 +106,7 @@ impl ConfigHandler for Storage {
             }
             machine.storage.extend(self.entry(index, &at, entry, report));
         }
+        check_mount_tags(path, node.items(), machine, report);
     }
 }
 
@@ -248,9 +252,33 @@ fn check_snapshot(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mu
     }
 }
 
+/// Reports shares of one type with one mount tag, of which a guest finds only the first.
+fn check_mount_tags(path: &KeyPath, entries: &[Node], machine: &Machine, report: &mut Diagnostics) {
+    let mut used: HashMap<(&str, String), &Node> = HashMap::new();
+    for storage in &machine.storage {
+        let (Some(tag), Some(entry)) = (storage.driver.mount_tag(storage), entries.get(storage.index)) else {
+            continue;
+        };
+        match used.get(&(storage.driver.type_name(), tag.clone())) {
+            Some(first) => {
+                let message = format!("another share has the mount tag `{}`", tag.escape_debug());
+                report.duplicate(&path.index(storage.index), entry, first.location(), message);
+            }
+            None => drop(used.insert((storage.driver.type_name(), tag), entry)),
+        }
+    }
+}
+
 /// Reads the size of a disk; QEMU refuses sizes below a sector, and rounds up to whole sectors.
 fn disk_size(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<ByteSize> {
     let size = report.size(at, node, 0)?;
+    let text = node.scalar().unwrap_or_default();
+    if size.bytes() < MIN_BARE_SIZE && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let message = format!("`{text}` without a unit is {} bytes, less than a disk needs", size.bytes());
+        let help = format!("add the unit, as in `{text}M`; `{text}B` is so many bytes");
+        report.error_with_help(at, node, message, Some(help));
+        return None;
+    }
     if size.bytes() < SECTOR {
         report.error(at, node, format!("a disk of {} bytes is too small, the minimum is {SECTOR}", size.bytes()));
         return None;

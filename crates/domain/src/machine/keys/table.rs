@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::mistyped::{DISPLAYS, GRAPHICS, passed_to_qemu, serial};
-use super::{KeySpec, arguments, cpu, firmware, network, numa};
+use super::{KeySpec, arguments, cpu, firmware, network, numa, raw_arguments};
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::hook::Hook;
 use crate::machine::ram::{MEBIBYTES, round_as_qemu};
@@ -171,12 +171,12 @@ pub(super) const OTHER_KEYS: &[KeySpec] = &[
         "args",
         doc("arguments passed to QEMU unchanged", "a list of strings"),
         || schema::list(&json!({ "anyOf": [schema::text(), schema::deletion()] })),
-        arguments::apply_raw,
+        raw_arguments::apply,
     ),
 ];
 
 /// The architectures of QEMU 7.2 (`qemu-system-…`).
-const ARCHITECTURES: [&str; 16] = [
+pub(in crate::machine) const ARCHITECTURES: [&str; 16] = [
     "x86_64", "i386", "aarch64", "arm", "riscv64", "riscv32", "ppc64", "ppc", "s390x", "mips64el", "mips64", "mipsel",
     "mips", "loongarch64", "sparc64", "m68k",
 ];

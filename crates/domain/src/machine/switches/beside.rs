@@ -17,6 +17,7 @@ impl Machine {
             "machine" if switch.parts().any(|part| part.starts_with("pflash")) => self.second_firmware(switch),
             "machine" => self.unprotected_variables(switch),
             "tpmdev" => self.second_tpm(),
+            "object" => self.unshared_memory(&switch.argument),
             "mem-path" | "mem-prealloc" => self.ignored_memory(switch),
             "net" | "nic" if switch.argument == "none" => self.ignored_none(switch),
             "net" | "nic" | "netdev" | "incoming" => self.forbidden_program(switch),

@@ -1,6 +1,7 @@
 //! Values that QEMU cannot honor under maqet, whatever the rest of the definition.
 
 use super::{Refusal, UserSwitch};
+use crate::network::MacAddress;
 
 /// Switches of which the value `help` prints a list.
 const WITH_HELP: [&str; 16] = [
@@ -8,12 +9,29 @@ const WITH_HELP: [&str; 16] = [
     "object", "tpmdev", "trace", "vga",
 ];
 
+/// The boot devices of libvirt and other programs, with QEMU's letters for them.
+const BOOT_WORDS: [(&str, char); 9] = [
+    ("hd", 'c'),
+    ("disk", 'c'),
+    ("hdd", 'c'),
+    ("cdrom", 'd'),
+    ("dvd", 'd'),
+    ("network", 'n'),
+    ("net", 'n'),
+    ("fd", 'a'),
+    ("floppy", 'a'),
+];
+
 /// Switches whose argument is a character device.
 const CHARACTER_DEVICES: [&str; 7] = ["serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb"];
 
 /// Returns why QEMU cannot honor the value of a switch.
 pub(super) fn refusal(switch: &UserSwitch<'_>) -> Option<Refusal> {
-    help(switch).or_else(|| terminal(switch)).or_else(|| identity(switch))
+    help(switch)
+        .or_else(|| terminal(switch))
+        .or_else(|| identity(switch))
+        .or_else(|| boot_word(switch))
+        .or_else(|| mac_address(switch))
 }
 
 fn help(switch: &UserSwitch<'_>) -> Option<Refusal> {
@@ -53,4 +71,29 @@ fn identity(switch: &UserSwitch<'_>) -> Option<Refusal> {
         message: format!("`-run-with {key}=…` is not allowed: QEMU could not open the files of the VM"),
         help: "remove it, and run maqet as the user that QEMU is to run as".to_owned(),
     })
+}
+
+/// QEMU reads the letters of a word as so many devices, and refuses most of them without naming the right one.
+fn boot_word(switch: &UserSwitch<'_>) -> Option<Refusal> {
+    if switch.name != "boot" {
+        return None;
+    }
+    let options = ["order", "once"].into_iter().filter_map(|key| switch.option(key));
+    let mut words = options.chain([switch.head()]);
+    let (word, letter) = words.find_map(|word| BOOT_WORDS.iter().find(|(known, _)| *known == word))?;
+    Some(Refusal {
+        message: format!("{} is not a boot order of QEMU", switch.shown(word)),
+        help: format!("write `{letter}`; several devices are several letters, as in `dc`"),
+    })
+}
+
+/// A card with such an address receives nothing, or what is meant for others.
+fn mac_address(switch: &UserSwitch<'_>) -> Option<Refusal> {
+    if !matches!(switch.name.as_str(), "device" | "nic" | "net") {
+        return None;
+    }
+    let text = switch.option("mac").or_else(|| switch.option("macaddr"))?;
+    // QEMU reports what is not an address.
+    let invalid = text.parse::<MacAddress>().err().filter(|invalid| !invalid.is_malformed())?;
+    Some(Refusal { message: invalid.to_string(), help: "remove it: each card has an address of its own".to_owned() })
 }

@@ -1,0 +1,93 @@
+//! Texts that are paths only after something else has changed them, such as a shell.
+
+/// Why a text is not a path that can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnusablePath<'t> {
+    /// It begins with the home directory, as in `~/vms`.
+    Home,
+    /// It has a variable or a command, as in `$HOME`.
+    Variable(&'t str),
+    /// It is an address, as in `https://…`; this is its scheme.
+    Address(&'t str),
+}
+
+impl<'t> UnusablePath<'t> {
+    /// Returns why a text is not a path, or `None` if it may be one.
+    pub(super) fn of_text(text: &'t str) -> Option<Self> {
+        if text == "~" || text.starts_with("~/") {
+            return Some(Self::Home);
+        }
+        let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        if is_scheme && rest.starts_with("//") {
+            return Some(Self::Address(scheme));
+        }
+        text.split('/').find_map(variable).map(Self::Variable)
+    }
+
+    pub(super) fn message(self) -> String {
+        match self {
+            Self::Home => "`~` is expanded by shells only".to_owned(),
+            Self::Variable(variable) => format!("`{}` is expanded by shells only", variable.escape_debug()),
+            Self::Address(scheme) => format!("`{scheme}://…` is an address, not a path"),
+        }
+    }
+
+    pub(super) fn help(self) -> String {
+        match self {
+            Self::Home => "write out the path of the home directory; a directory named `~` is `./~`".to_owned(),
+            Self::Variable(_) => {
+                "write out the path, or let your shell pass it, as in `--set \"storage.NAME.file=$HOME/a.qcow2\"`"
+                    .to_owned()
+            }
+            Self::Address("file") => "write the path alone, without `file://`".to_owned(),
+            Self::Address(_) => "download the file first, and write its path".to_owned(),
+        }
+    }
+}
+
+/// Returns the variable or command in a component of a path: `$NAME` at its start, `${…}` or `$(…)` anywhere.
+fn variable(component: &str) -> Option<&str> {
+    let part = |end: char| {
+        let start = component.find(if end == '}' { "${" } else { "$(" })?;
+        let length = component[start..].find(end)?;
+        component.get(start..=start + length)
+    };
+    if let Some(found) = part('}').or_else(|| part(')')) {
+        return Some(found);
+    }
+    let name = component.strip_prefix('$')?;
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name.then_some(component)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_unusable_path_is_recognized_by_its_parts() {
+        for (text, expected) in [
+            ("~", Some(UnusablePath::Home)),
+            ("~/a", Some(UnusablePath::Home)),
+            ("$HOME/a.qcow2", Some(UnusablePath::Variable("$HOME"))),
+            ("/home/$USER/a", Some(UnusablePath::Variable("$USER"))),
+            ("${USER}.qcow2", Some(UnusablePath::Variable("${USER}"))),
+            ("/d/$(hostname).raw", Some(UnusablePath::Variable("$(hostname)"))),
+            ("https://example.org/a.iso", Some(UnusablePath::Address("https"))),
+            ("file:///d/a.iso", Some(UnusablePath::Address("file"))),
+            ("s3://bucket/a", Some(UnusablePath::Address("s3"))),
+            ("/d/a$b", None),
+            ("/d/price$", None),
+            ("/d/$1", None),
+            ("/d/a:b//c", None),
+            ("a:b", None),
+            ("~a", None),
+            ("./~", None),
+        ] {
+            assert_eq!(UnusablePath::of_text(text), expected, "{text}");
+        }
+    }
+}
