@@ -1,6 +1,7 @@
 //! `--set key.path=value`: setting one value of a definition.
 
 use maqet_domain::config::{Node, Problem, SourceLocation, Value};
+use maqet_domain::network::default_card_name;
 
 use super::merge::{NAMED_LISTS, merge};
 use super::{read, with_texts};
@@ -117,13 +118,19 @@ fn path_of(setting: &str) -> Result<(Vec<String>, usize), &'static str> {
 /// Returns whether the first key is a list of named entries; a single network card is a map or a string.
 fn is_named_list(base: &Node, keys: &[String], value: &Node) -> bool {
     let is_one_card = || match base.get("network").map(|node| &node.value) {
-        Some(Value::Map(_)) => true,
+        Some(Value::Map(_)) => !is_its_name(base.get("network"), &keys[1]),
         Some(Value::List(_)) => false,
         Some(Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_)) | None => {
             keys.len() == 2 && !matches!(value.value, Value::Map(_))
         }
     };
     NAMED_LISTS.contains(&keys[0].as_str()) && !(keys[0] == "network" && keys.len() > 1 && is_one_card())
+}
+
+/// Returns whether a part of a path is the name of a single card, and not one of its keys.
+fn is_its_name(card: Option<&Node>, part: &str) -> bool {
+    let name = card.and_then(|card| card.get("name")).and_then(Node::written).unwrap_or_else(|| default_card_name(0));
+    name == part && card.is_none_or(|card| card.get(part).is_none())
 }
 
 /// Refuses settings without effect: an entry is found by its name, and is a map.
@@ -235,6 +242,14 @@ mod tests {
         check("{}", "network.mode=passt", r#"{"network":{"mode":"passt"}}"#);
         check(r#"{"network":"none"}"#, "network.mode=user", r#"{"network":{"mode":"user"}}"#);
         check(card, "network=none", r#"{"network":"none"}"#);
+        let named = r#"{"network":[{"name":"net0","forward":["1:22"],"model":"e1000"}]}"#;
+        check(card, "network.net0.model=e1000", named);
+        check(card, "network.net0=null", r#"{"network":[]}"#);
+        check(
+            r#"{"network":{"name":"lan"}}"#,
+            "network.lan.model=e1000",
+            r#"{"network":[{"name":"lan","model":"e1000"}]}"#,
+        );
     }
 
     #[test]
