@@ -34,6 +34,7 @@ enum Target {
     Command,
     Config,
     Output,
+    Qcow2,
     Qmp,
     Setting,
     Value,
@@ -45,6 +46,7 @@ impl Target {
             Self::Command => "command",
             Self::Config => "config",
             Self::Output => "output",
+            Self::Qcow2 => "qcow2",
             Self::Qmp => "qmp",
             Self::Setting => "setting",
             Self::Value => "value",
@@ -57,6 +59,7 @@ impl Target {
             Self::Command => &["fuzz/seeds/command"],
             Self::Config => &["fuzz/seeds/config", "docs/examples", "tests/data/broken", "tests/data/python"],
             Self::Output => &["fuzz/seeds/output"],
+            Self::Qcow2 => &["fuzz/seeds/qcow2"],
             Self::Qmp => &["fuzz/seeds/qmp"],
             Self::Setting => &["fuzz/seeds/setting"],
             Self::Value => &["fuzz/seeds/value"],
@@ -69,6 +72,7 @@ impl Target {
             Self::Command => "fuzz/command.dict",
             Self::Config | Self::Setting | Self::Value => "fuzz/yaml.dict",
             Self::Output => "fuzz/output.dict",
+            Self::Qcow2 => "fuzz/qcow2.dict",
             Self::Qmp => "fuzz/qmp.dict",
         }
     }
