@@ -1,11 +1,11 @@
 //! Long work whose disk is full, or fills meanwhile: the data is as it was, and nothing is left behind.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use maqet_testkit::{TestHome, guest, namespaces, qcow2};
+use maqet_testkit::{TestHome, guest, namespaces, qcow2, qemu};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
@@ -29,6 +29,20 @@ fn fill(folder: &Path, free: u64) {
     let space = statvfs(folder).unwrap();
     let bytes = (space.f_bavail * space.f_frsize).saturating_sub(free);
     fallocate(&filler, FallocateFlags::empty(), 0, bytes).unwrap();
+}
+
+/// Returns a PATH with a `qemu-img` that fills the file system but for some bytes before it runs with such arguments.
+fn fill_before(home: &TestHome, storage: &Path, arguments: &str, free: u64) -> String {
+    let filler = storage.join("filler");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in {arguments}) cat /dev/zero > '{0}' 2>/dev/null; truncate -s -{free} '{0}';; esac\n\
+         exec {1} \"$@\"\n",
+        filler.display(),
+        qemu::image_tool().display(),
+    );
+    let tool = home.write("tools/qemu-img", script);
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:/usr/bin:/bin", tool.parent().unwrap().display())
 }
 
 /// Returns the names of the files beside the filler.
@@ -58,6 +72,17 @@ fn test_restore_to_full_disk_leaves_the_disk_as_it_was() {
             assert!(fs::read(disk(&home, "a")).unwrap() == before, "{free}: the disk changed");
             assert_eq!(files(&storage), ["a.qcow2"], "{free}");
         }
+        // It fills while the image is copied.
+        for free in [0, 1 << 20] {
+            fs::write(storage.join("filler"), "").unwrap();
+            let path = fill_before(&home, &storage, "convert*", free);
+            let restore = home.maqet(["backup", "restore", "web", "latest", "--format", "json"]);
+            let refused = restore.env("PATH", path).run().code(69).json_error();
+
+            assert_eq!(refused["error"]["code"], "storage.full", "{free}: {refused}");
+            assert!(fs::read(disk(&home, "a")).unwrap() == before, "{free}: the disk changed");
+            assert_eq!(files(&storage), ["a.qcow2"], "{free}");
+        }
         fs::remove_file(storage.join("filler")).unwrap();
         home.json(&["start", "web"]);
         home.json(&["stop", "web", "--force"]);
@@ -81,6 +106,16 @@ fn test_repair_on_full_disk_changes_nothing_without_a_copy() {
             let refused = home.json_error(&["storage", "verify", "web", "a", "--repair", "all"], 69);
 
             assert_eq!(refused["code"], "storage.full", "{free}: {refused}");
+            assert!(fs::read(&image).unwrap() == damaged, "{free}: the image changed");
+            assert_eq!(files(&storage), ["a.qcow2"], "{free}");
+        }
+        let repair = || home.maqet(["storage", "verify", "web", "a", "--repair", "all", "--format", "json"]);
+        for free in [0, 1 << 20] {
+            fs::write(storage.join("filler"), "").unwrap();
+            let path = fill_before(&home, &storage, "convert*", free);
+            let refused = repair().env("PATH", path).run().code(69).json_error();
+
+            assert_eq!(refused["error"]["code"], "storage.full", "{free}: {refused}");
             assert!(fs::read(&image).unwrap() == damaged, "{free}: the image changed");
             assert_eq!(files(&storage), ["a.qcow2"], "{free}");
         }
