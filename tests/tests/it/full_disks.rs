@@ -3,14 +3,16 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use maqet_testkit::{TestHome, guest, namespaces, qcow2, qemu};
+use maqet_testkit::{Finished, TestHome, guest, namespaces, qcow2, qemu};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
 use crate::backups::{content, create, disk, left_over, write};
-use crate::live_snapshots::{Counting, assert_intact, heavy, names};
+use crate::live_snapshots::{Counting, heavy, names};
 
 /// A VM that is not running, whose disk `a` is on a small file system of its own.
 fn small(home: &TestHome) -> PathBuf {
@@ -23,12 +25,17 @@ fn small(home: &TestHome) -> PathBuf {
     storage
 }
 
-/// Fills a file system but for some bytes.
+/// Fills a file system but for some bytes, also while others write to it.
 fn fill(folder: &Path, free: u64) {
     let filler = fs::File::create(folder.join("filler")).unwrap();
-    let space = statvfs(folder).unwrap();
-    let bytes = (space.f_bavail * space.f_frsize).saturating_sub(free);
-    fallocate(&filler, FallocateFlags::empty(), 0, bytes).unwrap();
+    loop {
+        let space = statvfs(folder).unwrap();
+        let bytes = (space.f_bavail * space.f_frsize).saturating_sub(free).max(1);
+        match fallocate(&filler, FallocateFlags::empty(), 0, bytes) {
+            Err(Errno::NOSPC) if bytes > 1 => {}
+            filled => return filled.unwrap_or_else(|error| assert_eq!(error, Errno::NOSPC)),
+        }
+    }
 }
 
 /// Returns a PATH with a `qemu-img` that fills the file system but for some bytes before it runs with such arguments.
@@ -126,11 +133,44 @@ fn test_repair_on_full_disk_changes_nothing_without_a_copy() {
     });
 }
 
+/// Begins a live save, and has the file system be full once some of the memory is written; returns how the save ended.
+fn save_and_fill(vm: &Counting, storage: &Path) -> Finished {
+    const BEGUN: u64 = 1 << 20;
+    // Of the 96 MiB that are not zero.
+    const TOO_LATE: u64 = 64 << 20;
+    let pid = Pid::from_raw(vm.home.qemu_pids()[0]).unwrap();
+    let image = vm.image("one");
+    let allocated = || fs::metadata(&image).unwrap().blocks() * 512;
+    // So that this test, and not the save, has the CPU if the host is busy.
+    setpriority_process(Some(pid), 19).unwrap();
+    for _ in 0..20 {
+        let before = allocated();
+        let save = vm.home.maqet(["snapshot", "create", "web", "all", "s", "--live", "--format", "json"]).spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while allocated() < before + BEGUN {
+            assert!(Instant::now() < deadline, "the save did not begin");
+        }
+        kill_process(pid, Signal::STOP).unwrap();
+        let is_in_time = allocated() < before + TOO_LATE;
+        if is_in_time {
+            fill(storage, 0);
+        }
+        kill_process(pid, Signal::CONT).unwrap();
+        let finished = save.wait();
+        if is_in_time {
+            return finished;
+        }
+        // QEMU 10.0 saves all of it within a tenth of a second.
+        finished.ok();
+        vm.home.json(&["snapshot", "rm", "web", "all", "s", "--live"]);
+    }
+    panic!("QEMU always saves faster than this test sees it")
+}
+
 /// Another program takes the space that was there when the save began.
 #[test]
 fn test_disk_that_fills_in_a_live_save_leaves_the_guest_running() {
     const NAME: &str = "full_disks::test_disk_that_fills_in_a_live_save_leaves_the_guest_running";
-    const WRITTEN: u64 = 1 << 20;
     namespaces::within_mounts(NAME, || {
         let home = TestHome::new();
         let storage = home.data().join("storage/web");
@@ -138,23 +178,8 @@ fn test_disk_that_fills_in_a_live_save_leaves_the_guest_running() {
         home.add(&heavy(&home));
         let vm = Counting::start_added(home);
         vm.count(2);
-        let pid = Pid::from_raw(vm.home.qemu_pids()[0]).unwrap();
-        let image = vm.image("one");
-        let allocated = || fs::metadata(&image).unwrap().blocks() * 512;
-        let before = allocated();
-        // So that this test, and not the save, has the CPU if the host is busy.
-        setpriority_process(Some(pid), 19).unwrap();
 
-        let save = vm.home.maqet(["snapshot", "create", "web", "all", "s", "--live", "--format", "json"]).spawn();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while allocated() < before + WRITTEN {
-            assert!(Instant::now() < deadline, "the save did not begin");
-        }
-        // At once: QEMU 10.0 saves all of it within a tenth of a second.
-        kill_process(pid, Signal::STOP).unwrap();
-        fill(&storage, 0);
-        kill_process(pid, Signal::CONT).unwrap();
-        let failed = save.wait().code(69).json_error();
+        let failed = save_and_fill(&vm, &storage).code(69).json_error();
 
         assert_eq!(failed["error"]["code"], "storage.full", "{failed}");
         assert_eq!(names(&vm.home, "web"), Vec::<String>::new());
@@ -164,6 +189,8 @@ fn test_disk_that_fills_in_a_live_save_leaves_the_guest_running() {
         assert_eq!(vm.home.json(&["doctor"])["healthy"], true);
         vm.home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
         vm.home.json(&["stop", "web", "--force"]);
-        assert_intact(&image);
+        let checked = Command::new("qemu-img").args(["check", "-q"]).arg(vm.image("one")).output().unwrap();
+        // Clusters that QEMU lost to a failed write (3) are no error.
+        assert!(matches!(checked.status.code(), Some(0 | 3)), "{checked:?}");
     });
 }
