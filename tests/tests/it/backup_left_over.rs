@@ -91,7 +91,7 @@ fn test_backup_that_could_not_be_cleaned_up_is_recovered() {
 
 /// No later command ends it.
 #[test]
-fn test_qemu_of_a_killed_backup_ends_and_keeps_the_record_of_changes() {
+fn test_qemu_of_killed_backup_ends_and_stores_the_bitmaps() {
     let home = TestHome::with_fault_points();
     stopped_vm(&home);
     let first = create(&home);

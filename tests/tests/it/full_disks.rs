@@ -33,7 +33,7 @@ fn fill(folder: &Path, free: u64) {
         let bytes = (space.f_bavail * space.f_frsize).saturating_sub(free).max(1);
         match fallocate(&filler, FallocateFlags::empty(), 0, bytes) {
             Err(Errno::NOSPC) if bytes > 1 => {}
-            filled => return filled.unwrap_or_else(|error| assert_eq!(error, Errno::NOSPC)),
+            outcome => return outcome.unwrap_or_else(|error| assert_eq!(error, Errno::NOSPC)),
         }
     }
 }
@@ -146,7 +146,7 @@ fn save_and_fill(vm: &Counting, storage: &Path) -> Finished {
     for _ in 0..20 {
         let before = allocated();
         let save = vm.home.maqet(["snapshot", "create", "web", "all", "s", "--live", "--format", "json"]).spawn();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while allocated() < before + BEGUN {
             assert!(Instant::now() < deadline, "the save did not begin");
         }
