@@ -12,7 +12,7 @@ use maqet_domain::config::{Node, Value};
 
 use self::entry::merge_entries;
 use self::precedence::without_overridden;
-use self::raw::merge_raw;
+use self::raw::{merge_raw, merge_usb_devices};
 use self::switch::merge_switches;
 
 /// Lists of named entries: an entry of a later layer is merged into the one with the same `name`.
@@ -38,6 +38,7 @@ fn merge_key(key: &str, base: Node, over: Node) -> Node {
         "hooks" => join(base, over, append, |_, _, above| above),
         "arguments" => join(base, over, merge_switches, merge_nested),
         "args" => join(base, over, merge_raw, merge_nested),
+        "usb" => join(base, over, merge_usb_devices, merge_nested),
         list if NAMED_LISTS.contains(&list) => merge_entries(list, base, over),
         _ => merge_nested(key, base, over),
     }

@@ -114,13 +114,13 @@ impl Machine {
     /// Returns the switches of the other devices.
     ///
     /// They come after those of the user: a device that is added does not change the addresses of those before it.
-    pub(crate) fn device_switches(&self, binary: &Path) -> Vec<Switch> {
-        let bus = self.bus(binary);
+    pub(crate) fn device_switches(&self, architecture: &str, binary: &Path) -> Vec<Switch> {
+        let bus = self.bus(architecture, binary);
         let devices = &self.devices;
         let mut switches = devices.sound.map(|sound| sound.switches(self.is_q35())).unwrap_or_default();
         switches.extend(devices.watchdog.map(|watchdog| watchdog.switches(bus)).unwrap_or_default());
         if let Some(panic) = devices.panic {
-            switches.push(device(if self.is_pc(binary) { "pvpanic" } else { "pvpanic-pci" }, "maqet-panic"));
+            switches.push(device(if self.is_pc(architecture) { "pvpanic" } else { "pvpanic-pci" }, "maqet-panic"));
             switches.extend(panic.action.map(|action| action_of("panic", action.into())));
         }
         if devices.balloon {
@@ -132,7 +132,7 @@ impl Machine {
 
     /// Returns the ids of the optional devices that the machine has, or may have.
     pub(super) fn device_ids(&self) -> Vec<String> {
-        let switches = self.usb_switches().into_iter().chain(self.device_switches(Path::new("qemu-system-x86_64")));
+        let switches = self.usb_switches().into_iter().chain(self.device_switches("x86_64", Path::new("qemu")));
         let id = |switch: Switch| {
             let argument = switch.argument().filter(|_| switch.name() == "device")?;
             argument.split(',').find_map(|option| option.strip_prefix("id=")).map(str::to_owned)

@@ -1,9 +1,10 @@
-//! Merging of lists of texts: `args` and forwarded ports.
+//! Merging of lists of texts: `args`, forwarded ports and USB devices.
 
 use std::collections::HashSet;
+use std::str::FromStr;
 
 use maqet_domain::config::Node;
-use maqet_domain::machine::canonical;
+use maqet_domain::machine::{UsbDevice, canonical};
 use maqet_domain::network::Forward;
 use maqet_domain::qemu::takes_value;
 
@@ -17,9 +18,18 @@ pub(super) fn merge_raw(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
 
 /// Appends forwarded ports. `- {"2222:22": null}` deletes the earlier one, however it is written.
 pub(super) fn merge_forwards(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+    merge_values::<Forward>(base, over)
+}
+
+/// Appends USB devices. `- {tablet: null}` deletes the earlier one, however it is written.
+pub(super) fn merge_usb_devices(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+    merge_values::<UsbDevice>(base, over)
+}
+
+fn merge_values<T: FromStr + PartialEq>(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     merge_texts(base, over, |base, deletion| {
-        let forward = deletion.parse::<Forward>().ok();
-        let is_same = |text: String| text == deletion || (forward.is_some() && text.parse().ok() == forward);
+        let value = deletion.parse::<T>().ok();
+        let is_same = |text: String| text == deletion || (value.is_some() && text.parse().ok() == value);
         without(base, |item| item.written().is_some_and(is_same))
     })
 }
@@ -107,5 +117,16 @@ mod tests {
         check(r#"[{"2222:22":null},"3333:22"]"#, r#"["udp:5353:53","3333:22"]"#);
         check(r#"[{"tcp:127.0.0.1:2222:22":null}]"#, r#"["udp:5353:53"]"#);
         check(r#"[{"5353:53":null}]"#, r#"["2222:22","udp:5353:53",{"5353:53":null}]"#);
+    }
+
+    #[test]
+    fn test_merge_usb_null_deletes_one_in_any_spelling() {
+        let base = r#"["tablet","1-2","046d:c52b"]"#;
+        let check =
+            |over: &str, expected: &str| assert_eq!(text(&merge_usb_devices(items(base), items(over))), expected);
+
+        check(r#"[{"tablet":null},"mouse"]"#, r#"["1-2","046d:c52b","mouse"]"#);
+        check(r#"[{"1.2":null},{"046D:C52B":null}]"#, r#"["tablet"]"#);
+        check(r#"[{"mouse":null}]"#, r#"["tablet","1-2","046d:c52b",{"mouse":null}]"#);
     }
 }

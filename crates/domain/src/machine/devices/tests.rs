@@ -22,7 +22,7 @@ fn command_line(definition: &str, binary: &str) -> Result<CommandLine, Vec<Probl
         paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
         uefi: None,
         tpm: None,
-        architecture: "x86_64".to_owned(),
+        architecture: machine.arch.unwrap_or("x86_64").to_owned(),
         version: TESTED[0],
         is_root: false,
         file_kinds: crate::storage::FileKinds::default(),
@@ -61,9 +61,9 @@ fn test_rng_is_the_default_on_machines_with_a_bus() {
         (r#"{"machine": "microvm"}"#, X86, Some("-device virtio-rng-device,id=maqet-rng")),
         (r#"{"machine": "isapc"}"#, X86, None),
         (r#"{"machine": "none"}"#, X86, None),
-        (r#"{"machine": "virt"}"#, "/usr/bin/qemu-system-riscv64", Some("-device virtio-rng-pci,id=maqet-rng")),
-        ("{}", "/usr/bin/qemu-system-s390x", Some("-device virtio-rng-ccw,id=maqet-rng")),
-        ("{}", "/usr/bin/qemu-system-aarch64", None),
+        (r#"{"arch": "riscv64"}"#, X86, Some("-device virtio-rng-pci,id=maqet-rng")),
+        (r#"{"arch": "s390x"}"#, X86, Some("-device virtio-rng-ccw,id=maqet-rng")),
+        (r#"{"arch": "sparc64"}"#, X86, None),
         (r#"{"rng": false}"#, X86, None),
         (r#"{"rng": true}"#, "/opt/qemu", Some("-device virtio-rng-pci,id=maqet-rng")),
     ] {
@@ -159,7 +159,7 @@ fn test_panic_device_depends_on_the_machine() {
     assert_eq!(on_pc(r#""panic": "pause""#), ["-device pvpanic,id=maqet-panic", "-action panic=pause"]);
     assert_eq!(on_pc(r#""panic": "none""#), ["-device pvpanic,id=maqet-panic", "-action panic=none"]);
     assert!(on_pc(r#""panic": "off""#).is_empty());
-    let on_arm = added(r#"{"machine": "virt", "rng": false, "panic": true}"#, "/usr/bin/qemu-system-aarch64");
+    let on_arm = added(r#"{"arch": "aarch64", "rng": false, "panic": true}"#, X86);
     assert_eq!(on_arm.last().unwrap(), "-device pvpanic-pci,id=maqet-panic");
 }
 
@@ -185,6 +185,7 @@ fn test_usb_too_many_or_equal_devices_are_errors() {
 
     assert!(command_line(&list(14), X86).is_ok());
     assert_eq!(problems(&list(15)), ["usb[14]: too many USB devices: 15, the limit is 14"]);
+    assert!(on_pc(r#""usb": [{"tablet": null}]"#).is_empty(), "a null that deletes nothing");
     let twice = r#"{"usb": ["tablet", "1-2", "046D:C52B", "046d:c52b", "1.2", "disk"]}"#;
     let found = problems(twice);
     assert_eq!(found[..2], ["usb[3]: `046d:c52b` is listed already", "usb[4]: `1-2` is listed already"]);

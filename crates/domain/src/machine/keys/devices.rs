@@ -57,7 +57,7 @@ pub(super) const DEVICE_KEYS: &[KeySpec] = &[
             "USB devices of the host and of QEMU",
             "a list of `tablet`, `mouse`, `keyboard`, `VENDOR:PRODUCT` as in `046d:c52b`, or `BUS-PORT` as in `1-2.3`",
         ),
-        || schema::list(&schema::text()),
+        || schema::list(&json!({ "anyOf": [schema::text(), schema::deletion()] })),
         usb,
     ),
     KeySpec::new(
@@ -113,13 +113,14 @@ fn sound(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagno
 }
 
 fn usb(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
-    let items = report.list(path, node).unwrap_or_default();
-    if let Some(item) = items.get(MAX_USB_DEVICES) {
+    let items = report.list(path, node).unwrap_or_default().iter().enumerate();
+    let items: Vec<_> = items.filter(|(_, item)| item.deletion().is_none()).collect();
+    if let Some((index, item)) = items.get(MAX_USB_DEVICES) {
         let message = format!("too many USB devices: {}, the limit is {MAX_USB_DEVICES}", items.len());
-        report.error(&path.index(MAX_USB_DEVICES), item, message);
+        report.error(&path.index(*index), item, message);
     }
     let mut seen: HashMap<UsbDevice, &Node> = HashMap::new();
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in items {
         let at = path.index(index);
         let Some(device) = report.parse::<UsbDevice>(&at, item) else { continue };
         if let Some(first) = seen.get(&device) {
