@@ -192,7 +192,7 @@ fn word(value: &Value) -> &str {
 
 /// Returns the switches of a command line, each with its values, without those maqet always adds.
 fn switches(argv: &Value) -> Vec<String> {
-    const OWN: [&str; 10] = [
+    const OWN: [&str; 11] = [
         "-d cpu_reset",
         "-D ",
         "-name guest=",
@@ -203,6 +203,7 @@ fn switches(argv: &Value) -> Vec<String> {
         "-pidfile ",
         "-serial chardev:serial0",
         "-accel ",
+        "-device virtio-rng-pci,id=maqet-rng",
     ];
     let words = list(argv).iter().skip(1).map(word);
     let mut switches: Vec<String> = Vec::new();

@@ -469,7 +469,7 @@ fn test_device_del_errors_list_existing_devices() {
     };
 
     assert_eq!(hint("lam", 3, "device.not-found"), "did you mean `lan`?");
-    assert_eq!(hint("nonsense", 3, "device.not-found"), "use one of the devices: `hdd`, `lan`");
+    assert_eq!(hint("nonsense", 3, "device.not-found"), "use one of the devices: `hdd`, `lan`, `maqet-rng`");
     for fixed in ["hdd", "lan", "lan-card"] {
         assert!(hint(fixed, 4, "device.unplug-unsupported").contains("maqet stop web"));
     }
