@@ -117,26 +117,27 @@ fn test_firmware_image_that_qemu_cannot_load_is_refused() {
     assert_eq!(folder["code"], "firmware.image-invalid", "{folder}");
 }
 
+/// Debian has no package of firmware for that architecture, which a host could have installed.
 #[test]
 fn test_uefi_is_that_of_the_architecture_of_the_binary() {
     let home = TestHome::new();
-    let binary = home.path("qemu-system-aarch64");
+    let binary = home.path("qemu-system-loongarch64");
     std::os::unix::fs::symlink(maqet_testkit::qemu::emulator(), &binary).unwrap();
-    let files = [home.write("AAVMF_CODE.fd", vec![0; 1 << 16]), home.write("AAVMF_VARS.fd", vec![0; 1 << 16])];
+    let files = [home.write("CODE.fd", vec![0; 1 << 16]), home.write("VARS.fd", vec![0; 1 << 16])];
     let define = |name: &str, machine: &str| {
         home.add(&format!("name: {name}\nbinary: {}\nmachine: {machine}\nfirmware: uefi\n", binary.display()));
     };
     define("web", "virt");
-    define("board", "raspi3b");
+    define("board", "ls7a");
 
     let without = home.json_error(&["start", "web", "--dry-run"], 69);
-    describe(&home, "60-aarch64.json", "aarch64", "virt-*", [&files[0], &files[1]]);
+    describe(&home, "60-own.json", "loongarch64", "virt-*", [&files[0], &files[1]]);
     let line = home.json(&["info", "web", "--command-line"])["command_line"].to_string();
     let board = home.json_error(&["start", "board", "--dry-run"], 69);
 
-    assert_eq!(without["message"], "no UEFI firmware for `aarch64` is installed");
+    assert_eq!(without["message"], "no UEFI firmware for `loongarch64` is installed");
     assert!(line.contains(&format!("filename={}", files[0].display())), "{line}");
     assert!(line.contains("-accel tcg"), "{line}");
-    assert_eq!(board["message"], "no UEFI firmware for the machine type `raspi3b` of `aarch64` is installed");
+    assert_eq!(board["message"], "no UEFI firmware for the machine type `ls7a` of `loongarch64` is installed");
     assert!(board["hints"][0].as_str().unwrap().contains("`virt-*`"), "{board}");
 }
