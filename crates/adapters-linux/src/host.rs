@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use maqet_domain::history::Actor;
-use maqet_domain::port::{Host, HostFacts, Kvm};
+use maqet_domain::port::{Host, HostFacts, Kvm, PortObstacle};
+use maqet_domain::qmp::wording::Endpoint;
 use rustix::system::uname;
 
 use crate::limits::MAX_CPUINFO_BYTES;
+use crate::port_user::port_obstacle;
 
 /// This host; each fact is determined once, when it is first needed.
 #[derive(Debug, Default)]
@@ -44,6 +46,10 @@ impl Host for LocalHost {
         let is_root = || rustix::process::geteuid().is_root();
         let read = || HostFacts { architecture: architecture().to_owned(), kvm: kvm(), is_root: is_root() };
         self.facts.get_or_init(read).clone()
+    }
+
+    fn port_obstacle(&self, endpoint: &Endpoint) -> Option<PortObstacle> {
+        port_obstacle(endpoint)
     }
 
     fn actor(&self) -> Actor {

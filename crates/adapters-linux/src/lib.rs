@@ -20,6 +20,7 @@ mod lock;
 mod locked_file;
 pub mod log_file;
 mod path;
+mod port_user;
 pub mod private_file;
 mod probe;
 pub mod process;

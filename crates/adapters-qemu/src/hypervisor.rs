@@ -7,6 +7,7 @@ pub(crate) mod find;
 mod helper;
 mod image_server;
 mod launch;
+mod names;
 mod qmp_log;
 pub(crate) mod run_lock;
 pub(crate) mod run_paths;
@@ -20,6 +21,7 @@ use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::process::PidScope;
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{BinaryError, Hypervisor, ImageServer, Launch, LaunchError, Launched, Processes, QemuBinary};
+use maqet_domain::qmp::wording::NameList;
 use maqet_domain::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails, StoppedTime};
 use maqet_fault_points::FaultPoints;
 
@@ -90,6 +92,10 @@ impl QemuHypervisor {
 impl Hypervisor for QemuHypervisor {
     async fn binary(&self, wanted: &str) -> Result<QemuBinary, BinaryError> {
         binary::find(&self.environment, &self.versions, wanted).await
+    }
+
+    async fn names(&self, binary: &Path, list: NameList) -> Vec<String> {
+        names::names(&self.environment, binary, list).await
     }
 
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {

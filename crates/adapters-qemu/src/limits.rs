@@ -14,6 +14,16 @@ pub const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest output of `--version`; QEMU prints two lines.
 pub const MAX_VERSION_OUTPUT_BYTES: usize = 64 << 10;
 
+/// How long QEMU may take to print a list of names; 40 to 100 ms on an idle host.
+pub const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest list of names; that of the devices has 20 KB.
+pub const MAX_NAMES_BYTES: usize = 1 << 20;
+
+/// How much of the standard error of a QEMU that is up is searched for warnings; a CPU model can lack dozens of features,
+/// with 90 bytes each.
+pub const MAX_START_LOG_BYTES: usize = 64 << 10;
+
 /// How long a fresh QEMU may take to list device types; 60 to 90 ms on an idle host.
 pub const BUILD_QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 

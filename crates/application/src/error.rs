@@ -33,6 +33,7 @@ use crate::snapshot::bitmaps::BitmapsInTheWay;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::start::disk_error::DiskError;
+use crate::start::failure::StartFailure;
 use crate::start::tpm::TpmError;
 use crate::storage::error::StorageError;
 use crate::trash::error::TrashRefusal;
@@ -103,6 +104,8 @@ pub enum Error {
     Encode { operation: String, source: serde_json::Error },
     #[error("VM `{vm}` failed to start")]
     Launch { vm: VmName, source: LaunchError },
+    #[error(transparent)]
+    StartFailure(Box<StartFailure>),
     #[error("{} the serial console of VM `{vm}`", lost_or_refused(source))]
     Console { vm: VmName, source: ConsoleError },
     #[error(transparent)]
@@ -299,6 +302,7 @@ impl Explain for Error {
             Self::Snapshot(inner) => inner.explain(),
             Self::Recovery(inner) => inner.explain(),
             Self::Launch { vm, source } => launch_explanation(vm, source),
+            Self::StartFailure(inner) => inner.explain(),
             Self::Console { vm, source } => console_explanation(vm, source),
             Self::Wait(inner) => inner.explain(),
             Self::Config(inner) => inner.explain(),

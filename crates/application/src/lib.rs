@@ -81,6 +81,7 @@ pub use snapshot::error::SnapshotError;
 pub use snapshot::live::check::SaveObstacle;
 pub use snapshot::live::error::LiveSnapshotError;
 pub use start::disk_error::DiskError;
+pub use start::failure::StartFailure;
 pub use start::lost_images::{ImagesLost, LostImage};
 pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};
 pub use start::tpm::TpmError;

@@ -15,6 +15,7 @@ pub(crate) mod create_disks;
 pub(crate) mod disk_error;
 mod drive_conflicts;
 pub(crate) mod drives;
+pub(crate) mod failure;
 pub(crate) mod firmware;
 pub(crate) mod firmware_files;
 pub(crate) mod image_owner;

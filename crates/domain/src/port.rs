@@ -35,7 +35,7 @@ pub use self::dial::{Connection, Dialer};
 pub use self::disk::{DiskImages, ImageError, ImageInfo, ImageSummary, ImageUse, ImageUser};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, FirmwareRequest, SecureBoot, UefiFirmware};
 pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
-pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
+pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm, PortObstacle, PortUser};
 pub use self::hypervisor::{
     BinaryError, Freeze, FrozenCgroup, Hypervisor, ImageServer, Launch, LaunchError, Launched, ProcessError, Processes,
     QemuBinary, Signal,

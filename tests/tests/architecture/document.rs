@@ -120,19 +120,25 @@ fn texts<'a>(files: &[&'a RustFile], is_wanted: impl Fn(&Named) -> bool) -> BTre
 
 /// Returns whether a literal is an error code: one in `explain`, or one given to a field or function for codes.
 fn is_error_code(text: &Named) -> bool {
-    let is_code = text.name.split_once('.').is_some_and(|(area, problem)| {
-        [area, problem].iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
-    });
     text.detail == "code"
         || text.detail == "Explanation::new"
-        || (is_code && ["code", "explain"].contains(&text.function.as_str()))
+        || (is_code(&text.name) && ["code", "explain"].contains(&text.function.as_str()))
+}
+
+/// Returns whether a text has the form of an error code; in the tables of QEMU's exit messages, nothing else has it.
+fn is_code(text: &str) -> bool {
+    text.split_once('.').is_some_and(|(area, problem)| {
+        [area, problem].iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+    })
 }
 
 /// Returns the error codes in the code.
 pub(crate) fn error_codes() -> BTreeSet<&'static str> {
     let names = crates();
     let files: Vec<&RustFile> = names.iter().filter(|name| *name != "xtask").flat_map(|name| shipped(name)).collect();
-    texts(&files, is_error_code)
+    let (tables, others): (Vec<&RustFile>, Vec<&RustFile>) =
+        files.into_iter().partition(|file| file.path.contains("/wording/exit_messages/"));
+    texts(&others, is_error_code).into_iter().chain(texts(&tables, |text| is_code(&text.name))).collect()
 }
 
 #[track_caller]

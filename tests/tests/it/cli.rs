@@ -364,12 +364,12 @@ fn test_start_missing_disk_is_named_and_leaves_no_files() {
 #[test]
 fn test_start_option_refused_by_qemu_shows_its_message() {
     let home = TestHome::new();
-    home.add(&format!("{}  - {{device: no-such-device}}\n", guest::paused_yaml("web")));
+    home.add(&format!("{}  - {{icount: nonsense}}\n", guest::paused_yaml("web")));
 
     assert_snapshot!(failure(&home, &["start", "web"]), @"
     vm.start-failed, exit code 1
     error: VM `web` failed to start
-      caused by: QEMU exited with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
+      caused by: QEMU exited with exit code 1: -icount nonsense: icount: Invalid shift value
       hint: check the command line with `maqet info web --command-line`
     ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());

@@ -63,6 +63,7 @@ mod settings;
 mod shell;
 mod snapshot_drives;
 mod snapshots;
+mod start_failures;
 mod stop;
 mod storage;
 mod stress;

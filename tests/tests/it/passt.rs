@@ -73,7 +73,7 @@ fn test_passt_of_failed_start_ends() {
     home.add(&yaml);
     home.json(&["apply", "web", "--set", "cpu_model=nonsense"]);
 
-    assert_eq!(home.json_error(&["start", "web"], 1)["code"], "vm.start-failed");
+    assert_eq!(home.json_error(&["start", "web"], 2)["code"], "qemu.cpu-model-not-found");
 
     assert_eq!(passts(&home), Vec::<PathBuf>::new());
     assert_eq!(home.json(&["status", "web"])["status"], "defined");
@@ -88,9 +88,9 @@ fn test_passt_port_in_use_fails_start_with_its_message() {
     let cards = format!("network:\n  - {{mode: passt}}\n  - {{mode: passt, forward: [\"{port}:80\"]}}\n");
     home.add(&(guest::paused_yaml("web") + &cards));
 
-    let error = home.json_error(&["start", "web"], 1);
+    let error = home.json_error(&["start", "web"], 75);
 
-    assert_eq!(error["code"], "vm.helper-failed", "{error}");
+    assert_eq!(error["code"], "host.port-in-use", "{error}");
     assert!(error["causes"][0].as_str().unwrap().contains(&format!("127.0.0.1/{port}:80")), "{error}");
     assert_eq!(passts(&home), Vec::<PathBuf>::new());
     assert_eq!((home.qemu_pids(), &home.json(&["status", "web"])["status"]), (vec![], &json!("defined")));

@@ -11,7 +11,7 @@ use maqet_adapters_linux::private_file::{private_log, read_tail};
 use maqet_adapters_linux::process::{ChildGuard, PidScope, display_status, kill};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{Launch, LaunchError, Launched, MonitorSession, Processes};
-use maqet_domain::qmp::wording::locked_image;
+use maqet_domain::qmp::wording::{locked_image, start_warnings};
 use maqet_domain::qmp::{QmpCommand, QmpError, RunState};
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
 use maqet_fault_points::{FaultPoint, FaultPoints};
@@ -30,7 +30,9 @@ use super::run_paths::{
     create, make_private, remove_overlays, remove_sockets, remove_sockets_now, reserve_logs, rotate,
 };
 use crate::image::user_of;
-use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
+use crate::limits::{
+    CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_START_LOG_BYTES, MAX_STDERR_TAIL_BYTES,
+};
 use crate::qmp::QmpSession;
 use crate::stderr_tail::stderr_tail;
 
@@ -93,7 +95,7 @@ impl Launcher<'_> {
             Ok(launched) => {
                 self.faults.reach(FaultPoint::LaunchAnswered);
                 let wrapper = attempt.succeed(&launched);
-                Ok((Launched { log_failure, ..launched }, wrapper))
+                Ok((Launched { log_failure, warnings: warnings(paths), ..launched }, wrapper))
             }
             Err(failure) => {
                 attempt.undo().await;
@@ -117,13 +119,11 @@ impl Attempt<'_> {
         };
         let process = self.scope.identify(reply.listener.unwrap_or_else(|| child.pid()));
         match process {
-            Some(process) if is_in_session_of(child, &process) => {
-                Ok(Launched { process, state: reply.state, log_failure: None })
-            }
+            Some(process) if is_in_session_of(child, &process) => Ok(launched(process, reply.state)),
             // It exited right after its reply, or it daemonized, and then the process that started it exits.
             process => match (timeout(LAUNCHER_EXIT_TIMEOUT, child.wait()).await, process) {
                 (Ok(status), _) => Err(exited(status)),
-                (Err(_), Some(process)) => Ok(Launched { process, state: reply.state, log_failure: None }),
+                (Err(_), Some(process)) => Ok(launched(process, reply.state)),
                 (Err(_), None) => Err(Failure::Exited("an exit code that its wrapper did not report".to_owned())),
             },
         }
@@ -185,6 +185,16 @@ impl Failure {
                 .unwrap_or(LaunchError::Exited { status, stderr_tail }),
         }
     }
+}
+
+fn launched(process: ProcessIdentity, state: RunState) -> Launched {
+    Launched { process, state, log_failure: None, warnings: Vec::new() }
+}
+
+/// Returns what QEMU has complained about until now.
+fn warnings(paths: &RunPaths) -> Vec<String> {
+    let log = read_tail(&paths.qemu_log(), MAX_START_LOG_BYTES).unwrap_or_default();
+    start_warnings(&String::from_utf8_lossy(&log))
 }
 
 fn exited(status: io::Result<ExitStatus>) -> Failure {

@@ -4,13 +4,13 @@
 //! QEMU must be able to open all images.
 
 use maqet_domain::machine::Machine;
-use maqet_domain::port::{ImageError, ImageSummary, PathKind};
+use maqet_domain::port::{ImageSummary, PathKind};
 use maqet_domain::storage::Preparation;
 use maqet_domain::vm::VmEntry;
 
 use super::backing::EarlierImages;
 use super::disk_error::DiskError;
-use super::drives::Drive;
+use super::drives::{Drive, is_missing};
 use super::mismatches::ImageMismatches;
 use super::preflight::Preflight;
 use crate::Error;
@@ -69,10 +69,17 @@ impl Preflight<'_> {
                 if self.images.exists(path).await {
                     Ok(None)
                 } else {
-                    Err(ImageError::NotFound { path: path.clone() }.into())
+                    let (share, path) = (drive.storage.name.to_string(), path.clone());
+                    Err(DiskError::SocketNotFound { share, path }.into())
                 }
             }
-            Preparation::Existing(_) => Ok(self.examine(drive).await?),
+            Preparation::Existing(_) => self.examine(drive).await.map_err(|error| {
+                // Neither a CD nor a read-only image is ever created.
+                if is_missing(&error) && !drive.storage.driver.is_readonly(drive.storage) {
+                    return DiskError::NotFound { error }.into();
+                }
+                error.into()
+            }),
             Preparation::Directory(path) => match self.paths.kind(path).await {
                 PathKind::Directory => Ok(None),
                 PathKind::NotFound | PathKind::File | PathKind::BlockDevice | PathKind::CdDrive | PathKind::Other => {

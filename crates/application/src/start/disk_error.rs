@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
+use maqet_domain::port::ImageError;
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
 
+use super::failure::virtiofsd_hint;
 use super::firmware::VARIABLES_NAME;
 use super::firmware_files::FirmwareRefusal;
 use super::lost_images::ImagesLost;
@@ -42,8 +44,15 @@ pub enum DiskError {
     Firmware(#[from] FirmwareRefusal),
     #[error(transparent)]
     OverlayTooSmall(#[from] OverlayTooSmall),
+    /// An image that maqet would create if it had a size.
+    #[error("{error}")]
+    NotFound { error: ImageError },
+    #[error("socket `{}` of share `{share}` not found", path.display())]
+    SocketNotFound { share: String, path: PathBuf },
     #[error("a disk of VM `{vm}` is in use by VM `{user}`")]
     InUse { vm: VmName, user: VmName, source: Cause },
+    #[error("VM `{vm}` uses disk image `{}` twice", path.display())]
+    UsedTwice { vm: VmName, path: PathBuf, source: Cause },
     #[error("disk image `{}` of drive `{drive}` exists", path.display())]
     RecreateConflict { drive: String, path: PathBuf },
     #[error("maqet does not create the image of drive `{drive}` of VM `{vm}`")]
@@ -64,9 +73,18 @@ impl Explain for DiskError {
             Self::OverlayTooSmall(overlay) => {
                 Explanation::new("storage.size-conflict", Fault::Usage).hint(overlay.help())
             }
+            Self::NotFound { error } => {
+                error.explain().hint("set a `size` for the entry to have maqet create the image")
+            }
+            Self::SocketNotFound { path, .. } => Explanation::new("storage.socket-not-found", Fault::NotFound)
+                .hint(virtiofsd_hint(&quote(&path.to_string_lossy())))
+                .hint("correct the `socket` under `storage`"),
             Self::InUse { user, .. } => Explanation::new("storage.in-use", Fault::Busy)
                 .hint(format!("stop it with `maqet stop {user}`"))
                 .hint("set `readonly: true` for the drive in both VMs, if neither writes it"),
+            Self::UsedTwice { .. } => Explanation::new("storage.use-conflict", Fault::Usage)
+                .hint("remove one of the two, under `storage`, `arguments` or `args`")
+                .hint("set `readonly` for both, if the guest only reads it"),
             Self::RecreateConflict { .. } => Explanation::new("storage.image-exists", Fault::State)
                 .hint("omit `--recreate` to use it")
                 .hint("move it away to have an empty one created"),

@@ -75,6 +75,16 @@ impl Preflight<'_> {
         Ok(CommandLine::new(machine, &context)?)
     }
 
+    /// Returns why a machine does not use KVM, in words that follow a colon.
+    pub(crate) fn kvm_obstacle(&self, machine: &Machine) -> String {
+        match (machine.accel, kvm_for(&self.architecture(machine), &self.host.facts())) {
+            (AccelChoice::Tcg, _) => "`accel` is `tcg`".to_owned(),
+            (AccelChoice::Auto, Kvm::Unusable(reason)) => format!("`accel: auto` chose TCG, as {reason}"),
+            (AccelChoice::Kvm, Kvm::Unusable(reason)) => reason,
+            (AccelChoice::Auto | AccelChoice::Kvm, Kvm::Usable) => "an argument chooses another accelerator".to_owned(),
+        }
+    }
+
     /// Refuses the files of a QEMU that the user runs by a command line that maqet printed: a start would end it.
     ///
     /// Also refuses a VM that runs although its run is recorded as ended, here or in another PID namespace.

@@ -216,7 +216,7 @@ pub(crate) fn process(pid: u32) -> ProcessIdentity {
 
 /// Returns a running QEMU.
 pub(crate) fn launched(pid: u32, state: RunState) -> Launched {
-    Launched { process: process(pid), state, log_failure: None }
+    Launched { process: process(pid), state, log_failure: None, warnings: Vec::new() }
 }
 
 /// Returns the problem of an image that does not exist.

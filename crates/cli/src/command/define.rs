@@ -30,6 +30,7 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
     })?;
     note_mismatches(&started.mismatches, output);
     warn_of_log_failure(started.log_failure.as_ref(), output);
+    warn_of_start(&started.vm.name, &started.warnings, output);
     output.finish(&started)
 }
 
@@ -53,6 +54,13 @@ pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Re
 pub(super) fn note_mismatches(mismatches: &ImageMismatches, output: &Output) {
     for note in mismatches.notes() {
         output.note(&format!("note: {note}"));
+    }
+}
+
+/// Warns of what QEMU complained about at a start.
+pub(super) fn warn_of_start(vm: &str, warnings: &[String], output: &Output) {
+    for warning in warnings {
+        output.note(&format!("warning: `{vm}`: {warning}"));
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::absolute;
-use super::define::{note_mismatches, warn_of_log_failure};
+use super::define::{note_mismatches, warn_of_log_failure, warn_of_start};
 use crate::args::{RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs, WaitArgs};
 use crate::exit_code;
 use crate::render::{self, Output, TextOutput};
@@ -33,6 +33,7 @@ pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
         let mut started = maqet.run(start).await?;
         note_mismatches(&started.mismatches, output);
         warn_of_log_failure(started.log_failure.as_ref(), output);
+        warn_of_start(&started.vm.name, &started.warnings, output);
         if !conditions.is_empty() {
             // Events count from the start of this boot, however early they occurred.
             let since = started.vm.started_at.map(|at| WaitSince::Moment(Since::At(at)));
@@ -99,6 +100,7 @@ pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
         note_power_cut(&restarted.vm.name, restarted.power_cut_after_ms, output);
         note_mismatches(&restarted.mismatches, output);
         warn_of_log_failure(restarted.log_failure.as_ref(), output);
+        warn_of_start(&restarted.vm.name, &restarted.warnings, output);
         Ok(restarted)
     };
     for_each_vm(maqet, vms, output, "restarting", restart).await

@@ -3,6 +3,7 @@
 mod arguments;
 mod cpu;
 mod devices;
+mod file_options;
 mod firmware;
 mod mistyped;
 mod network;

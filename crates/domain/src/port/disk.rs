@@ -97,9 +97,9 @@ pub enum ImageError {
 impl Explain for ImageError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NotFound { .. } => Explanation::new("storage.not-found", Fault::NotFound)
-                .hint("correct the path under `storage`")
-                .hint("set a `size` for the entry to have maqet create the image"),
+            Self::NotFound { .. } => {
+                Explanation::new("storage.not-found", Fault::NotFound).hint("correct the path under `storage`")
+            }
             Self::BackingNotFound { .. } => Explanation::new("storage.backing-not-found", Fault::NotFound)
                 .hint("correct the `backing_file` under `storage`"),
             Self::Unusable(unusable) => unusable.explain(),

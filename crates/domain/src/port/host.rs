@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::history::Actor;
+use crate::qmp::wording::Endpoint;
 use crate::snapshot::SnapshotSetId;
 use crate::vm::VmId;
 
@@ -44,11 +45,34 @@ pub struct HostFacts {
     pub is_root: bool,
 }
 
+/// What keeps a program from a port of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortObstacle {
+    /// A process listens there; `None` if it belongs to another user.
+    InUse(Option<PortUser>),
+    /// Only root may listen there.
+    Privileged,
+    /// No network interface has the address.
+    NoAddress,
+}
+
+/// A process that listens at a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortUser {
+    /// The process ID.
+    pub pid: u32,
+    /// The name of its program.
+    pub program: String,
+}
+
 /// The host and its user.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Host: Send + Sync {
     /// Returns the properties of the host.
     fn facts(&self) -> HostFacts;
+
+    /// Returns what keeps this user from listening at a port; `None` if nothing does.
+    fn port_obstacle(&self, endpoint: &Endpoint) -> Option<PortObstacle>;
 
     /// Returns the user and process that run maqet.
     fn actor(&self) -> Actor;

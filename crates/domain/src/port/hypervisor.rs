@@ -10,6 +10,7 @@ use crate::command_line::CommandLine;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::qemu::QemuVersion;
 use crate::qmp::RunState;
+use crate::qmp::wording::NameList;
 use crate::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails, StoppedTime};
 
 /// A QEMU binary that was run successfully.
@@ -85,6 +86,8 @@ pub struct Launched {
     pub state: RunState,
     /// Why its logs cannot be written, as on a full disk.
     pub log_failure: Option<String>,
+    /// What QEMU complained about.
+    pub warnings: Vec<String>,
 }
 
 /// Why a launch failed before the monitor responded; none of its processes is left.
@@ -179,6 +182,9 @@ pub trait Hypervisor: Send + Sync {
     ///
     /// Errors: `NotFound`, `NotExecutable`, `NotQemu`.
     async fn binary(&self, binary: &str) -> Result<QemuBinary, BinaryError>;
+
+    /// Returns the names that a binary prints in a list; none if it cannot be run.
+    async fn names(&self, binary: &Path, list: NameList) -> Vec<String>;
 
     /// Starts QEMU in its own session, and returns once its command monitor reported the run state.
     ///

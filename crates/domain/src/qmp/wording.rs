@@ -3,9 +3,17 @@
 //! Each was seen in the QEMU named beside it and comes from the source file named there. No other module compares a
 //! message of QEMU; an upgrade of QEMU is checked here.
 
+mod endpoint;
+mod exit_messages;
+mod help;
 mod hmp;
+mod start_warnings;
 
+pub use self::endpoint::{Endpoint, Transport};
+pub use self::exit_messages::{ExitMessage, Lookup, NameList, Names, Recognized, exit_messages, recognize};
+pub use self::help::listed_names;
 pub use self::hmp::hmp_failure;
+pub use self::start_warnings::start_warnings;
 
 use std::path::PathBuf;
 

@@ -162,8 +162,7 @@ impl UnusableImage {
     fn explain_not_found(&self) -> Explanation {
         let Some(overlay) = &self.overlay else {
             return Explanation::new("storage.not-found", Fault::NotFound)
-                .hint("move it back, mount its volume, or correct the path under `storage`")
-                .hint("set a `size` for the entry to have maqet create the image");
+                .hint("move it back, mount its volume, or correct the path under `storage`");
         };
         let overlay = quote(&overlay.to_string_lossy());
         Explanation::new("storage.backing-not-found", Fault::NotFound).hint(format!(

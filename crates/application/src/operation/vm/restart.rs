@@ -60,6 +60,9 @@ pub struct Restarted {
     /// Why the events and logs of this boot cannot be written; see [`Started`](super::Started).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_failure: Option<LogFailure>,
+    /// What QEMU complained about; see [`Started`](super::Started).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Operation for Restart {
@@ -88,6 +91,7 @@ impl Operation for Restart {
             power_cut_after_ms: stopped.power_cut_after_ms,
             mismatches: started.mismatches,
             log_failure: started.log_failure,
+            warnings: started.warnings,
         });
         Ok(restarted.about(vm.entry.id).holding(guard))
     }

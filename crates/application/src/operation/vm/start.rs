@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::command_line::CommandLine;
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
@@ -27,6 +28,7 @@ use crate::log::keeper::LogKeeper;
 use crate::start::create_disks::DiskCreator;
 use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
+use crate::start::failure::{diagnose, uses_of};
 use crate::start::image_owner::{ImageOwner, image_error, image_owner};
 use crate::start::mismatches::ImageMismatches;
 use crate::vm::monitor::info_usernet;
@@ -82,11 +84,14 @@ pub struct Started {
     /// Why the events and logs of this boot cannot be written, as on a full disk; the VM runs without them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_failure: Option<LogFailure>,
+    /// What QEMU complained about, and what of the definition is probably not meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Started {
     fn new(vm: VmStatus, changed: bool) -> Self {
-        Self { vm, changed, mismatches: ImageMismatches::default(), log_failure: None }
+        Self { vm, changed, mismatches: ImageMismatches::default(), log_failure: None, warnings: Vec::new() }
     }
 }
 
@@ -159,15 +164,17 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
     match job.run(app.ports.hypervisor.launch(&launch)).await {
         Ok(Ok(launched)) => {
             let log_failure = launched.log_failure.clone();
+            let warnings = machine.relative_path_warnings().chain(launched.warnings.iter().cloned()).collect();
             let records = shown(&launch.paths.records);
             let mut done = mark_running(app, entry, &machine, launched, created).await?;
             done.value.mismatches = disks.mismatches;
+            done.value.warnings = warnings;
             done.value.log_failure = log_failure.map(|cause| LogFailure { directory: records, cause });
             Ok(done)
         }
         Ok(Err(source)) => {
             roll_back(app, &entry, vm.entry.run.clone(), &source.to_string()).await;
-            Err(launch_error(app, entry, source).await)
+            Err(launch_error(app, entry, &machine, &launch.command_line, source).await)
         }
         Err(cancelled) => {
             roll_back(app, &entry, vm.entry.run.clone(), "the start was canceled").await;
@@ -298,8 +305,23 @@ pub(crate) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
 }
 
 /// Returns the error of a launch; an orphan or another VM that has a disk open is reported as such.
-async fn launch_error(app: &App, entry: VmEntry, source: LaunchError) -> Error {
-    let user = if let LaunchError::ImageInUse { by, .. } = &source { by.clone() } else { None };
+async fn launch_error(
+    app: &App,
+    entry: VmEntry,
+    machine: &Machine,
+    command_line: &CommandLine,
+    source: LaunchError,
+) -> Error {
+    let LaunchError::ImageInUse { by: user, path } = &source else {
+        return match diagnose(app, &entry.name, machine, command_line, source).await {
+            Ok(failure) => Error::StartFailure(Box::new(failure)),
+            Err(source) => Error::Launch { vm: entry.name, source },
+        };
+    };
+    // The process that would have been asked for is gone: it was this QEMU itself.
+    if user.is_none() && uses_of(command_line.args(), path) > 1 {
+        return DiskError::UsedTwice { vm: entry.name, path: path.clone(), source: source.into() }.into();
+    }
     match image_owner(app, user.as_ref()).await {
         ImageOwner::Orphan(pid) => Error::DiskOfOrphan { vm: entry.name, pid, source: source.into() },
         ImageOwner::Vm(user) => DiskError::InUse { vm: entry.name, user, source: source.into() }.into(),

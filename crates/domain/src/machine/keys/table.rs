@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::mistyped::{DISPLAYS, GRAPHICS, passed_to_qemu, serial};
-use super::{KeySpec, arguments, cpu, firmware, network, numa, raw_arguments};
+use super::{KeySpec, arguments, cpu, file_options, firmware, network, numa, raw_arguments};
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::hook::Hook;
 use crate::machine::ram::{MEBIBYTES, round_as_qemu};
@@ -166,13 +166,15 @@ pub(super) const OTHER_KEYS: &[KeySpec] = &[
         doc("options of QEMU, structured", "a list such as `- {netdev: user, id: n0}`"),
         || schema::list(&json!({ "type": ["string", "object"], "minProperties": 1 })),
         arguments::apply_structured,
-    ),
+    )
+    .rebased_by(file_options::rebase_structured),
     KeySpec::new(
         "args",
         doc("arguments passed to QEMU unchanged", "a list of strings"),
         || schema::list(&json!({ "anyOf": [schema::text(), schema::deletion()] })),
         raw_arguments::apply,
-    ),
+    )
+    .rebased_by(file_options::rebase_raw),
 ];
 
 /// The architectures of QEMU 7.2 (`qemu-system-…`).

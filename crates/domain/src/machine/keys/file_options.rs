@@ -1,0 +1,245 @@
+//! Files in the switches under `arguments` and `args`.
+//!
+//! QEMU runs in `/`. A relative path is therefore made one of the YAML file, as the paths under other keys are, if the
+//! option is known to be a file; other options that look like one are reported at the start.
+
+use std::path::Path;
+
+use crate::config::{Node, Value};
+use crate::machine::Machine;
+
+/// Switches whose whole argument is a file.
+const FILES: [&str; 13] =
+    ["kernel", "initrd", "dtb", "pflash", "cdrom", "hda", "hdb", "hdc", "hdd", "fda", "fdb", "sd", "mtdblock"];
+
+/// Switches whose whole argument is a file, or a name that QEMU finds among its own files: a path has a `/`.
+const FIRMWARE: [&str; 2] = ["bios", "option-rom"];
+
+/// Switches with options that are files.
+const FILE_OPTIONS: [(&str, &[&str]); 9] = [
+    ("drive", &["file", "file.filename", "backing.file.filename"]),
+    ("blockdev", &["filename", "file.filename", "backing.file.filename"]),
+    ("acpitable", &["file", "data"]),
+    ("smbios", &["file"]),
+    ("fw_cfg", &["file"]),
+    ("chardev", &["path", "logfile"]),
+    ("fsdev", &["path"]),
+    ("virtfs", &["path"]),
+    ("object", &["mem-path"]),
+];
+
+/// Returns `arguments` with its relative files joined to `folder`.
+pub(super) fn rebase_structured(node: Node, folder: &Path) -> Node {
+    node.map_items(|items| items.into_iter().map(|item| rebase_item(item, folder)).collect())
+}
+
+/// Returns `args` with its relative files joined to `folder`.
+pub(super) fn rebase_raw(node: Node, folder: &Path) -> Node {
+    node.map_items(|items| {
+        let mut switch = None;
+        let rebase = |item: Node| {
+            let text = item.as_text().unwrap_or_default();
+            let name = text.strip_prefix('-').map(|name| name.trim_start_matches('-').to_owned());
+            let before = std::mem::replace(&mut switch, name);
+            match before {
+                Some(before) if switch.is_none() => rebase_argument(&before, item, folder),
+                _ => item,
+            }
+        };
+        items.into_iter().map(rebase).collect()
+    })
+}
+
+/// Returns one item of `arguments`: a switch, its value, and options beside them.
+fn rebase_item(item: Node, folder: &Path) -> Node {
+    item.map_entries(|entries| {
+        let Some((first, _)) = entries.first() else { return entries };
+        let name = first.trim_start_matches('-').to_owned();
+        let options = file_options(&name);
+        let rebase = |(index, (key, node)): (usize, (String, Node))| {
+            let node = match (index, &node.value) {
+                (0, Value::Text(_)) => rebase_argument(&name, node, folder),
+                (0, _) => rebase_options("", options, node, folder),
+                (_, _) => rebase_options(&key, options, node, folder),
+            };
+            (key, node)
+        };
+        entries.into_iter().enumerate().map(rebase).collect()
+    })
+}
+
+/// Returns the whole argument of a switch, as one string.
+fn rebase_argument(name: &str, node: Node, folder: &Path) -> Node {
+    let is_path = |node: &Node| node.as_text().is_some_and(|text| text.contains('/'));
+    let options = file_options(name);
+    if FILES.contains(&name) || FIRMWARE.contains(&name) && is_path(&node) {
+        return rebase_file(node, folder);
+    }
+    node.map_value(|value| match value {
+        Value::Text(text) if !options.is_empty() && !text.starts_with('{') => {
+            let parts = parts(&text).into_iter().map(|part| match part.split_once('=') {
+                Some((key, value)) if options.contains(&key) => {
+                    let file = rebase_file(Node::text(value.replace(",,", ",")), folder);
+                    format!("{key}={}", file.as_text().unwrap_or_default().replace(',', ",,"))
+                }
+                Some(_) | None => part.to_owned(),
+            });
+            Value::Text(parts.collect::<Vec<_>>().join(","))
+        }
+        other => other,
+    })
+}
+
+/// Returns the value of an option, or a tree of options.
+fn rebase_options(prefix: &str, options: &[&str], node: Node, folder: &Path) -> Node {
+    if matches!(node.value, Value::Map(_)) {
+        return node.map_entries(|entries| {
+            let rebase = |(key, node): (String, Node)| {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                let node = rebase_options(&path, options, node, folder);
+                (key, node)
+            };
+            entries.into_iter().map(rebase).collect()
+        });
+    }
+    if options.contains(&prefix) { rebase_file(node, folder) } else { node }
+}
+
+/// Returns a relative path joined to `folder`; an address, as in `https://…` or `nbd:…`, is none.
+fn rebase_file(node: Node, folder: &Path) -> Node {
+    if node.as_text().is_some_and(has_protocol) { node } else { node.rebased(folder) }
+}
+
+fn file_options(name: &str) -> &'static [&'static str] {
+    FILE_OPTIONS.iter().find(|(switch, _)| *switch == name).map_or(&[], |(_, options)| options)
+}
+
+/// Returns whether QEMU takes a file name for an address (`path_has_protocol`, 7.2).
+fn has_protocol(file: &str) -> bool {
+    file.split('/').next().is_some_and(|start| start.contains(':'))
+}
+
+/// Splits an argument at its single commas, as QEMU does; doubled ones stay.
+fn parts(argument: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    let mut commas = argument.match_indices(',').map(|(at, _)| at).peekable();
+    while let Some(at) = commas.next() {
+        if commas.next_if_eq(&(at + 1)).is_some() {
+            continue;
+        }
+        parts.push(&argument[start..at]);
+        start = at + 1;
+    }
+    parts.push(&argument[start..]);
+    parts
+}
+
+impl Machine {
+    /// Returns a warning for each switch of the user with a file that is relative to `/`, where QEMU runs.
+    pub fn relative_path_warnings(&self) -> impl Iterator<Item = String> {
+        let structured = self.arguments.iter().filter_map(|switch| Some((switch.name(), switch.argument()?)));
+        let raw = self.args.windows(2).filter_map(|pair| Some((pair[0].strip_prefix('-')?, pair[1].as_str())));
+        let warnings = structured.chain(raw).filter_map(|(name, argument)| {
+            let file = parts(argument).into_iter().find_map(relative_file)?;
+            Some(format!("`-{name} {argument}`: QEMU runs in `/`, so `{file}` is `/{file}`; write the path in full"))
+        });
+        warnings.collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// Returns the relative file in a part of an argument: `unix:a.sock`, `path=a`, `logfile=a/b`.
+fn relative_file(part: &str) -> Option<&str> {
+    let file = match part.split_once('=') {
+        Some((key, value)) if ["path", "file", "filename"].iter().any(|end| key.ends_with(end)) => value,
+        Some(_) => return None,
+        None => ["unix:", "file:", "pipe:"].iter().find_map(|prefix| part.strip_prefix(prefix))?,
+    };
+    // `romfile=efi-virtio.rom` is one of QEMU's own files, and an empty one is none.
+    let is_name = part.starts_with("romfile=") && !file.contains('/');
+    let is_relative = Path::new(file).is_relative() && !file.is_empty();
+    (is_relative && !is_name && !has_protocol(file)).then_some(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qemu::Switch;
+
+    fn rebased(rebase: fn(Node, &Path) -> Node, json: &str) -> String {
+        let node: Node = serde_json::from_str(json).unwrap();
+        serde_json::to_string(&rebase(node, Path::new("/y"))).unwrap()
+    }
+
+    #[track_caller]
+    fn check(json: &str, expected: &str) {
+        assert_eq!(rebased(rebase_structured, &format!("[{json}]")), format!("[{expected}]"));
+    }
+
+    #[test]
+    fn test_rebase_structured_files_become_relative_to_the_folder() {
+        check(r#"{"kernel":"vmlinuz"}"#, r#"{"kernel":"/y/vmlinuz"}"#);
+        check(r#"{"-initrd":"a/b.img"}"#, r#"{"-initrd":"/y/a/b.img"}"#);
+        check(r#"{"dtb":"x.dtb"}"#, r#"{"dtb":"/y/x.dtb"}"#);
+        check(r#"{"pflash":"code.fd"}"#, r#"{"pflash":"/y/code.fd"}"#);
+        check(r#"{"cdrom":"a.iso"}"#, r#"{"cdrom":"/y/a.iso"}"#);
+        check(r#"{"drive":{"file":"a.img","if":"ide"}}"#, r#"{"drive":{"file":"/y/a.img","if":"ide"}}"#);
+        check(r#"{"drive":null,"file":"a.img"}"#, r#"{"drive":null,"file":"/y/a.img"}"#);
+        check(r#"{"fsdev":"local","path":"a","id":"f"}"#, r#"{"fsdev":"local","path":"/y/a","id":"f"}"#);
+        check(
+            r#"{"blockdev":{"driver":"qcow2","file":{"driver":"file","filename":"a"}}}"#,
+            r#"{"blockdev":{"driver":"qcow2","file":{"driver":"file","filename":"/y/a"}}}"#,
+        );
+        check(r#"{"drive":"file=a,,b.img,if=ide,id=x"}"#, r#"{"drive":"file=/y/a,,b.img,if=ide,id=x"}"#);
+    }
+
+    #[test]
+    fn test_rebase_structured_other_values_are_unchanged() {
+        for other in [
+            r#"{"kernel":"/boot/vmlinuz"}"#,
+            r#"{"append":"root=/dev/vda"}"#,
+            r#"{"bios":"qboot.rom"}"#,
+            r#"{"cdrom":"https://example.com/a.iso"}"#,
+            r#"{"drive":{"file":"nbd:localhost:1","if":"ide"}}"#,
+            r#"{"drive":"file=json:{},if=ide"}"#,
+            r#"{"kernel":"~/vmlinuz"}"#,
+            r#"{"kernel":null}"#,
+            r#"{"netdev":{"user":null,"id":"file"}}"#,
+            r#""S""#,
+        ] {
+            check(other, other);
+        }
+        check(r#"{"bios":"./qboot.rom"}"#, r#"{"bios":"/y/./qboot.rom"}"#);
+    }
+
+    #[test]
+    fn test_rebase_raw_argument_after_its_switch_is_rebased() {
+        let raw = r#"["-kernel","vmlinuz","--initrd","i","-S","-drive","if=none,file=a.img","x","-append","a"]"#;
+
+        assert_eq!(
+            rebased(rebase_raw, raw),
+            r#"["-kernel","/y/vmlinuz","--initrd","/y/i","-S","-drive","if=none,file=/y/a.img","x","-append","a"]"#
+        );
+    }
+
+    #[test]
+    fn test_relative_path_warnings_name_switch_and_file() {
+        let arguments = vec![
+            Switch::verbatim("monitor", "unix:mon.sock,server=on"),
+            Switch::new("device").head("loader").option("file", "boot/x.elf"),
+            Switch::new("device").head("e1000").option("romfile", "efi-e1000.rom"),
+            Switch::new("device").head("e1000").option("romfile", ""),
+            Switch::verbatim("append", "root=LABEL"),
+            Switch::verbatim("serial", "file:/tmp/x"),
+        ];
+        let args = ["-serial", "file:out.log", "-S"].map(str::to_owned).to_vec();
+        let machine = Machine { arguments, args, ..Machine::default() };
+
+        let warnings: Vec<String> = machine.relative_path_warnings().collect();
+
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(warnings[0].contains("`mon.sock` is `/mon.sock`"), "{}", warnings[0]);
+        assert!(warnings[1].contains("`boot/x.elf`"), "{}", warnings[1]);
+        assert!(warnings[2].contains("`-serial file:out.log`"), "{}", warnings[2]);
+    }
+}

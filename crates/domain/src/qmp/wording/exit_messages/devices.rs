@@ -1,0 +1,118 @@
+//! Machine types, CPU models, devices, their buses and properties.
+
+use super::super::super::versions::TESTED;
+use super::{ExitMessage, Lookup, NameList};
+use crate::error::Fault;
+
+/// The rows.
+pub(super) const ROWS: &[ExitMessage] = &[
+    // A device of a package that is not installed (`util/module.c`).
+    missing_package("do you want to install {} package?").seen_in(&[TESTED[0]]),
+    missing_package("Perhaps you want to install {} package?").seen_in(&[TESTED[1]]),
+    // Machine types (`hw/core/machine.c`, `softmmu/vl.c`).
+    usage("unsupported machine type: \"{}\"", MACHINE, "qemu.machine-not-found")
+        .hints(&[MACHINE_HINT])
+        .lookup(Lookup::MachineType)
+        .seen_in(&[TESTED[1]]),
+    usage("unsupported machine type", MACHINE, "qemu.machine-not-found")
+        .hints(&[MACHINE_HINT])
+        .lookup(Lookup::MachineType)
+        .seen_in(&[TESTED[0]]),
+    usage(
+        "No machine specified, and there is no default",
+        "this QEMU has no default machine type",
+        "qemu.machine-required",
+    )
+    .hints(&["set `machine: virt`, the usual one for `aarch64` and `riscv64`", MACHINE_HINT]),
+    // CPUs (`target/i386/cpu.c`, `hw/core/machine-smp.c`).
+    usage("unable to find CPU model '{}'", "<qemu> has no CPU model `<1>`", "qemu.cpu-model-not-found")
+        .hints(&["list the CPU models with `<binary> -cpu help`"])
+        .lookup(Lookup::Names(NameList::Cpu)),
+    usage(
+        "Invalid SMP CPUs {}. The max CPUs supported by machine '{}' is {}",
+        "machine type `<2>` supports at most <3> CPUs, not <1>",
+        "qemu.cpus-too-large",
+    )
+    .hints(&["set `cpu: <3>` or less"]),
+    usage("Invalid CPU topology: {}", "the CPUs do not fit their sockets, cores and threads: <1>", "qemu.cpus-invalid")
+        .hints(&["make `sockets`, `cores` and `threads` multiply to the number of CPUs"]),
+    // Devices (`qom/object_interfaces.c`, `softmmu/qdev-monitor.c`).
+    usage("'{}' is not a valid device model name", "<qemu> has no device `<1>`", "device.driver-not-found")
+        .hints(&["list the devices with `<binary> -device help`"])
+        .lookup(Lookup::Names(NameList::Device)),
+    bus("No 'IDE' bus found for device '{}'", "machine type `<machine>` has no IDE bus, which device `<1>` needs")
+        .hints(&["set `interface: virtio` or `interface: scsi` for the drive"]),
+    bus("No 'SCSI' bus found for device '{}'", "the VM has no SCSI bus, which device `<1>` needs")
+        .hints(&["add `- {device: virtio-scsi-pci}` before it, or use `interface: scsi` under `storage`"]),
+    bus("No 'usb-bus' bus found for device '{}'", "the VM has no USB bus, which device `<1>` needs")
+        .hints(&["add `- {device: qemu-xhci}` before it under `arguments`"]),
+    bus("No 'virtio-serial-bus' bus found for device '{}'", "the VM has no virtio serial bus for device `<1>`")
+        .hints(&["add `- {device: virtio-serial}` before it under `arguments`"]),
+    bus("No 'PCI' bus found for device '{}'", "machine type `<machine>` has no PCI bus, which device `<1>` needs")
+        .hints(&[
+            "use a device for its bus, as `virtio-net-device` or `virtio-blk-device` for `microvm`",
+            "choose a machine type with PCI, such as `q35`, or `virt` for `aarch64`",
+        ]),
+    bus("No '{}' bus found for device '{}'", "the VM has no bus of type `<1>`, which device `<2>` needs")
+        .hints(&["add the controller with this bus before the device", DEVICES]),
+    bus("Bus 'ide.{}' not found", "machine type `<machine>` has no IDE bus `ide.<1>`")
+        .hints(&["set `interface: virtio` or `interface: scsi` for the drive"]),
+    bus("Bus '{}' not found", "the VM has no bus `<1>`").hints(&[
+        "name a bus of the machine (`pci.0` of `pc`, `pcie.0` of `q35` and `virt`) or of a controller by its `id`",
+    ]),
+    usage("Property '{}-machine.{}' not found", "machine type `<1>` has no option `<2>`", "qemu.option-not-found")
+        .hints(&["list its options with `<binary> -machine <1>,help`"]),
+    usage("Property '{}-x86_64-cpu.{}' not found", "CPU model `<1>` has no feature `<2>`", "qemu.option-not-found")
+        .hints(&["list the features with `<binary> -cpu help`"]),
+    usage("Property '{}.{}' not found", "device `<1>` has no property `<2>`", "device.property-not-found")
+        .hints(&["list its properties with `<binary> -device <1>,help`"]),
+    usage("Property '{}' doesn't take value '{}'", "`<1>` does not take the value `<2>`", "device.property-invalid")
+        .hints(&["correct the value in `<switch>`"]),
+    usage("Property '{}' can't find value '{}'", "`<1>` refers to `<2>`, which does not exist", BACKEND)
+        .hints(&["add the drive, network or character device `<2>`, or correct the name in `<switch>`"]),
+    usage("Property '{}' can't take value '{}', it's in use", "`<2>` is used by another device", BACKEND)
+        .hints(&["give each device a drive or network of its own; see `<switch>`"]),
+    usage("Permission conflict on node '{}': {}", "two devices use the drive `<1>`", BACKEND)
+        .hints(&["give each device a drive of its own, or set `share-rw: on` for both"]),
+    usage("Duplicate ID '{}' for {}", "two things of kind `<2>` have the ID `<1>`", ID)
+        .hints(&["choose another ID in `<switch>`; drives and cards of the definition have their names as IDs"]),
+    usage("Duplicate nodes with node-name='{}'", "two block nodes have the name `<1>`", ID)
+        .hints(&["choose another `node-name` in `<switch>`; drives of the definition have their names as node names"]),
+    usage("The bootindex {} has already been used", "two devices have the boot index <1>", ID)
+        .hints(&["give each device a `bootindex` of its own"]),
+    usage("PCI: slot {} function {} not available for {}, in use by {},", "<4> is in PCI slot <1> already", ID)
+        .hints(&["choose another `addr` in `<switch>`, or leave it out"]),
+    usage("IDE unit {} is in use", "two drives are unit <1> of an IDE bus", ID)
+        .hints(&["choose another `bus` or `unit` in `<switch>`, or leave them out"]),
+    usage("Block node is read-only", "the drive is read-only, and its device needs to write", "device.backend-invalid")
+        .hints(&["attach it by `interface: virtio` or `interface: scsi`, or as a CD (`type: iso`)"]),
+    host_device("no such host device: {}", "the host has no such device").hints(&["list the devices with `lspci -D`"]),
+];
+
+const MACHINE: &str = "<qemu> has no machine type `<machine>`";
+
+const MACHINE_HINT: &str = "list the machine types with `<binary> -machine help`";
+
+const DEVICES: &str = "list the devices and their buses with `<binary> -device help`";
+
+const BACKEND: &str = "device.backend-conflict";
+
+const ID: &str = "device.id-conflict";
+
+const fn usage(text: &'static str, cause: &'static str, code: &'static str) -> ExitMessage {
+    ExitMessage::new(text, cause, code, Fault::Usage)
+}
+
+const fn bus(text: &'static str, cause: &'static str) -> ExitMessage {
+    usage(text, cause, "device.bus-not-found")
+}
+
+const fn host_device(text: &'static str, cause: &'static str) -> ExitMessage {
+    ExitMessage::new(text, cause, "host.device-not-found", Fault::Host)
+}
+
+const fn missing_package(text: &'static str) -> ExitMessage {
+    let cause = "a part of QEMU that the VM uses is in a package that is not installed";
+    ExitMessage::new(text, cause, "host.module-not-found", Fault::Host)
+        .hints(&["install the package: `apt install <1>`"])
+}

@@ -1,0 +1,115 @@
+//! What the host lacks, or another process uses.
+
+use super::super::super::versions::TESTED;
+use super::{ExitMessage, Lookup};
+use crate::error::Fault;
+
+const ACCELERATOR: &str = "set `accel: tcg` for software emulation, or `accel: auto` to use KVM where it works";
+
+/// The rows.
+pub(super) const ROWS: &[ExitMessage] = &[
+    // Ports: libslirp (`net/slirp.c`), passt, QEMU's own sockets (`util/qemu-sockets.c`), SPICE.
+    port("Could not set up host forwarding rule '{}'", Lookup::ForwardedPort),
+    port("Failed to bind any port for '{}'", Lookup::ForwardedPort),
+    port("Failed to find an available port: Address already in use", Lookup::ListeningPort),
+    port("Failed to bind socket: Permission denied", Lookup::ListeningPort),
+    port("Failed to bind socket: Cannot assign requested address", Lookup::ListeningPort),
+    port("reds_init_socket: binding socket to {} failed", Lookup::ListeningPort).seen_in(&[TESTED[0]]),
+    // KVM (`accel/kvm/kvm-all.c`, `target/i386`).
+    kvm("Could not access KVM kernel module: No such file or directory", "KVM is missing: `/dev/kvm` does not exist")
+        .hints(&[
+            "load the module with `modprobe kvm_intel` or `modprobe kvm_amd`, and enable virtualization in the host's \
+             firmware; in a container, pass the device",
+            ACCELERATOR,
+        ]),
+    kvm("Could not access KVM kernel module: Permission denied", "you are not permitted to use KVM: `/dev/kvm`")
+        .hints(&["join the group of the device with `sudo usermod -aG kvm $USER`, then log in again", ACCELERATOR]),
+    kvm("failed to initialize kvm: {}", "KVM does not work: <1>").hints(&[ACCELERATOR]),
+    kvm("CPU model 'host' requires KVM or HVF", "CPU model `host` requires KVM, which the VM does not use: <kvm>")
+        .hints(&["set `cpu_model: max` for all features that TCG emulates"])
+        .lookup(Lookup::Kvm),
+    // As QEMU for Arm says it.
+    kvm("unable to find CPU model 'host'", "CPU model `host` requires KVM, which the VM does not use: <kvm>")
+        .hints(&["set `cpu_model: max` for all features that TCG emulates"])
+        .lookup(Lookup::Kvm)
+        .seen_in(&[TESTED[0]]),
+    host("invalid accelerator {}", "<qemu> has no accelerator `<1>`", "qemu.accelerator-not-found")
+        .hints(&[ACCELERATOR]),
+    // Memory and files (`util/oslib-posix.c`, `softmmu/physmem.c`, `accel/tcg`).
+    host("Too many open files", "QEMU may not open more files", "host.open-files-full")
+        .hints(&["raise the limit with `ulimit -n 4096` in the shell that runs maqet", "use fewer drives"]),
+    host("unable to map backing store for guest RAM: {}", "no huge pages are free for the guest's RAM", HUGE_PAGES)
+        .hints(&[RESERVE, ORDINARY_MEMORY]),
+    host("can't open backing store {} for guest RAM: {}", "`<1>` cannot hold the guest's RAM: <2>", HUGE_PAGES)
+        .hints(&["mount huge pages with `mount -t hugetlbfs none <1>`, or name another directory", RESERVE]),
+    host(
+        "cannot set up guest memory '{}': Cannot allocate memory",
+        "the host has too little memory for the guest's RAM",
+        "host.memory-full",
+    )
+    .hints(&["set less `memory`", "stop other VMs; `free -h` shows what is available"]),
+    host(
+        ": Cannot allocate memory",
+        "the host, or a limit such as `ulimit -v`, leaves too little memory",
+        "host.memory-full",
+    )
+    .hints(&["set less `memory`, or raise the limit"]),
+    ExitMessage::new(
+        "signal 9 (SIGKILL)",
+        "another process killed QEMU, or the kernel did for want of memory",
+        "vm.start-failed",
+        Fault::Failed,
+    )
+    .hints(&["see whether the kernel was out of memory: `sudo dmesg | grep -i 'out of memory'`", "set less `memory`"]),
+    // Bridges and taps (`qemu-bridge-helper.c`, `net/tap-linux.c`).
+    bridge("failed to parse default acl file `{}'", "bridge `<bridge>` is not allowed, as `<1>` does not exist")
+        .hints(&["allow it: `echo 'allow <bridge>' | sudo tee -a <1>`", BRIDGE_ELSE]),
+    bridge("access denied by acl file", "QEMU's bridge helper does not allow bridge `<bridge>`")
+        .hints(&["allow it: `echo 'allow <bridge>' | sudo tee -a /etc/qemu/bridge.conf`", BRIDGE_ELSE]),
+    bridge("failed to create tun device: Operation not permitted", "the bridge helper does not run as root")
+        .hints(&["permit it: `sudo chmod u+s /usr/lib/qemu/qemu-bridge-helper`", BRIDGE_ELSE]),
+    bridge("failed to get mtu of bridge `{}': {}", "bridge `<1>` cannot be used: <2>")
+        .hints(&["create it: `sudo ip link add <1> type bridge`", BRIDGE_ELSE]),
+    bridge("bridge helper failed", "QEMU's bridge helper failed for bridge `<bridge>`")
+        .hints(&["check that the bridge exists: `ip link show <bridge>`", BRIDGE_ELSE]),
+    host("could not open /dev/net/tun: {}", "the host's tap devices cannot be used: <1>", "host.tap-unavailable")
+        .hints(&["load the module with `modprobe tun`; in a container, pass `/dev/net/tun`", BRIDGE_ELSE]),
+    host("could not configure /dev/net/tun ({}): {}", "tap device `<1>` cannot be used: <2>", "host.tap-unavailable")
+        .hints(&["create it for your user: `sudo ip tuntap add <1> mode tap user $USER`", BRIDGE_ELSE])
+        .seen_in(&TESTED),
+    // The sandbox (`softmmu/qemu-seccomp.c`): 7.2 is killed, 10.0 is refused.
+    sandbox("signal 31 (SIGSYS)").seen_in(&[TESTED[0]]),
+    sandbox("Can't fork bridge helper: Operation not permitted").seen_in(&[TESTED[1]]),
+    sandbox("could not launch network script {}: Operation not permitted").seen_in(&[TESTED[1]]),
+];
+
+const HUGE_PAGES: &str = "host.huge-pages-unavailable";
+
+const RESERVE: &str = "reserve huge pages for the RAM: `sudo sysctl vm.nr_hugepages=N`, where each has 2 MiB";
+
+const ORDINARY_MEMORY: &str = "use ordinary memory: remove the huge pages from `arguments`";
+
+const BRIDGE_ELSE: &str = "use `mode: user` or `mode: passt`, which need no permissions";
+
+const fn host(text: &'static str, cause: &'static str, code: &'static str) -> ExitMessage {
+    ExitMessage::new(text, cause, code, Fault::Host)
+}
+
+/// The cause and the hint are those of what keeps QEMU from the port, if it can be found out.
+const fn port(text: &'static str, lookup: Lookup) -> ExitMessage {
+    ExitMessage::new(text, "a port of the host cannot be used", "host.port-unavailable", Fault::Host).lookup(lookup)
+}
+
+const fn kvm(text: &'static str, cause: &'static str) -> ExitMessage {
+    host(text, cause, "host.kvm-unavailable")
+}
+
+const fn bridge(text: &'static str, cause: &'static str) -> ExitMessage {
+    host(text, cause, "device.bridge-refused")
+}
+
+const fn sandbox(text: &'static str) -> ExitMessage {
+    let cause = "QEMU's sandbox ended it: the VM has a device or an option that starts a program, or needs root";
+    ExitMessage::new(text, cause, "vm.sandbox-refused", Fault::State)
+        .hints(&["set `sandbox: false` if you trust the guest", "remove such options, as a tap `script` or `runas`"])
+}

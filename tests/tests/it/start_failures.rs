@@ -1,0 +1,356 @@
+//! Starts that QEMU refuses: the cause in our words, a hint that fits, and the exit code; and what it warns about.
+//!
+//! Each failure is a real one, on each version of QEMU. No hint of a known failure is only to look at the command line.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
+
+use maqet_testkit::{TestHome, qemu};
+use serde_json::{Value, json};
+
+/// A start that fails: keys, exit code, error code, a part of the message, and a part of a hint.
+type Case<'a> = (&'a str, i32, &'a str, &'a str, &'a str);
+
+#[track_caller]
+fn check(home: &TestHome, (keys, exit, code, cause, hint): Case<'_>) {
+    home.add(&format!("name: web\naccel: tcg\nmemory: 32M\n{keys}"));
+
+    let error = home.json_error(&["start", "web"], exit);
+
+    assert_eq!(error["code"], code, "{keys}: {error}");
+    assert!(error["message"].as_str().unwrap().contains(cause), "{keys}: {error}");
+    let hints = error["hints"].as_array().unwrap();
+    assert!(hints.iter().any(|one| one.as_str().unwrap().contains(hint)), "{keys}: {error}");
+    assert!(!hints.iter().any(|one| one.as_str().unwrap().contains("--command-line")), "{keys}: {error}");
+    assert!(!error["causes"].as_array().unwrap().is_empty(), "{keys}: {error}");
+    home.json(&["rm", "web"]);
+}
+
+#[track_caller]
+fn check_all(cases: &[Case<'_>]) {
+    let home = TestHome::new();
+    for case in cases {
+        check(&home, *case);
+    }
+}
+
+#[test]
+fn test_names_unknown_to_qemu_are_refused_with_near_ones() {
+    check_all(&[
+        ("machine: q53\n", 2, "qemu.machine-not-found", "has no machine type `q53`", "did you mean `q35`"),
+        ("arguments: [{machine: \"pc-q35-1.0,usb=on\"}]\n", 2, "qemu.machine-not-found", "`pc-q35-1.0`", "`pc-q35-"),
+        (
+            "cpu_model: Skylake-Clinet\n",
+            2,
+            "qemu.cpu-model-not-found",
+            "`Skylake-Clinet`",
+            "did you mean `Skylake-Client`",
+        ),
+        ("cpu_model: nothing-like-it\n", 2, "qemu.cpu-model-not-found", "QEMU ", "-cpu help"),
+        (
+            "arguments: [{device: virtio-ntt-pci}]\n",
+            2,
+            "device.driver-not-found",
+            "`virtio-ntt-pci`",
+            "`virtio-net-pci`",
+        ),
+        ("arguments: [{device: ahcy}]\n", 2, "device.driver-not-found", "`ahcy`", "did you mean `ahci`"),
+        ("arguments: [{accel: hvf}]\n", 69, "qemu.accelerator-not-found", "no accelerator `hvf`", "accel: tcg"),
+    ]);
+}
+
+#[test]
+fn test_buses_and_properties_that_do_not_exist_say_what_fits() {
+    check_all(&[
+        (
+            "machine: microvm\narguments: [{device: ide-hd}]\n",
+            2,
+            "device.bus-not-found",
+            "no IDE bus",
+            "interface: virtio",
+        ),
+        ("machine: q35\narguments: [{device: usb-tablet}]\n", 2, "device.bus-not-found", "no USB bus", "qemu-xhci"),
+        (
+            "machine: microvm\narguments: [{device: e1000}]\n",
+            2,
+            "device.bus-not-found",
+            "`microvm` has no PCI",
+            "virtio-net-device",
+        ),
+        ("arguments: [{device: virtserialport}]\n", 2, "device.bus-not-found", "serial bus", "virtio-serial"),
+        ("arguments: [{device: scsi-hd}]\n", 2, "device.bus-not-found", "no SCSI bus", "virtio-scsi-pci"),
+        ("arguments: [{device: e1000, bus: pci.9}]\n", 2, "device.bus-not-found", "no bus `pci.9`", "pcie.0"),
+        (
+            "arguments: [{device: e1000, colour: red}]\n",
+            2,
+            "device.property-not-found",
+            "no property `colour`",
+            "e1000,help",
+        ),
+        ("machine: {type: q35, colour: red}\n", 2, "qemu.option-not-found", "no option `colour`", "-machine pc-q35-"),
+        ("cpu_model: qemu64,+colour\n", 2, "qemu.option-not-found", "no feature `colour`", "-cpu help"),
+        (
+            "arguments: [{device: virtio-net-pci, netdev: nil}]\n",
+            2,
+            "device.backend-conflict",
+            "`nil`, which does not",
+            "`nil`",
+        ),
+        (
+            "arguments: [{device: e1000, id: a}, {device: e1000, id: a}]\n",
+            2,
+            "device.id-conflict",
+            "have the ID `a`",
+            "id=a",
+        ),
+        (
+            "arguments: [{device: e1000, addr: \"5\"}, {device: e1000, addr: \"5\"}]\n",
+            2,
+            "device.id-conflict",
+            "PCI slot 5",
+            "addr",
+        ),
+    ]);
+}
+
+#[test]
+fn test_options_that_qemu_refuses_are_named() {
+    check_all(&[
+        ("arguments: [{colour: red}]\n", 2, "qemu.option-not-found", "has no such switch", "-help"),
+        (
+            "arguments: [{netdev: user, id: n, colour: red}]\n",
+            2,
+            "qemu.option-not-found",
+            "no option `colour`",
+            "-help",
+        ),
+        ("arguments: [{netdev: user}]\n", 2, "qemu.option-required", "needs `id`", "`id=…`"),
+        ("arguments: [{netdev: pigeon, id: n}]\n", 2, "qemu.option-invalid", "value `pigeon`", "-netdev pigeon"),
+        ("arguments: [{smp: 999}]\n", 2, "qemu.cpus-too-large", "at most 255 CPUs", "cpu: 255"),
+        ("arguments: [{smp: \"4,sockets=1,cores=1,threads=1\"}]\n", 2, "qemu.cpus-invalid", "sockets (1)", "multiply"),
+        ("arguments: [{append: quiet}]\n", 2, "qemu.option-conflict", "require a `kernel`", "kernel: FILE"),
+        (
+            "arguments: [{netdev: \"user,id=n,hostfwd=tcp:nonsense\"}]\n",
+            2,
+            "qemu.option-invalid",
+            "forwarding rule `tcp:nonsense`",
+            "`forward` of `network`",
+        ),
+    ]);
+}
+
+#[test]
+fn test_files_that_qemu_cannot_use_are_named_with_their_place() {
+    let home = TestHome::new();
+    home.write("noise.img", [7; 4096]);
+    let image = |arguments: &[&str]| {
+        let status = Command::new(qemu::image_tool()).args(arguments).current_dir(home.root()).status();
+        assert!(status.unwrap().success());
+    };
+    image(&["create", "-q", "-f", "qcow2", "base.qcow2", "1M"]);
+    image(&["create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "overlay.qcow2"]);
+    fs::rename(home.path("base.qcow2"), home.path("moved.qcow2")).unwrap();
+    let kernel = format!("the kernel `{}` does not exist", home.path("boot/vmlinuz").display());
+    let drive = |file: &str, format: &str| format!("arguments: [{{drive: {{file: {file}, format: {format}}}}}]\n");
+
+    for case in [
+        // Relative to the YAML file, under `arguments` and `args`.
+        ("arguments: [{kernel: boot/vmlinuz}]\n", 3, "qemu.file-not-found", kernel.as_str(), "`kernel`"),
+        ("args: [-kernel, boot/vmlinuz]\n", 3, "qemu.file-not-found", kernel.as_str(), "`kernel`"),
+        ("arguments: [{kernel: .}]\n", 2, "qemu.file-invalid", "not a kernel", "/boot/vmlinuz"),
+        ("arguments: [{bios: none.fd}]\n", 3, "qemu.firmware-not-found", "firmware `none.fd`", "`./none.fd`"),
+        (&drive("none.img", "raw"), 3, "qemu.file-not-found", "/none.img` does not exist", "file="),
+        (&drive("noise.img", "qcow2"), 69, "storage.format-conflict", "format `qcow2`", "type:"),
+        (&drive("noise.img", "vmdk"), 69, "storage.format-conflict", "format `vmdk`", "qemu-img info"),
+        (&drive("overlay.qcow2", "qcow2"), 3, "storage.backing-not-found", "/base.qcow2`", "qemu-img rebase"),
+        ("arguments: [{cdrom: none.iso}]\n", 3, "qemu.file-not-found", "/none.iso` does not exist", "path"),
+        ("arguments: [{smbios: {file: none}}]\n", 3, "qemu.file-not-found", "/none` does not exist", "path"),
+        (
+            "arguments: [{m: \"32M\"}, {mem-path: /none/x}]\n",
+            69,
+            "host.huge-pages-unavailable",
+            "`/none/x`",
+            "hugetlbfs",
+        ),
+    ] {
+        check(&home, case);
+    }
+}
+
+#[test]
+fn test_missing_servers_of_sockets_say_how_to_start_them() {
+    let tpm = "arguments: [{chardev: socket, id: c, path: s.sock}, {tpmdev: emulator, id: t, chardev: c}, {device: tpm-tis, \
+               tpmdev: t}]\n";
+    check_all(&[
+        (tpm, 3, "qemu.socket-not-found", "nothing listens at", "swtpm socket --tpm2"),
+        (
+            "arguments: [{chardev: socket, id: c, path: /none.sock}, {device: vhost-user-fs-pci, chardev: c, tag: t}]\n",
+            3,
+            "qemu.socket-not-found",
+            "nothing listens at `/none.sock`",
+            "virtiofsd --socket-path=/none.sock",
+        ),
+    ]);
+    let home = TestHome::new();
+    home.add("name: share\nstorage: [{name: f, type: virtiofs, socket: none.sock}]\n");
+    home.add("name: cd\nstorage: [{name: f, type: iso, file: none.iso}]\n");
+
+    let share = home.json_error(&["start", "share"], 3);
+    let cd = home.json_error(&["start", "cd"], 3);
+
+    assert_eq!((&share["code"], &cd["code"]), (&json!("storage.socket-not-found"), &json!("storage.not-found")));
+    assert!(share["hints"][0].as_str().unwrap().contains("virtiofsd --socket-path="), "{share}");
+    for error in [share, cd] {
+        assert!(!error["hints"].to_string().contains("size"), "{error}");
+    }
+}
+
+/// Returns the error of a start with these keys.
+fn error_of(keys: &str, exit: i32) -> Value {
+    let home = TestHome::new();
+    home.add(&format!("name: web\naccel: tcg\nmemory: 32M\n{keys}"));
+    home.json_error(&["start", "web"], exit)
+}
+
+#[test]
+fn test_port_in_use_names_the_process_that_has_it() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+    let pid = std::process::id();
+
+    for (keys, transport, port) in [
+        (format!("network: {{forward: [\"{tcp_port}:22\"]}}\n"), "TCP", tcp_port),
+        (format!("network: {{forward: [\"udp:{udp_port}:53\"]}}\n"), "UDP", udp_port),
+        (format!("network: {{mode: passt, forward: [\"{tcp_port}:22\"]}}\n"), "TCP", tcp_port),
+        (format!("arguments: [{{gdb: \"tcp:127.0.0.1:{tcp_port}\"}}]\n"), "TCP", tcp_port),
+        (format!("serial: \"tcp:127.0.0.1:{tcp_port},server=on,wait=off\"\n"), "TCP", tcp_port),
+    ] {
+        let error = error_of(&keys, 75);
+
+        assert_eq!(error["code"], "host.port-in-use", "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(&format!("{transport} port {port} of 127.0.0.1 is in use by `")), "{message}");
+        assert!(message.ends_with(&format!("(process {pid})")), "{message}");
+    }
+}
+
+#[test]
+fn test_port_in_use_names_the_vm_that_has_it() {
+    let home = TestHome::new();
+    let yaml = |name: &str| format!("name: {name}\naccel: tcg\nmemory: 32M\narguments: [S]\n");
+    home.add(&format!("{}network: {{forward: [\"0:22\"]}}\n", yaml("first")));
+    let port = home.json(&["start", "first"])["forwards"][0]["host_port"].clone();
+    home.add(&format!("{}network: {{forward: [\"{port}:22\"]}}\n", yaml("second")));
+
+    let error = home.json_error(&["start", "second"], 75);
+
+    assert!(error["message"].as_str().unwrap().ends_with("is in use by VM `first`"), "{error}");
+    assert_eq!(error["hints"][0], "stop it with `maqet stop first`");
+    home.json(&["stop", "first", "--force"]);
+    home.json(&["start", "second"]);
+}
+
+#[test]
+fn test_address_that_the_host_does_not_have_is_named() {
+    // An address for documentation (RFC 5737).
+    let forward = error_of("network: {forward: [\"192.0.2.1:8022:22\"]}\n", 69);
+    let serial = error_of("serial: \"tcp:192.0.2.1:8022,server=on,wait=off\"\n", 69);
+
+    for error in [forward, serial] {
+        assert_eq!(error["code"], "host.address-not-found");
+        assert!(error["message"].as_str().unwrap().contains("192.0.2.1"), "{error}");
+    }
+}
+
+#[test]
+fn test_cpu_of_the_host_without_kvm_offers_max() {
+    let error = error_of("cpu_model: host\n", 69);
+
+    assert_eq!(error["code"], "host.kvm-unavailable");
+    assert!(error["message"].as_str().unwrap().ends_with("which the VM does not use: `accel` is `tcg`"), "{error}");
+    assert!(error["hints"][0].as_str().unwrap().contains("cpu_model: max"), "{error}");
+}
+
+#[test]
+fn test_image_that_a_vm_uses_twice_is_said_to_be() {
+    let error = error_of(
+        "storage: [{name: a, size: 1M, file: a.qcow2}]\narguments: [{drive: {file: a.qcow2, format: qcow2}}]\n",
+        2,
+    );
+
+    assert_eq!(error["code"], "storage.use-conflict");
+    assert!(error["message"].as_str().unwrap().ends_with("/a.qcow2` twice"), "{error}");
+}
+
+#[test]
+fn test_sandbox_that_ends_qemu_is_named() {
+    // The JSON form; other ones are refused before.
+    let keys = "arguments: [{netdev: '{\"type\": \"tap\", \"id\": \"n\"}'}, {device: e1000, netdev: n}]\n";
+    let error = error_of(keys, 4);
+
+    assert_eq!(error["code"], "vm.sandbox-refused");
+    assert!(error["hints"][0].as_str().unwrap().contains("sandbox: false"), "{error}");
+}
+
+#[test]
+fn test_limits_of_memory_and_open_files_are_named() {
+    let home = TestHome::new();
+    home.write("a.img", [0; 4096]);
+    let drive = |number| {
+        format!("{{blockdev: {{driver: file, filename: a.img, read-only: on, locking: off, node-name: n{number}}}}}")
+    };
+    let drives: Vec<String> = (0..80).map(drive).collect();
+    home.add(&format!("name: files\naccel: tcg\nmemory: 32M\narguments: [{}]\n", drives.join(", ")));
+    home.add("name: memory\naccel: tcg\nmemory: 60T\n");
+    let limit = ["prlimit", "--nofile=64"].map(OsString::from);
+
+    let files = home.maqet(["start", "files", "--format", "json"]).through(&limit).run().code(69).json_error();
+    let memory = home.json_error(&["start", "memory"], 69);
+
+    assert_eq!(
+        (&files["error"]["code"], &memory["code"]),
+        (&json!("host.open-files-full"), &json!("host.memory-full"))
+    );
+    assert!(files["error"]["hints"][0].as_str().unwrap().contains("ulimit -n"), "{files}");
+}
+
+#[test]
+fn test_warnings_of_a_start_that_works_are_shown() {
+    let home = TestHome::new();
+    let keys = "cpu_model: Skylake-Client\narguments: [S, {netdev: user, id: lan}]\n";
+    home.add(&format!("name: web\naccel: tcg\nmemory: 32M\n{keys}"));
+
+    let started = home.json(&["start", "web"]);
+    let restarted = home.maqet(["restart", "web", "--force"]).run().ok();
+
+    let warnings: Vec<&str> = started["warnings"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    assert!(warnings[0].starts_with("TCG doesn't support features of the CPU model: pcid, "), "{warnings:?}");
+    assert_eq!(warnings[1..], ["netdev lan has no peer"]);
+    assert!(restarted.stderr.contains("warning: `web`: netdev lan has no peer\n"), "{}", restarted.stderr);
+}
+
+#[test]
+fn test_start_without_warnings_shows_none() {
+    let home = TestHome::new();
+    home.add("name: web\naccel: tcg\nmemory: 32M\narguments: [S]\n");
+
+    let started = home.json(&["start", "web"]);
+
+    assert_eq!(started.get("warnings"), None);
+}
+
+#[test]
+fn test_relative_path_of_an_unknown_option_is_warned_of() {
+    let home = TestHome::new();
+    let name = home.root().file_name().unwrap().to_str().unwrap().to_owned();
+    home.add(&format!("name: web\naccel: tcg\nmemory: 32M\narguments: [S, {{debugcon: \"file:tmp/{name}.log\"}}]\n"));
+
+    let started = home.json(&["start", "web"]);
+
+    let warning = started["warnings"][0].as_str().unwrap();
+    assert!(warning.contains(&format!("so `tmp/{name}.log` is `/tmp/{name}.log`")), "{warning}");
+    fs::remove_file(format!("/tmp/{name}.log")).unwrap();
+}
