@@ -35,6 +35,8 @@ pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 pub use self::switches::{SWITCHES, Treatment, canonical};
 pub use self::tpm::tpm_device;
 
+use std::collections::HashMap;
+
 use strum::VariantArray;
 
 use crate::config::{Diagnostics, KeyPath, Node, Problem};
@@ -249,10 +251,19 @@ impl Machine {
             let Some(max) = interface.max_drives(self.is_q35()) else {
                 continue;
             };
-            let drives = || self.storage.iter().filter(|storage| storage.interface == *interface);
-            if let Some(StorageSpec { index, .. }) = drives().nth(max) {
+            // Each controller has its own ports.
+            let mut counts: HashMap<Option<&str>, usize> = HashMap::new();
+            let mut first = None;
+            for storage in self.storage.iter().filter(|storage| storage.interface == *interface) {
+                let count = counts.entry(storage.controller_id()).or_default();
+                *count += 1;
+                if *count == max + 1 {
+                    first = first.or(Some(storage));
+                }
+            }
+            if let Some(StorageSpec { index, .. }) = first {
                 let node = entries.get(*index).unwrap_or(definition);
-                let count = drives().count();
+                let count = counts.values().max().copied().unwrap_or_default();
                 let message = format!("too many drives with `interface: {interface}`: {count}, the limit is {max}");
                 let help = Some("use `interface: scsi`, which supports 256 drives".to_owned()).filter(|_| max < 256);
                 report.error_with_help(&KeyPath::top("storage").index(*index), node, message, help);

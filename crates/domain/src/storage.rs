@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use self::driver::StorageDriver;
 pub use self::file_id::FileId;
 pub use self::host_file::{FileKind, FileKinds, HostFile};
-pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, builtin_drivers};
+pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, VDI, VHDX, VMDK, VPC, builtin_drivers};
 pub use self::image_problem::{ImageAccess, ImageProblem, UnusableImage};
 pub use self::share::{Virtfs, Virtiofs};
 pub use self::slot::{DriveSlot, Interface};
@@ -39,6 +39,18 @@ pub enum Cache {
     Directsync,
     /// Ignores flushes: fast, but data is lost if the host crashes.
     Unsafe,
+}
+
+/// How QEMU reads and writes the file of a drive, by QEMU's names (`qemu-system-x86_64(1)`, `aio=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Aio {
+    /// By a pool of threads; QEMU's default.
+    Threads,
+    /// By Linux's native asynchronous I/O, which requires a cache mode that bypasses the host's page cache.
+    Native,
+    /// By Linux's `io_uring`.
+    IoUring,
 }
 
 /// What happens when an access to a drive fails, by QEMU's names (`qemu-system-x86_64(1)`, `werror=`).
@@ -103,6 +115,13 @@ pub struct StorageSpec {
     pub serial: Option<String>,
     /// Its position in the boot order, if any.
     pub bootindex: Option<u16>,
+    /// How its file is read and written; QEMU's default if `None`.
+    pub aio: Option<Aio>,
+    /// The controller that it shares with the drives that name the same one, for `scsi` and `sata`; one for all others
+    /// if `None`.
+    pub controller: Option<NodeName>,
+    /// Its port of the controller: the target for `scsi`; the next free one if `None`.
+    pub port: Option<u8>,
     /// What happens when a write fails; QEMU's default if `None`.
     pub werror: Option<ErrorPolicy>,
     /// What happens when a read fails; QEMU's default if `None`.
@@ -165,6 +184,11 @@ impl StorageSpec {
         let format = self.driver.image_format().filter(|_| self.snapshot)?.to_owned();
         let backing = Some(Backing { file: image, format: Some(format) });
         Some(ImagePlan { path: overlay, format: OVERLAY.to_owned(), size: None, backing })
+    }
+
+    /// Returns the ID of its controller, if its interface has any.
+    pub fn controller_id(&self) -> Option<&str> {
+        self.controller.as_ref().map(NodeName::as_str).or_else(|| self.interface.default_controller())
     }
 
     /// Returns whether the device completes a write only once it is flushed.

@@ -17,6 +17,7 @@ mod console;
 mod damaged_disks;
 mod devices;
 mod disks;
+mod drives;
 mod e2e;
 mod ended;
 mod ending;

@@ -158,6 +158,11 @@ impl Link {
         let content = format_by_content(&image.start);
         // Backing files without a format are detected by QEMU, too.
         let format = self.format.as_deref().or(content);
+        let is_foreign = format.is_some_and(|format| ["vmdk", "vdi", "vhdx"].contains(&format));
+        if let (true, Some(expected), Some(found)) = (is_foreign && content != format, format, content) {
+            let expected = expected.to_owned();
+            return Err(self.unusable(ImageProblem::Format { expected, found: Some(found) }));
+        }
         if format != Some("qcow2") {
             let size = image.size.filter(|_| format == Some("raw")).map(ByteSize::from_bytes);
             let resembles = content.filter(|_| format == Some("raw"));

@@ -70,7 +70,7 @@ fn check(list: &str, entry: &Value, key: &str, value: &Value, failed: &mut Vec<S
 /// A minimal valid entry of each type.
 fn drive(driver: &str) -> Value {
     match driver {
-        "iso" => json!({"name": "a", "type": driver, "file": "/d/a.iso"}),
+        "iso" | "vmdk" | "vdi" | "vhdx" | "vpc" => json!({"name": "a", "type": driver, "file": "/d/a"}),
         "virtfs" => json!({"name": "a", "type": driver, "path": "/s"}),
         "virtiofs" => json!({"name": "a", "type": driver, "socket": "/r/s"}),
         _ => json!({"name": "a", "type": driver}),
@@ -93,6 +93,11 @@ fn drive_values() -> Vec<(&'static str, Value)> {
         ("discard", json!(false)),
         ("serial", json!("S-1")),
         ("bootindex", json!(3)),
+        ("aio", json!("threads")),
+        ("aio", json!("io_uring")),
+        ("aio", json!("native")),
+        ("controller", json!("second")),
+        ("port", json!(3)),
         ("werror", json!("stop")),
         ("rerror", json!("report")),
         ("path", json!("/other")),

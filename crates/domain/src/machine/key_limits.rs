@@ -188,6 +188,71 @@ fn test_card_forwards_each_host_port_once() {
 }
 
 #[test]
+fn test_drive_attachment_fits_its_interface() {
+    let scsi = |keys: &str| format!(r#""interface": "scsi", {keys}"#);
+    check_drive(&scsi(r#""controller": "c", "port": 255"#), &[]);
+    check_drive(&scsi(r#""controller": "scsi""#), &[]);
+    check_drive(&scsi(r#""controller": "sata""#), &["storage[0].controller: invalid name `sata`: reserved by maqet"]);
+    check_drive(&scsi(r#""controller": "a""#), &["storage[0].controller: `a` is the name of a drive"]);
+    check_drive(
+        r#""interface": "sata", "port": 6"#,
+        &["storage[0].port: expected a port from 0 to 5, found the number `6`"],
+    );
+    check_drive(
+        r#""interface": "ide", "port": 1, "controller": "c""#,
+        &[
+            "storage[0].controller: `interface: ide` does not support `controller`",
+            "storage[0].port: `interface: ide` does not support `port`",
+        ],
+    );
+    check_drive(r#""aio": "native", "cache": "none""#, &[]);
+    check_drive(
+        r#""aio": "native""#,
+        &["storage[0].aio: `aio: native` requires a cache mode without the host's cache"],
+    );
+}
+
+#[test]
+fn test_drive_ports_of_a_controller_are_unique() {
+    let drives = |second: &str| {
+        let first = r#"{"name": "a", "interface": "scsi", "controller": "c", "port": 1}"#;
+        read(&format!(r#"{{"storage": [{first}, {{"name": "b", {second}}}]}}"#)).1
+    };
+
+    let none = Vec::<String>::new();
+    assert_eq!(drives(r#""interface": "scsi", "port": 1"#), none);
+    assert_eq!(drives(r#""interface": "scsi", "controller": "c", "port": 2"#), none);
+    assert_eq!(
+        drives(r#""interface": "scsi", "controller": "c", "port": 1"#),
+        ["storage[1].port: another drive has port 1 of controller `c`"]
+    );
+    assert_eq!(
+        drives(r#""interface": "sata", "controller": "c""#),
+        ["storage[1].controller: controller `c` has drives with `interface: scsi`"]
+    );
+    let sata = |controller: &str| {
+        let drives = (0..7)
+            .map(|n| format!(r#"{{"name": "d{n}", "interface": "sata"{}}}"#, if n > 3 { controller } else { "" }));
+        read(&format!(r#"{{"storage": [{}]}}"#, drives.collect::<Vec<_>>().join(","))).1
+    };
+    assert_eq!(sata(r#", "controller": "c""#), none);
+    assert_eq!(sata(""), ["storage[6]: too many drives with `interface: sata`: 7, the limit is 6"]);
+}
+
+#[test]
+fn test_drive_in_a_format_of_another_program_must_exist() {
+    for kind in ["vmdk", "vdi", "vhdx", "vpc"] {
+        let drive = |keys: &str| format!(r#""type": "{kind}"{keys}"#);
+        check_drive(&drive(r#", "file": "/a""#), &[]);
+        check_drive(&drive(""), &[&format!("storage[0]: `type: {kind}` requires `file`")]);
+        check_drive(
+            &drive(r#", "file": "/a", "size": "1G""#),
+            &[&format!("storage[0].size: `type: {kind}` does not support `size`")],
+        );
+    }
+}
+
+#[test]
 fn test_drive_bootindex_is_unique() {
     let problems = |entries: &str| read(&format!(r#"{{"storage": [{entries}]}}"#)).1;
 

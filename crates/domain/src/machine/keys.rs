@@ -1,6 +1,7 @@
 //! The built-in configuration keys.
 
 mod arguments;
+mod attachment;
 mod cpu;
 mod devices;
 mod file_options;

@@ -18,7 +18,7 @@ const MAX_QCOW2_SIZE: ByteSize = ByteSize::from_bytes(2 << 50);
 /// Returns a registry with the built-in storage types.
 pub fn builtin_drivers() -> Result<Registry<dyn StorageDriver>, DuplicateName> {
     let mut registry: Registry<dyn StorageDriver> = Registry::new("storage type");
-    for driver in [QCOW2, RAW, NVME, ISO] {
+    for driver in [QCOW2, RAW, NVME, ISO, VMDK, VDI, VHDX, VPC] {
         registry.register(Arc::new(driver))?;
     }
     registry.register(Arc::new(Virtfs))?;
@@ -106,6 +106,44 @@ pub const ISO: ImageDriver = ImageDriver {
     check: check_iso,
 };
 
+/// Images of `VMware`.
+pub const VMDK: ImageDriver = ImageDriver {
+    type_name: "vmdk",
+    summary: "an existing disk image of VMware, without snapshots",
+    extension: "vmdk",
+    format: "vmdk",
+    has_snapshots: false,
+    check: check_foreign,
+    ..QCOW2
+};
+
+/// Images of `VirtualBox`.
+pub const VDI: ImageDriver = ImageDriver {
+    type_name: "vdi",
+    summary: "an existing disk image of VirtualBox, without snapshots",
+    extension: "vdi",
+    format: "vdi",
+    ..VMDK
+};
+
+/// Images of Hyper-V.
+pub const VHDX: ImageDriver = ImageDriver {
+    type_name: "vhdx",
+    summary: "an existing disk image of Hyper-V, without snapshots",
+    extension: "vhdx",
+    format: "vhdx",
+    ..VMDK
+};
+
+/// Images of Virtual PC and Azure.
+pub const VPC: ImageDriver = ImageDriver {
+    type_name: "vpc",
+    summary: "an existing VHD disk image, as of Virtual PC and Azure, without snapshots",
+    extension: "vhd",
+    format: "vpc",
+    ..VMDK
+};
+
 impl StorageDriver for ImageDriver {
     fn type_name(&self) -> &'static str {
         self.type_name
@@ -153,8 +191,10 @@ impl StorageDriver for ImageDriver {
             with_options(switch, storage)
         };
         let file_node = storage.name.file_node();
+        let file = node(file.kind.driver(), &file_node).option("filename", file.path);
+        let aio = storage.aio.map(<&str>::from);
         vec![
-            node(file.kind.driver(), &file_node).option("filename", file.path),
+            aio.into_iter().fold(file, |switch, aio| switch.option("aio", aio)),
             node(self.format, storage.name.as_str()).option("file", &file_node),
         ]
     }
@@ -173,6 +213,21 @@ impl StorageDriver for ImageDriver {
 
     fn features(&self) -> StorageFeatures {
         StorageFeatures { internal_snapshots: self.has_snapshots, ..StorageFeatures::default() }
+    }
+}
+
+/// Checks an image in a format of another program, which maqet does not create.
+fn check_foreign(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+    check_device_keys(storage, at, entry, report);
+    let kind = storage.driver.type_name();
+    if storage.file.is_none() {
+        report.missing(at, entry, format!("`type: {kind}` requires `file`"));
+    }
+    for key in ["size", "backing_file"] {
+        if let Some(node) = entry.non_null(key) {
+            let help = "set `type: qcow2` for a new image".to_owned();
+            report.error_with_help(&at.key(key), node, format!("`type: {kind}` does not support `{key}`"), Some(help));
+        }
     }
 }
 
@@ -297,6 +352,9 @@ mod tests {
             discard: None,
             serial: None,
             bootindex: None,
+            aio: None,
+            controller: None,
+            port: None,
             werror: None,
             rerror: None,
             own: Vec::new(),
@@ -304,7 +362,7 @@ mod tests {
     }
 
     fn device(storage: &StorageSpec, position: usize) -> String {
-        let slot = DriveSlot { position, is_q35: false };
+        let slot = DriveSlot { position, is_q35: false, is_numbered: false };
         storage.driver.frontend(storage, slot)[0].argument().unwrap_or_default().to_owned()
     }
 
@@ -317,7 +375,11 @@ mod tests {
         assert_eq!(device(&on(Interface::Sata), 2), "ide-hd,bus=sata.2,drive=hdd,id=hdd");
         assert_eq!(device(&on(Interface::Ide), 2), "ide-hd,bus=ide.1,unit=1,drive=hdd,id=hdd");
         assert_eq!(device(&on(Interface::Nvme), 0), "nvme,drive=hdd,id=hdd,serial=hdd");
-        assert!(QCOW2.frontend(&on(Interface::None), DriveSlot { position: 0, is_q35: false }).is_empty());
+        assert!(
+            QCOW2
+                .frontend(&on(Interface::None), DriveSlot { position: 0, is_q35: false, is_numbered: false })
+                .is_empty()
+        );
     }
 
     #[test]

@@ -181,6 +181,9 @@ impl UnusableImage {
                     .hint(format!("run `qemu-img rebase -u -b {path} -F {found} {overlay}` if it is a {found} image"))
             }
             (None, Some(found)) => {
+                // There is a storage type of each name but this one.
+                let by_type = Some(format!("set `type: {found}` for the drive")).filter(|_| found != "qed");
+                let explanation = by_type.into_iter().fold(explanation, Explanation::hint);
                 explanation.hint(format!("convert it with `qemu-img convert -f {found} -O {expected} {path} NEW_PATH`"))
             }
             (None, None) => explanation

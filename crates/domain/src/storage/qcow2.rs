@@ -26,9 +26,10 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const SUBCLUSTERS: u64 = 1 << 4;
 
 /// The beginnings of other formats, with their names in QEMU.
-const OTHER_FORMATS: [(&[u8], &str); 7] = [
+const OTHER_FORMATS: [(&[u8], &str); 8] = [
     (MAGIC, "qcow2"),
     (b"KDMV", "vmdk"),
+    (b"COWD", "vmdk"),
     (b"# Disk DescriptorFile", "vmdk"),
     (b"<<< ", "vdi"),
     (b"vhdxfile", "vhdx"),

@@ -184,9 +184,9 @@ fn tag(at: &KeyPath, node: &Node, report: &mut Diagnostics) {
 
 /// Reports keys that only disks have.
 fn check_disk_keys(at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-    const DISK_KEYS: [&str; 11] = [
+    const DISK_KEYS: [&str; 14] = [
         "file", "size", "interface", "backing_file", "backing_format", "cache", "discard", "serial", "bootindex",
-        "werror", "rerror",
+        "werror", "rerror", "aio", "controller", "port",
     ];
     for key in DISK_KEYS {
         let Some(node) = entry.non_null(key) else { continue };
@@ -220,7 +220,7 @@ mod tests {
 
         let storage = &machine.storage[0];
         let backend = storage.driver.backend(storage, HostFile::regular(""));
-        let frontend = storage.driver.frontend(storage, DriveSlot { position: 0, is_q35: false });
+        let frontend = storage.driver.frontend(storage, DriveSlot { position: 0, is_q35: false, is_numbered: false });
 
         assert_eq!((backend[0].argument(), frontend[0].argument()), (Some(back), Some(front)));
     }
@@ -329,13 +329,16 @@ mod tests {
             discard: None,
             serial: None,
             bootindex: None,
+            aio: None,
+            controller: None,
+            port: None,
             werror: None,
             rerror: None,
             own: own.entries().to_vec(),
         };
 
         let share = Virtfs.backend(&storage, HostFile::regular(""));
-        let device = Virtfs.frontend(&storage, DriveSlot { position: 0, is_q35: false });
+        let device = Virtfs.frontend(&storage, DriveSlot { position: 0, is_q35: false, is_numbered: false });
 
         let expected = "local,id=src,path=/s/a,,readonly=on,security_model=mapped-xattr";
         assert_eq!(share[0].argument(), Some(expected));

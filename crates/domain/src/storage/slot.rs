@@ -30,8 +30,10 @@ impl Interface {
 /// The position of a drive among those with the same interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DriveSlot {
-    /// Its position, from 0.
+    /// Its position, from 0: for a drive on a controller, its port.
     pub position: usize,
+    /// Whether the port is passed to QEMU although it would choose one itself (`scsi`).
+    pub is_numbered: bool,
     /// Whether the machine is a `q35`, whose IDE buses hold one drive each.
     pub is_q35: bool,
 }
@@ -73,11 +75,30 @@ impl Interface {
         }
     }
 
-    /// Returns the controller that the first drive on this interface needs.
-    pub fn controller(self) -> Option<Switch> {
+    /// Returns the ID of the controller of drives that name none.
+    pub const fn default_controller(self) -> Option<&'static str> {
         match self {
-            Self::Scsi => Some(Switch::new("device").head("virtio-scsi-pci").option("id", "scsi")),
-            Self::Sata => Some(Switch::new("device").head("ich9-ahci").option("id", "sata")),
+            Self::Scsi => Some("scsi"),
+            Self::Sata => Some("sata"),
+            Self::Virtio | Self::Ide | Self::Nvme | Self::None => None,
+        }
+    }
+
+    /// Returns the controller that the first drive on it needs.
+    pub fn controller(self, id: &str) -> Option<Switch> {
+        let model = match self {
+            Self::Scsi => "virtio-scsi-pci",
+            Self::Sata => "ich9-ahci",
+            Self::Virtio | Self::Ide | Self::Nvme | Self::None => return None,
+        };
+        Some(Switch::new("device").head(model).option("id", id))
+    }
+
+    /// Returns how many ports a controller has; `None` if drives have none.
+    pub const fn ports(self) -> Option<usize> {
+        match self {
+            Self::Scsi => Some(SCSI_TARGETS),
+            Self::Sata => Some(AHCI_PORTS),
             Self::Virtio | Self::Ide | Self::Nvme | Self::None => None,
         }
     }
@@ -94,10 +115,16 @@ impl Interface {
     pub fn device(self, storage: &StorageSpec, slot: DriveSlot, medium: &str) -> Option<Switch> {
         let device = Switch::new("device");
         let name = storage.name.as_str();
+        let controller = storage.controller_id().unwrap_or_default();
         let device = match self {
             Self::Virtio => device.head("virtio-blk-pci"),
-            Self::Scsi => device.head(&format!("scsi-{medium}")).option("bus", "scsi.0"),
-            Self::Sata => device.head(&format!("ide-{medium}")).option("bus", format!("sata.{}", slot.position)),
+            Self::Scsi => {
+                let device = device.head(&format!("scsi-{medium}")).option("bus", format!("{controller}.0"));
+                if slot.is_numbered { device.option("scsi-id", slot.position.to_string()) } else { device }
+            }
+            Self::Sata => {
+                device.head(&format!("ide-{medium}")).option("bus", format!("{controller}.{}", slot.position))
+            }
             Self::Ide => ide(device.head(&format!("ide-{medium}")), slot),
             Self::Nvme => device.head("nvme"),
             Self::None => return None,

@@ -66,6 +66,9 @@ pub struct StorageConvert {
 /// The formats of new images, which are the names of their storage types, too.
 const FORMATS: [&str; 2] = ["qcow2", "raw"];
 
+/// The storage types of images that can be converted.
+const SOURCES: [&str; 6] = ["qcow2", "raw", "vmdk", "vdi", "vhdx", "vpc"];
+
 impl StorageConvert {
     /// Converts a drive to a format.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, to: impl Into<String>) -> Self {
@@ -275,7 +278,9 @@ impl StorageConvert {
 
 /// Returns a path with the extension of another format; a name without one that is known keeps it.
 fn with_extension(old: &Path, extension: &str) -> PathBuf {
-    let is_known = old.extension().is_some_and(|found| ["qcow2", "raw", "img"].iter().any(|known| found == *known));
+    let is_known = old
+        .extension()
+        .is_some_and(|found| ["qcow2", "raw", "img", "vmdk", "vdi", "vhdx", "vhd"].iter().any(|known| found == *known));
     if is_known {
         return old.with_extension(extension);
     }
@@ -292,7 +297,7 @@ fn new_type(convert: &StorageConvert, target: &ImageTarget<'_>) -> Result<String
     if convert.to == target.image.format && !is_readonly_type {
         return Ok(kind.to_owned());
     }
-    if FORMATS.contains(&kind) && FORMATS.contains(&convert.to.as_str()) {
+    if SOURCES.contains(&kind) && FORMATS.contains(&convert.to.as_str()) {
         return Ok(convert.to.clone());
     }
     let (vm, drive) = (target.vm.entry.name.clone(), convert.drive.clone());

@@ -113,9 +113,14 @@ impl<'a> ImageTarget<'a> {
         if let Some(problem) = link.problem {
             return Err(ImageError::from(problem).into());
         }
-        // That of a block device is not known.
-        let size = link.virtual_size.ok_or_else(|| self.not_a_file())?;
-        Ok((link, size))
+        // That of a block device is not known, and that of another program's format only to `qemu-img`.
+        let size = match link.virtual_size {
+            None if !["raw", "qcow2"].contains(&self.image.format.as_str()) => {
+                Some(self.app.ports.images.info(&self.image.path).await?.virtual_size)
+            }
+            known => known,
+        };
+        Ok((link, size.ok_or_else(|| self.not_a_file())?))
     }
 
     /// Refuses to go on if anything but this drive uses the image, as its own or as a backing file.

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use serde_json::json;
 use strum::VariantNames;
 
+use super::attachment;
 use super::deletes;
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{ConfigHandler, KeyDoc, Machine, defaults};
 use crate::qemu::NodeName;
 use crate::registry::Registry;
 use crate::size::ByteSize;
-use crate::storage::{Backing, Cache, ErrorPolicy, Interface, StorageDriver, StorageSpec};
+use crate::storage::{Aio, Backing, Cache, ErrorPolicy, Interface, StorageDriver, StorageSpec};
 use crate::text::{did_you_mean, similar};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 18] = [
     "name", "type", "size", "file", "interface", "readonly", "snapshot", "backing_file", "backing_format", "cache",
-    "discard", "serial", "bootindex", "werror", "rerror",
+    "discard", "serial", "bootindex", "werror", "rerror", "aio", "controller", "port",
 ];
 
 /// The smallest size of a disk, in bytes.
@@ -51,7 +52,7 @@ impl ConfigHandler for Storage {
         KeyDoc {
             summary: "disks",
             value: "a map, or a list of maps, with name, type, size, file, interface, readonly, snapshot, backing_file, \
-                   backing_format, cache, discard, serial, bootindex, werror, rerror, and the type's own keys",
+                   backing_format, cache, discard, serial, bootindex, werror, rerror, aio, controller, port, and the type's own keys",
         }
     }
 
@@ -72,6 +73,9 @@ impl ConfigHandler for Storage {
             ("bootindex", schema::integer(0, i64::from(u16::MAX))),
             ("werror", schema::one_of(ErrorPolicy::VARIANTS.iter().copied())),
             ("rerror", schema::one_of(ErrorPolicy::VARIANTS.iter().copied())),
+            ("aio", schema::one_of(Aio::VARIANTS.iter().copied())),
+            ("controller", schema::text()),
+            ("port", schema::integer(0, i64::from(u8::MAX))),
         ];
         for key in self.drivers.iter().flat_map(|driver| driver.own_keys()) {
             if !keys.iter().any(|(known, _)| known == key) {
@@ -107,6 +111,7 @@ impl ConfigHandler for Storage {
             machine.storage.extend(self.entry(index, &at, entry, report));
         }
         check_mount_tags(path, node.items(), machine, report);
+        attachment::check_ports(path, node.items(), machine, report);
     }
 }
 
@@ -152,6 +157,9 @@ impl Storage {
             discard,
             serial,
             bootindex,
+            aio: entry.non_null("aio").and_then(|node| report.variant::<Aio>(&at.key("aio"), node)),
+            controller: attachment::controller(at, entry, report),
+            port: entry.non_null("port").and_then(|node| report.integer(&at.key("port"), node, 0, i64::from(u8::MAX))),
             werror,
             rerror,
             own,
@@ -160,6 +168,7 @@ impl Storage {
         if is_valid {
             spec.driver.clone().check(&spec, at, entry, report);
             check_snapshot(&spec, at, entry, report);
+            attachment::check(&spec, at, entry, report);
         }
         Some(spec)
     }

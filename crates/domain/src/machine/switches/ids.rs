@@ -6,7 +6,6 @@ use super::{Refusal, UserSwitch};
 use crate::machine::defaults::{EVENTS_CHARDEV, SERIAL_CHARDEV};
 use crate::machine::{Machine, PORT_PREFIX};
 use crate::network::NetworkMode;
-use crate::qemu::NodeName;
 use crate::storage::Interface;
 use crate::vm::MonitorRole;
 
@@ -91,9 +90,8 @@ impl Machine {
             if storage.interface != Interface::None {
                 add(Space::Devices, name, &owner);
             }
-            let interface = storage.interface.to_string();
-            if NodeName::CONTROLLERS.contains(&interface.as_str()) {
-                add(Space::Devices, &interface, MAQET);
+            if let Some(controller) = storage.controller_id() {
+                add(Space::Devices, controller, MAQET);
             }
             if storage.driver.features().shared_memory && self.numa.is_empty() {
                 add(Space::Objects, "shared-memory", MAQET);
