@@ -44,6 +44,7 @@ mod log_limits;
 mod logs;
 mod long_work;
 mod lost_images;
+mod machines;
 mod messages;
 mod other_architectures;
 mod output;
