@@ -9,6 +9,7 @@
 //! | `transaction` | a commit: two batches of pipelined statements, and the outcome of one whose connection was lost |
 //! | `maintenance` | checks a database, and creates it again from copies |
 //! | `pool` | connections: opened at first use, opened again if the server closed them |
+//! | `listener` | notifications of events |
 //! | `schema` | tables, versions, migrations |
 //! | `read`, `write`, `column` | SQL, and domain values in columns |
 //! | `url`, `password`, `tls` | what libpq understands: URLs, password files, TLS modes |
@@ -23,6 +24,7 @@ mod column;
 mod error;
 mod identity;
 pub mod limits;
+mod listener;
 mod maintenance;
 mod password;
 mod pool;

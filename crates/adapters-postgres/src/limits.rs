@@ -43,6 +43,9 @@ pub const OUTCOME_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a silent connection is idle before the kernel checks whether the server still exists.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
+/// How often a reader that waits for events asks the server although no notification came: those of a pooler are lost.
+pub const LISTEN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long a store waits; see the constants for the reasons of the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {

@@ -1,6 +1,6 @@
 //! Connections: opened at the first use, kept for further ones, and opened again if the server closed them.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,9 +9,9 @@ use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult};
 use maqet_domain::port::{StoreError, VmCopies};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::Client;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client};
 
 use crate::error::{Failure, cause, is_io, is_shutdown};
 use crate::limits::Timeouts;
@@ -63,7 +63,14 @@ impl Pool {
 
     /// Opens a connection outside of the pool, whatever the schema is.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Box::pin(connect(&self.connector)).await
+        Box::pin(connect(&self.connector, None)).await
+    }
+
+    /// Opens a connection that sets `has_news` with each notification of events.
+    pub(crate) async fn subscribe(&self, has_news: Arc<AtomicBool>) -> Result<Client, Failure> {
+        let client = Box::pin(connect(&self.connector, Some(has_news))).await?;
+        self.reply(client.batch_execute("LISTEN maqet_event")).await?;
+        Ok(client)
     }
 
     pub(crate) fn url(&self) -> &PostgresUrl {
@@ -89,7 +96,7 @@ impl managed::Manager for Connector {
 
     async fn create(&self) -> Result<Client, Failure> {
         let Settings { url, copies, timeouts, .. } = &*self.0;
-        let client = connect(&self.0).await?;
+        let client = connect(&self.0, None).await?;
         let location = url.location();
         let state = in_time(timeouts.reply, schema::state(&client, location)).await?;
         if state == schema::State::Absent
@@ -131,12 +138,12 @@ async fn in_time<T, E: Into<Failure>>(
 }
 
 /// Opens a connection; waits for a server that restarts or accepts no more connections.
-async fn connect(settings: &Settings) -> Result<Client, Failure> {
+async fn connect(settings: &Settings, has_news: Option<Arc<AtomicBool>>) -> Result<Client, Failure> {
     let was_connected = settings.was_connected.load(Ordering::Relaxed);
     let deadline = Instant::now() + settings.timeouts.reconnect;
     let mut pause = limits::MIN_RETRY_INTERVAL;
     loop {
-        match connect_in_time(&settings.url).await {
+        match connect_in_time(&settings.url, has_news.as_ref()).await {
             Ok(client) => {
                 settings.was_connected.store(true, Ordering::Relaxed);
                 return Ok(client);
@@ -164,20 +171,22 @@ pub(crate) fn with_jitter(pause: Duration) -> Duration {
 }
 
 /// Opens a connection with TLS as the URL says.
-async fn connect_in_time(url: &PostgresUrl) -> Result<Client, Failure> {
+async fn connect_in_time(url: &PostgresUrl, has_news: Option<&Arc<AtomicBool>>) -> Result<Client, Failure> {
     let limit = url.connect_timeout();
     let connecting = async {
         match url.tls().mode {
-            TlsMode::Disable => connect_with(url, SslMode::Disable).await,
+            TlsMode::Disable => connect_with(url, SslMode::Disable, has_news).await,
             // As libpq: with TLS only if the server insists on it.
-            TlsMode::Allow => match connect_with(url, SslMode::Disable).await {
+            TlsMode::Allow => match connect_with(url, SslMode::Disable, has_news).await {
                 Err(Failure::Server(error)) if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
-                    connect_with(url, SslMode::Require).await
+                    connect_with(url, SslMode::Require, has_news).await
                 }
                 connected => connected,
             },
-            TlsMode::Prefer => connect_with(url, SslMode::Prefer).await,
-            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => connect_with(url, SslMode::Require).await,
+            TlsMode::Prefer => connect_with(url, SslMode::Prefer, has_news).await,
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {
+                connect_with(url, SslMode::Require, has_news).await
+            }
         }
     };
     match timeout(limit, connecting).await {
@@ -186,14 +195,19 @@ async fn connect_in_time(url: &PostgresUrl) -> Result<Client, Failure> {
     }
 }
 
-async fn connect_with(url: &PostgresUrl, mode: SslMode) -> Result<Client, Failure> {
+async fn connect_with(url: &PostgresUrl, mode: SslMode, has_news: Option<&Arc<AtomicBool>>) -> Result<Client, Failure> {
     let mut config = url.config()?;
     config.ssl_mode(mode);
     let connected = config.connect(url.tls().connector(mode)?).await;
-    let (client, connection) = connected.map_err(|error| refused(url, error))?;
+    let (client, mut connection) = connected.map_err(|error| refused(url, error))?;
+    let has_news = has_news.cloned();
     // Ends with the last request of a client that is dropped; its errors are those of the requests.
     tokio::spawn(async move {
-        let _reported_by_requests = connection.await;
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let (AsyncMessage::Notification(_), Some(has_news)) = (message, &has_news) {
+                has_news.store(true, Ordering::SeqCst);
+            }
+        }
     });
     Ok(client)
 }

@@ -3,6 +3,7 @@
 use maqet_domain::change::StorageRecord;
 use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
+use maqet_domain::port::ForeignVm;
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{
@@ -67,6 +68,12 @@ pub(crate) fn entries(identity: &Identity) -> Query<VmEntry> {
     Query { sql, values: of(identity, []), row: |row| entry(&mut Columns::new(row)) }
 }
 
+/// The VMs of other identities, by host, owner and name.
+pub(crate) fn foreign(identity: &Identity) -> Query<ForeignVm> {
+    let sql = entry!(", host, owner FROM vm WHERE (host, owner) <> ($1, $2) ORDER BY host, owner, name");
+    Query { sql, values: of(identity, []), row: foreign_vm }
+}
+
 /// The entries of the IDs that begin with `prefix`, by ID; `None` if it cannot be the begin of one.
 pub(crate) fn entries_by_id_prefix(prefix: &str, identity: &Identity) -> Option<Query<VmEntry>> {
     let (first, last) = id_range(prefix)?;
@@ -119,6 +126,11 @@ fn vm(row: &Row) -> Result<Vm, Failure> {
     let mut columns = Columns::new(row);
     // The join keeps a VM without a definition, so that it is reported as damage.
     Ok(Vm { entry: entry(&mut columns)?, definition: columns.json()?, origins: columns.json()? })
+}
+
+fn foreign_vm(row: &Row) -> Result<ForeignVm, Failure> {
+    let mut columns = Columns::new(row);
+    Ok(ForeignVm { entry: entry(&mut columns)?, host: columns.get()?, owner: columns.get()? })
 }
 
 fn entry(columns: &mut Columns<'_>) -> Result<VmEntry, Failure> {

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::RecordedHistory;
 use maqet_domain::port::{
-    EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
+    EventLog, ForeignVm, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
 };
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
@@ -17,6 +18,7 @@ use maqet_fault_points::FaultPoints;
 use crate::error::Failure;
 use crate::identity::Identity;
 use crate::limits::Timeouts;
+use crate::listener::{Listener, Reading};
 use crate::maintenance::PostgresMaintenance;
 use crate::pool::{Pool, discard};
 use crate::read::{self, Query};
@@ -31,6 +33,7 @@ pub struct PostgresStore {
     pool: Arc<Pool>,
     identity: Arc<Identity>,
     faults: FaultPoints,
+    listener: Listener,
 }
 
 impl PostgresStore {
@@ -50,7 +53,7 @@ impl PostgresStore {
         timeouts: Timeouts,
     ) -> Self {
         let pool = Arc::new(Pool::new(url, copies, timeouts));
-        Self { pool, identity: Arc::new(identity), faults: FaultPoints::default() }
+        Self { pool, identity: Arc::new(identity), faults: FaultPoints::default(), listener: Listener::default() }
     }
 
     /// Kills the process at fault points, for tests.
@@ -86,6 +89,14 @@ impl PostgresStore {
         }
     }
 
+    /// Subscribes to notifications; without them, the server is asked each time.
+    async fn subscribe(&self) {
+        let has_news = Arc::new(AtomicBool::new(false));
+        if let Ok(client) = self.pool.subscribe(Arc::clone(&has_news)).await {
+            self.listener.subscribe(client, has_news);
+        }
+    }
+
     fn error(&self, action: &'static str, failure: Failure) -> StoreError {
         failure.into_store(self.pool.url().location(), action)
     }
@@ -117,6 +128,10 @@ impl VmRepository for PostgresStore {
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError> {
         self.read("list the VMs", read::entries(&self.identity)).await
     }
+
+    async fn foreign(&self) -> Result<Vec<ForeignVm>, StoreError> {
+        self.read("list the VMs of others", read::foreign(&self.identity)).await
+    }
 }
 
 #[async_trait]
@@ -147,7 +162,16 @@ impl HistoryLog for PostgresStore {
 #[async_trait]
 impl EventLog for PostgresStore {
     async fn events_after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
-        self.read("read the events", read::events(sequence, limit)).await
+        match self.listener.begin(sequence) {
+            Reading::Unneeded => return Ok(Vec::new()),
+            Reading::Needed => {}
+            Reading::Repeated => self.subscribe().await,
+        }
+        let events = self.read("read the events", read::events(sequence, limit)).await?;
+        if events.is_empty() {
+            self.listener.found_none(sequence);
+        }
+        Ok(events)
     }
 }
 

@@ -15,7 +15,7 @@ use maqet_domain::qmp::{QmpError, SchemaError};
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::snapshot::InvalidSnapshotName;
 use maqet_domain::text::{quote, quoted_list};
-use maqet_domain::vm::{Action, HaltReason, InvalidTransition, InvalidVmName, Status, VmEntry, VmName};
+use maqet_domain::vm::{Action, HaltReason, InvalidTransition, InvalidVmName, Status, VmEntry, VmId, VmName};
 
 use crate::HumanDuration;
 use crate::backup::error::BackupError;
@@ -50,6 +50,8 @@ use crate::wait::error::WaitError;
 pub enum Error {
     #[error("VM `{}` not found", name.escape_debug())]
     NoSuchVm { name: String, similar: Vec<String> },
+    #[error("VM `{name}` belongs to user `{owner}` of host `{host}`")]
+    ForeignVm { name: VmName, id: VmId, host: String, owner: String },
     #[error("ambiguous ID prefix `{prefix}`: matches {}", quoted_list(matches))]
     AmbiguousVm { prefix: String, matches: Vec<VmName> },
     #[error("VM `{vm}` has no drive `{}`", drive.escape_debug())]
@@ -242,6 +244,9 @@ impl Explain for Error {
             Self::NoSuchVm { similar, .. } => {
                 explain("vm.not-found", Fault::NotFound).did_you_mean(similar).or_hint("list the VMs with `maqet ls`")
             }
+            Self::ForeignVm { host, .. } => explain("vm.host-refused", Fault::State)
+                .hint(format!("run the command on host `{host}`, as that user"))
+                .hint("list the VMs of all hosts with `maqet ls --host '*'`"),
             Self::AmbiguousVm { .. } => explain("vm.ambiguous", Fault::Usage).hint("use the name or a longer prefix"),
             Self::NoSuchDrive { known, .. } => {
                 choose_from(explain("drive.not-found", Fault::NotFound), "drives", known)

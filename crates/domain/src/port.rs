@@ -53,7 +53,9 @@ pub use self::probe::{ClosedDirectory, DirectoryFacts, DirectoryState, Probe, Sp
 pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};
 pub use self::stale_files::{QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};
-pub use self::store::{EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository};
+pub use self::store::{
+    EventLog, ForeignVm, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository,
+};
 pub use self::trash::{Trash, TrashError, TrashPlace};
 
 #[cfg(feature = "mocks")]

@@ -164,7 +164,7 @@ impl Store for MemoryStore {
         // A change that is refused leaves no trace of those before it.
         let mut after = content.clone();
         changes.changes.into_iter().try_for_each(|change| after.apply(change))?;
-        for entry in changes.history {
+        if let Some(entry) = changes.history {
             let sequence = i64::try_from(after.history.len()).unwrap_or(i64::MAX).saturating_add(1);
             after.history.push(RecordedHistory { sequence, entry });
         }

@@ -17,10 +17,9 @@ use maqet_application::{
     App, Directories, Error, EventListener, EventStream, Maintenance, Operation, OperationTable, Ports, config,
     operation,
 };
-use maqet_domain::history::Actor;
 use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::builtin_handlers;
-use maqet_domain::port::{Host, Store, StoreMaintenance, VmCopies};
+use maqet_domain::port::{Store, StoreMaintenance, VmCopies};
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::storage::StorageDriver;
 use maqet_domain::storage::builtin_drivers;
@@ -226,8 +225,7 @@ async fn open_store(
 
 /// Returns for whom a store is opened.
 fn store_context(settings: &Settings) -> StoreContext {
-    let Actor { user: owner, host, .. } = host(settings).actor();
-    StoreContext { host, owner, environment: settings.environment.clone(), copies: None }
+    StoreContext { caller: Arc::new(host(settings)), environment: settings.environment.clone(), copies: None }
 }
 
 /// Returns this host under the name of the settings.

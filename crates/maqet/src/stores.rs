@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use maqet_adapters_sqlite::{Options, SqliteStore};
-use maqet_domain::port::{RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies, VmCopy};
+use maqet_domain::history::Actor;
+use maqet_domain::port::{Host, RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies, VmCopy};
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::text::similar;
 use maqet_fault_points::FaultPoints;
@@ -38,15 +39,21 @@ impl StoreSetup {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StoreContext {
-    /// The name of this host in a store that several hosts share.
-    pub host: String,
-    /// The name of the user.
-    pub owner: String,
+    /// The caller, determined when it is first needed.
+    pub(crate) caller: Arc<dyn Host>,
     /// The environment, with the variables of database clients.
     pub environment: Environment,
     /// Copies of the VMs that the database held, if they are known yet: a store should not create an empty database while
     /// there are any, but fail with [`StoreError::NotFound`].
     pub copies: Option<Arc<dyn VmCopies>>,
+}
+
+impl StoreContext {
+    /// Returns the name of this host, and that of the user, in a store that several share.
+    pub fn host_and_owner(&self) -> (String, String) {
+        let Actor { user, host, .. } = self.caller.actor();
+        (host, user)
+    }
 }
 
 /// Opens the stores of a scheme.
@@ -222,11 +229,13 @@ impl StoreMaintenance for NoMaintenance {
 
 #[cfg(test)]
 mod tests {
+    use maqet_adapters_linux::LocalHost;
+
     use super::*;
 
     fn context() -> StoreContext {
-        let (host, owner) = ("here".to_owned(), "me".to_owned());
-        StoreContext { host, owner, environment: Environment::default(), copies: None }
+        let caller = Arc::new(LocalHost::new(None));
+        StoreContext { caller, environment: Environment::default(), copies: None }
     }
 
     fn sqlite() -> Arc<SqliteFactory> {

@@ -1,8 +1,13 @@
 //! The command line on a PostgreSQL server.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use maqet_testkit::TestHome;
 use maqet_testkit::guest::paused_yaml;
 use maqet_testkit::postgres::{PASSWORD, PASSWORD_ROLE, PostgresSchema, server};
+use maqet_testkit::wait::until;
 use maqet_testkit::{Finished, Maqet};
 
 /// A host of its own, with a schema of the server as its database.
@@ -29,7 +34,7 @@ impl Host {
     #[track_caller]
     fn add(&self, name: &str) {
         let file = self.home.write(format!("{name}.yaml"), paused_yaml(name));
-        self.ok(["add", file.to_str().expect("the home has a name in UTF-8")]);
+        self.ok(["add", file.to_str().unwrap()]);
     }
 }
 
@@ -62,18 +67,75 @@ fn test_postgres_hosts_do_not_touch_each_others_vms() {
     here.add("web");
     here.ok(["start", "web"]);
 
-    let refused = there.maqet(["stop", "--force", "web"]).run().code(3);
+    let refused = there.maqet(["start", "web"]).run().code(4);
     there.add("web");
     there.ok(["start", "web"]);
     there.ok(["stop", "--all", "--force"]);
     there.ok(["doctor", "--fix"]);
     there.ok(["cleanup"]);
 
-    assert!(refused.stderr.contains("VM `web`"), "{}", refused.stderr);
+    assert!(refused.stderr.starts_with("error: VM `web` belongs to user `"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("` of host `a`\n"), "{}", refused.stderr);
     let status = here.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
     assert_eq!(status["status"], "paused");
     assert_eq!(here.home.processes().iter().filter(|process| process.is_qemu()).count(), 1);
     here.ok(["stop", "--force", "web"]);
+}
+
+#[test]
+fn test_postgres_list_shows_the_vms_of_other_hosts() {
+    let server = server();
+    let schema = server.schema();
+    let (here, there) = (Host::new("a", &schema), Host::new("b", &schema));
+    here.add("web");
+    here.ok(["start", "web"]);
+    there.add("db");
+    let listed = |arguments| {
+        let list = there.ok(arguments).json_value();
+        let texts = |vm: &serde_json::Value| ["host", "name", "status"].map(|key| vm[key].as_str().map(str::to_owned));
+        list.as_array().unwrap().iter().map(texts).collect::<Vec<_>>()
+    };
+    let vm = |host: &str, name: &str, status: &str| [host, name, status].map(|text| Some(text.to_owned()));
+
+    let own = there.ok(["ls", "--format", "json"]).json_value();
+    let all = listed(["ls", "--host", "*", "--format", "json"]);
+    let others = listed(["ls", "--host", "a", "--format", "json"]);
+    let none = listed(["ls", "--owner", "no-such-user", "--format", "json"]);
+    let table = there.ok(["ls", "--host", "*"]).stdout;
+    here.ok(["stop", "--force", "web"]);
+
+    assert_eq!(own.as_array().map(Vec::len), Some(1));
+    assert_eq!(own[0].get("host"), None);
+    assert_eq!(all, [vm("b", "db", "defined"), vm("a", "web", "running")]);
+    assert_eq!(others, [vm("a", "web", "running")]);
+    assert_eq!(none, Vec::<[Option<String>; 3]>::new());
+    assert!(table.lines().next().is_some_and(|line| line.ends_with("HOST  OWNER")), "{table}");
+}
+
+#[test]
+fn test_postgres_events_reach_other_hosts_at_once() {
+    let server = server();
+    let schema = server.schema();
+    let (here, there) = (Host::new("a", &schema), Host::new("b", &schema));
+    here.add("web");
+    let arguments = ["events", "--follow", "--since", "0s", "--type", "vm.defined", "--format", "json"];
+    let mut follower = there.maqet(arguments).into_command().stdout(Stdio::piped()).spawn().unwrap();
+    // Follows once it has asked the server again and again without news.
+    until(Duration::from_secs(10), "the follower", || {
+        (server.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'") != "0").then_some(())
+    });
+
+    here.add("db");
+    let recorded: i64 = server.query(&format!("SELECT max(at) FROM {}.event", schema.name)).parse().unwrap();
+    let mut line = String::new();
+    BufReader::new(follower.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+
+    assert!(line.contains("\"vm\":\"db\""), "{line}");
+    let took = seen.saturating_sub(recorded.unsigned_abs().into()) / 1_000_000;
+    assert!(took < 2_000, "{took} ms");
 }
 
 #[test]

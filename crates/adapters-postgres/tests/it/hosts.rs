@@ -1,11 +1,15 @@
 //! Several hosts and users on one database.
 
+use std::time::{Duration, Instant};
+
+use maqet_adapters_postgres::limits;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::sample;
 
-use crate::support::{Database, add, names};
+use crate::proxy::Proxy;
+use crate::support::{Database, add, names, open};
 
 #[tokio::test]
 async fn test_hosts_and_users_have_their_own_names_and_vms() {
@@ -74,4 +78,64 @@ async fn test_history_and_events_are_common_to_all_hosts() {
 
     assert_eq!(there.events_after(0, 10).await.unwrap().len(), 1);
     assert_eq!(there.newest_history(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn test_foreign_vms_are_those_of_others_in_order() {
+    let database = Database::new();
+    for (number, (host, owner, name)) in
+        (1..).zip([("b", "me", "web"), ("a", "you", "web"), ("a", "me", "web"), ("a", "me", "db")])
+    {
+        add(&database.open_as(host, owner), name, number).await.unwrap();
+    }
+
+    let foreign = database.open_as("a", "you").foreign().await.unwrap();
+
+    let shown: Vec<_> = foreign.iter().map(|vm| format!("{} {} {}", vm.host, vm.owner, vm.entry.name)).collect();
+    assert_eq!(shown, ["a me db", "a me web", "b me web"]);
+}
+
+#[tokio::test]
+async fn test_events_of_another_host_are_announced() {
+    let database = Database::new();
+    let proxy = Proxy::to(&database.server.socket());
+    let reader = open(&proxy.url(&database.schema.name), "a", "me");
+    let writer = database.open_as("b", "me");
+    add(&writer, "web", 1).await.unwrap();
+    // The second read subscribes.
+    for _ in 0..2 {
+        assert_eq!(reader.events_after(0, 10).await.unwrap(), []);
+    }
+    proxy.turns();
+
+    for _ in 0..100 {
+        assert_eq!(reader.events_after(0, 10).await.unwrap(), []);
+    }
+    let asked = proxy.turns();
+    let written = Instant::now();
+    writer.commit(ChangeSet { events: vec![sample::event("one", None)], ..ChangeSet::default() }).await.unwrap();
+    while reader.events_after(0, 10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(written.elapsed() < Duration::from_millis(500), "the event was not announced");
+    }
+
+    assert!(asked <= 1, "{asked} questions");
+}
+
+#[tokio::test]
+async fn test_events_without_notifications_come_with_the_refresh() {
+    let database = Database::new();
+    let (reader, writer) = (database.open_as("a", "me"), database.open_as("b", "me"));
+    add(&writer, "web", 1).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(reader.events_after(0, 10).await.unwrap(), []);
+    }
+
+    // Another program, or a pooler that drops notifications.
+    database.query("INSERT INTO event (host, owner, at, kind, data) VALUES ('b', 'me', 0, 'x', '{}')");
+    let written = Instant::now();
+    while reader.events_after(0, 10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(written.elapsed() < 3 * limits::LISTEN_REFRESH_INTERVAL, "the event was not found");
+    }
 }

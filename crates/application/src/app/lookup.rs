@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maqet_domain::port::{Guard, HeldLock, LockName, Locks, Store};
+use maqet_domain::port::{ForeignVm, Guard, HeldLock, LockName, Locks, Store};
 use maqet_domain::text::similar;
 use maqet_domain::vm::{Vm, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
@@ -52,8 +52,17 @@ impl Vms<'_> {
         if let Some(orphan) = self.orphans.find(name, &known).await {
             return Err(Error::Orphaned(Box::new(orphan)));
         }
+        if let Some(ForeignVm { host, owner, entry }) = self.find_foreign(name).await? {
+            return Err(Error::ForeignVm { name: entry.name, id: entry.id, host, owner });
+        }
         let similar = similar(name, entries.iter().map(|entry| entry.name.as_str()));
         Err(Error::NoSuchVm { name: name.chars().take(SHOWN_NAME_CHARS).collect(), similar })
+    }
+
+    /// Finds a VM of another user or host by its name or id.
+    async fn find_foreign(&self, name: &str) -> Result<Option<ForeignVm>, Error> {
+        let is_meant = |vm: &ForeignVm| vm.entry.name.as_str() == name || vm.entry.id.to_string() == name;
+        Ok(self.store.foreign().await?.into_iter().find(is_meant))
     }
 
     /// Locks a VM for an operation, and reads it again, as it may have changed while this waited.

@@ -29,6 +29,8 @@ pub(crate) async fn find_vm(app: &App, name: &str) -> Result<(VmName, Option<Vm>
             Ok(name) => Ok((name, None)),
             Err(_) => Err(Error::NoSuchVm { name: missing, similar }),
         },
+        // Removed here, and another host has one of that name.
+        Err(Error::ForeignVm { name: vm, .. }) if vm.as_str() == name => Ok((vm, None)),
         Err(error) => Err(error),
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use maqet_domain::network::Forward;
-use maqet_domain::port::{Clock, Freeze, FrozenCgroup, Holder, Hypervisor, LockName, Locks, Monitors, Processes};
+use maqet_domain::port::{
+    Clock, ForeignVm, Freeze, FrozenCgroup, Holder, Hypervisor, LockName, Locks, Monitors, Processes,
+};
 use maqet_domain::qmp::{QmpCommand, RunState};
 use maqet_domain::text::quote;
 use maqet_domain::vm::{
@@ -167,6 +169,10 @@ pub struct VmStatus {
     pub id: String,
     /// The VM's name.
     pub name: String,
+    /// The host of the VM; with `ls --host` and `--owner`.
+    pub host: Option<String>,
+    /// The user it belongs to; with `ls --host` and `--owner`.
+    pub owner: Option<String>,
     /// The state: `defined`, `starting`, `running`, `paused`, `suspended`, `busy`, `stopping`, `stopped`,
     /// `restore-failed`, `io-error`, `panicked`, `unreachable` or `orphaned`.
     pub status: &'static str,
@@ -222,6 +228,8 @@ impl VmStatus {
         Self {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
+            host: None,
+            owner: None,
             status: if is_half_loaded { Status::RestoreFailed } else { observation.status }.as_str(),
             reason: observation.reason(),
             details: (!observation.details.is_empty()).then(|| Box::new(observation.details.clone())),
@@ -242,6 +250,18 @@ impl VmStatus {
             external_monitor: live.map(|run| shown(&run.paths.monitor(MonitorRole::External))),
         }
     }
+}
+
+/// Returns the state of a VM of another host, as that host recorded it.
+pub(crate) fn recorded(vm: ForeignVm) -> VmStatus {
+    let ForeignVm { host, owner, entry } = vm;
+    let observation = match entry.open_run().map(|run| run.phase) {
+        Some(Phase::Running) => Observation::without_process(Status::Running),
+        Some(Phase::Starting) => Observation::without_process(Status::Starting),
+        Some(Phase::Stopping) => Observation::without_process(Status::Stopping),
+        Some(Phase::Ended(_)) | None => observe_ended(&entry, None),
+    };
+    VmStatus { host: Some(host), owner: Some(owner), ..VmStatus::new(&entry, &observation) }
 }
 
 /// Returns whether a load of a snapshot was interrupted, unless an operation works on the VM.

@@ -12,6 +12,8 @@ impl VmStatus {
     fn from_orphan(instance: &QemuInstance, created_at: Timestamp) -> Self {
         let paths = &instance.paths;
         Self {
+            host: None,
+            owner: None,
             id: instance.id.map_or_else(|| instance.short.clone(), |id| id.to_string()),
             name: instance.name.clone().unwrap_or_else(|| instance.short.clone()),
             status: Status::Orphaned.as_str(),

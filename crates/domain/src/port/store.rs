@@ -107,6 +107,17 @@ impl Explain for StoreError {
     }
 }
 
+/// A VM of another user or host, in a store that several share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForeignVm {
+    /// The name of the host.
+    pub host: String,
+    /// The name of the user there.
+    pub owner: String,
+    /// The VM as recorded; only its host can find out more.
+    pub entry: VmEntry,
+}
+
 /// Reads VMs.
 ///
 /// All reads return the errors `Busy`, `Corrupt`, `Unavailable` and `Failed`, and, if the store is a server,
@@ -127,6 +138,12 @@ pub trait VmRepository: Send + Sync {
     /// Returns the entries of all VMs, ordered by name; one that is added or removed meanwhile may or may not be
     /// included.
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError>;
+
+    /// Returns the VMs of other users and hosts, which the other methods do not find and a commit does not change; ordered
+    /// by host, owner and name. A store that is not shared has none.
+    async fn foreign(&self) -> Result<Vec<ForeignVm>, StoreError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Reads the records of the images that maqet created.

@@ -25,7 +25,8 @@ impl StoreFactory for PostgresFactory {
 
     async fn open(&self, address: &str, context: StoreContext) -> Result<StoreSetup, StoreError> {
         let url = parse(address, &context)?;
-        let identity = Identity { host: context.host, owner: context.owner };
+        let (host, owner) = context.host_and_owner();
+        let identity = Identity { host, owner };
         let store = PostgresStore::new(url, identity, context.copies).with_fault_points(self.faults.clone());
         let maintenance = Arc::new(store.maintenance());
         Ok(StoreSetup::new(Arc::new(store)).with_maintenance(maintenance))
@@ -33,7 +34,7 @@ impl StoreFactory for PostgresFactory {
 }
 
 fn parse(address: &str, context: &StoreContext) -> Result<PostgresUrl, StoreError> {
-    PostgresUrl::parse(address, &variables(&context.environment), &context.owner)
+    PostgresUrl::parse(address, &variables(&context.environment), &context.host_and_owner().1)
 }
 
 fn variables(environment: &Environment) -> Variables {

@@ -97,6 +97,7 @@ impl Events {
         let Some(name) = &self.vm else { return Ok(None) };
         match app.vms().find(name).await {
             Ok(vm) => Ok(Some(vm.entry.id)),
+            Err(Error::ForeignVm { id, .. }) => Ok(Some(id)),
             Err(unknown @ Error::NoSuchVm { .. }) => match find_removed(app, name).await? {
                 Some(id) => Ok(Some(id)),
                 None => Err(unknown),

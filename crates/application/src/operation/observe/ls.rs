@@ -5,13 +5,14 @@ use std::collections::HashMap;
 
 use derive_setters::Setters;
 use futures_util::future::join_all;
+use maqet_domain::history::Actor;
 use maqet_domain::port::{Holder, LockName};
 use maqet_domain::text::glob_matches;
 use maqet_domain::vm::{Phase, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::vm::observe::{VmStatus, observe_ended};
+use crate::vm::observe::{VmStatus, observe_ended, recorded};
 use crate::{App, Error, limits};
 
 /// The sort key of a list.
@@ -43,6 +44,14 @@ pub struct Ls {
     #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
     #[setters(strip_option)]
     pub name: Option<String>,
+    /// Also show VMs of other hosts and users whose host matches, with their recorded states
+    #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
+    #[setters(strip_option)]
+    pub host: Option<String>,
+    /// Also show VMs of other hosts and users whose owner matches, with their recorded states
+    #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
+    #[setters(strip_option)]
+    pub owner: Option<String>,
     /// The sort key
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t, value_name = "KEY"))]
     pub sort: SortKey,
@@ -63,11 +72,34 @@ impl Operation for Ls {
         }
         let mut statuses = observe_all(app, &entries).await;
         statuses.extend(orphans);
+        if self.host.is_some() || self.owner.is_some() {
+            self.add_foreign(app, &mut statuses).await?;
+        }
         if let Some(status) = &self.status {
             statuses.retain(|vm| vm.status == status);
         }
         statuses.sort_by(|a, b| self.sort.compare(a, b));
         Ok(Done::reading(statuses))
+    }
+}
+
+impl Ls {
+    /// Names to whom the VMs belong, adds those of others, and keeps those that match.
+    async fn add_foreign(&self, app: &App, statuses: &mut Vec<VmStatus>) -> Result<(), Error> {
+        let Actor { user, host, .. } = app.ports.host.actor();
+        for own in statuses.iter_mut() {
+            (own.host, own.owner) = (Some(host.clone()), Some(user.clone()));
+        }
+        statuses.extend(app.ports.store.foreign().await?.into_iter().map(recorded));
+        let matches = |pattern: Option<&String>, text: Option<&String>| {
+            pattern.is_none_or(|pattern| text.is_some_and(|text| glob_matches(pattern, text)))
+        };
+        statuses.retain(|vm| {
+            matches(self.host.as_ref(), vm.host.as_ref())
+                && matches(self.owner.as_ref(), vm.owner.as_ref())
+                && matches(self.name.as_ref(), Some(&vm.name))
+        });
+        Ok(())
     }
 }
 
@@ -79,7 +111,7 @@ impl SortKey {
             Self::Status => a.status.cmp(b.status),
             Self::Created => a.created_at.cmp(&b.created_at),
         };
-        by_key.then_with(|| a.name.cmp(&b.name))
+        by_key.then_with(|| (&a.name, &a.host, &a.owner).cmp(&(&b.name, &b.host, &b.owner)))
     }
 }
 

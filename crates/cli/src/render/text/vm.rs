@@ -96,6 +96,7 @@ pub(super) fn write_field(out: &mut dyn Write, name: &str, value: &str) -> io::R
 
 impl TextOutput for Vec<VmStatus> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let is_shared = self.iter().any(|vm| vm.host.is_some());
         let rows = self.iter().map(|vm| {
             let status = match vm.reason {
                 Some(reason) => Cow::Owned(format!("{} ({})", vm.status, reason.as_str())),
@@ -105,10 +106,14 @@ impl TextOutput for Vec<VmStatus> {
             let since = whole_seconds(vm.started_at.as_ref().unwrap_or(&vm.created_at));
             // Unique in practice.
             let short_id = vm.id.get(..8).unwrap_or(&vm.id);
-            let cells = [Cow::from(&vm.name), status, pid.into(), since.into(), short_id.into()];
+            let mut cells = vec![Cow::from(&vm.name), status, pid.into(), since.into(), short_id.into()];
+            if is_shared {
+                cells.extend([&vm.host, &vm.owner].map(|name| Cow::from(name.as_deref().unwrap_or_default())));
+            }
             (status_style(vm.status), cells)
         });
-        write_table(out, &["NAME", "STATUS", "PID", "SINCE", "ID"], 1, rows)
+        let headings = ["NAME", "STATUS", "PID", "SINCE", "ID", "HOST", "OWNER"];
+        write_table(out, if is_shared { &headings[..] } else { &headings[..5] }, 1, rows)
     }
 }
 
