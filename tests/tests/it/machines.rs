@@ -34,8 +34,9 @@ fn create_files(home: &TestHome, text: &str) {
         let path = home.path(name);
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("qcow2") => {
-                let created = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&path).arg("64M");
-                assert!({ created }.status().unwrap().success());
+                let mut create = Command::new("qemu-img");
+                create.args(["create", "-q", "-f", "qcow2"]).arg(&path).arg("64M");
+                assert!(create.status().unwrap().success());
             }
             Some("fd") => drop(fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &path).unwrap()),
             Some("sock") => {}
