@@ -469,7 +469,7 @@ fn test_database_unknown_scheme_lists_known_ones() {
     assert_snapshot!(failure(&home, &["ls", "--database", "oracle:x"]), @"
     store.url-unsupported, exit code 2
     error: unsupported database URL `oracle:x`
-      hint: use a path, or a URL that begins with `sqlite:`
+      hint: use a path, or a URL that begins with `sqlite:`, `postgres:`
     ");
 }
 

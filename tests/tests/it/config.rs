@@ -219,8 +219,8 @@ fn switches(argv: &Value) -> Vec<String> {
 }
 
 /// Compares with `tests/data/python/NAME.txt`, switch by switch: for `args` and `forms` the arguments that the Python
-/// version passed to QEMU, in its order (except `-vga` of the key), without its three bugs, and with a list under an option
-/// as this option repeated; for the others arguments that give the guest the same machine.
+/// version passed to QEMU, in its order (except `-vga` of the key), without its three bugs, with a list under an option as
+/// this option repeated, and with paths relative to the file; for the others arguments that give the guest the same machine.
 #[track_caller]
 fn check_python(name: &str) {
     let home = TestHome::new();

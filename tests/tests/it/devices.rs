@@ -135,7 +135,7 @@ fn test_sound_cards_are_accepted_by_qemu() {
         home.json(&["start", "virtio"]);
         home.json(&["stop", "virtio", "--force"]);
     } else {
-        let error = home.json_error(&["start", "virtio"], 1);
+        let error = home.json_error(&["start", "virtio"], 2);
         assert!(error.to_string().contains("virtio-sound-pci"), "{error}");
     }
 }

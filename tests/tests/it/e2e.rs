@@ -370,11 +370,11 @@ fn test_start_wrapped_binary_leaves_no_hidden_qemu() {
 fn test_start_failed_shows_only_its_own_output() {
     let home = TestHome::new();
     home.add(&format!("{}  - nonsense-one\n", guest::paused_yaml("web")));
-    home.json_error(&["start", "web"], 1);
+    home.json_error(&["start", "web"], 2);
     let file = home.write("other.yaml", format!("{}  - nonsense-two\n", guest::paused_yaml("web")));
     home.maqet(["apply", "web"]).arg(file).run().ok();
 
-    let error = home.json_error(&["start", "web"], 1);
+    let error = home.json_error(&["start", "web"], 2);
 
     let words = error["causes"][0].as_str().unwrap();
     assert!(words.contains("nonsense-two") && !words.contains("nonsense-one"), "{words}");

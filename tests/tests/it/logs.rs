@@ -130,7 +130,7 @@ fn test_logs_follow_of_removed_vm_ends() {
 fn test_logs_of_each_boot_are_separate() {
     let home = TestHome::new();
     home.add(&format!("{}  - nonsense\n", guest::paused_yaml("web")));
-    home.json_error(&["start", "web"], 1);
+    home.json_error(&["start", "web"], 2);
 
     let refused = home.maqet(["logs", "web", "--qemu"]).run().ok();
     home.write("repaired.yaml", guest::paused_yaml("web"));

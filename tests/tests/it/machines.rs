@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::{env, fs};
 
-use maqet_testkit::{TestHome, qemu, variable, wait};
+use maqet_testkit::{TestHome, qemu, wait};
 use serde_json::Value;
 
 /// More than a start of any of them takes on a busy host.
@@ -80,8 +80,10 @@ fn numa(home: &TestHome, name: &str) -> (Vec<u64>, Vec<u64>) {
     let memory = home.json(&["qmp", name, "query-memdev"]);
     let cpus = home.json(&["qmp", name, "query-cpus-fast"]);
     let number = |value: &Value| value.as_u64().unwrap();
+    let mut backends = memory.as_array().unwrap().clone();
+    backends.sort_by_key(|backend| backend["id"].to_string());
     (
-        memory.as_array().unwrap().iter().map(|backend| number(&backend["size"]) >> 20).collect(),
+        backends.iter().map(|backend| number(&backend["size"]) >> 20).collect(),
         cpus.as_array().unwrap().iter().map(|cpu| number(&cpu["props"]["node-id"])).collect(),
     )
 }

@@ -80,7 +80,7 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
     check_database(home);
 
     for vm in &vms {
-        check_commands(home, vm, i32::from(vm == "refused"));
+        check_commands(home, vm, if vm == "refused" { 2 } else { 0 });
     }
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
     check_disks(home, scenario.leaks());

@@ -52,7 +52,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "a start that QEMU refuses",
         before: &[&["add", "refused.yaml"]],
         command: &["start", "refused"],
-        code: 1,
+        code: 2,
     },
     Scenario { name: "stop", before: &[ADD, START], command: &["stop", VM], code: 0 },
     Scenario { name: "stop --force", before: &[ADD, START], command: &["stop", VM, "--force"], code: 0 },

@@ -282,9 +282,9 @@ fn check_mount_tags(path: &KeyPath, entries: &[Node], machine: &Machine, report:
 fn disk_size(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<ByteSize> {
     let size = report.size(at, node, 0)?;
     let text = node.scalar().unwrap_or_default();
-    if size.bytes() < MIN_BARE_SIZE && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if (1..MIN_BARE_SIZE).contains(&size.bytes()) && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let message = format!("`{text}` without a unit is {} bytes, less than a disk needs", size.bytes());
-        let help = format!("add the unit, as in `{text}M`; `{text}B` is so many bytes");
+        let help = format!("add the unit, as in `{text}M`; for bytes, write `{text}B`");
         report.error_with_help(at, node, message, Some(help));
         return None;
     }
