@@ -52,7 +52,7 @@ impl FirmwareCatalog for DescriptorCatalog {
         let mut alternative = None;
         let mut known = BTreeSet::new();
         for path in self.files().into_values() {
-            let Some(descriptor) = read(&path).filter(|descriptor| descriptor.is_uefi_flash()) else { continue };
+            let Some(descriptor) = read(&path).filter(Descriptor::is_uefi_flash) else { continue };
             known.extend(descriptor.machines(&request.architecture).cloned());
             if !descriptor.fits(request) {
                 continue;

@@ -237,6 +237,12 @@ impl Error {
     }
 }
 
+fn foreign_vm(host: &str) -> Explanation {
+    Explanation::new("vm.host-refused", Fault::State)
+        .hint(format!("run the command on host `{host}`, as that user"))
+        .hint("list the VMs of all hosts with `maqet ls --host '*'`")
+}
+
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         let explain = Explanation::new;
@@ -244,9 +250,7 @@ impl Explain for Error {
             Self::NoSuchVm { similar, .. } => {
                 explain("vm.not-found", Fault::NotFound).did_you_mean(similar).or_hint("list the VMs with `maqet ls`")
             }
-            Self::ForeignVm { host, .. } => explain("vm.host-refused", Fault::State)
-                .hint(format!("run the command on host `{host}`, as that user"))
-                .hint("list the VMs of all hosts with `maqet ls --host '*'`"),
+            Self::ForeignVm { host, .. } => foreign_vm(host),
             Self::AmbiguousVm { .. } => explain("vm.ambiguous", Fault::Usage).hint("use the name or a longer prefix"),
             Self::NoSuchDrive { known, .. } => {
                 choose_from(explain("drive.not-found", Fault::NotFound), "drives", known)

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 use std::{env, fs};
 
 use maqet_testkit::{TestHome, qemu, wait};
 use serde_json::Value;
 
 /// More than a start of any of them takes on a busy host.
-const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// Those that the QEMU of the tests can run; QEMU 10.0 is unpacked for x86 only.
 const OF_OTHER_ARCHITECTURES: [&str; 2] = ["arm64", "riscv64"];

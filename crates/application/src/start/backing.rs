@@ -1,6 +1,6 @@
 //! The backing files of images that a start creates: they must exist, and an overlay must not be smaller.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::machine::Machine;
@@ -18,22 +18,29 @@ const SECTOR: u64 = 512;
 
 /// The images that exist once the earlier drives of a machine are prepared, with the sizes the guest sees.
 #[derive(Debug, Default)]
-pub(crate) struct EarlierImages(Vec<(PathBuf, Option<ByteSize>)>);
+pub(crate) struct EarlierImages(Vec<EarlierImage>);
+
+#[derive(Debug)]
+struct EarlierImage {
+    path: PathBuf,
+    /// As far as it is known.
+    size: Option<ByteSize>,
+}
 
 impl EarlierImages {
     /// Adds the image of a drive: the one that exists, or the one that is created.
     pub(crate) fn add(&mut self, drive: &Drive<'_>, existing: Option<&ImageSummary>) {
         let planned = || {
             let plan = drive.plan()?;
-            plan.size.or_else(|| self.size_of(&plan.backing.as_ref()?.file).flatten())
+            plan.size.or_else(|| self.find(&plan.backing.as_ref()?.file)?.size)
         };
         let size = existing.map_or_else(planned, |image| image.virtual_size);
-        self.0.push((drive.path.clone(), size));
+        self.0.push(EarlierImage { path: drive.path.clone(), size });
     }
 
-    /// Returns the size of an image, as far as it is known; `None` if no earlier drive has it.
-    fn size_of(&self, file: &PathBuf) -> Option<Option<ByteSize>> {
-        self.0.iter().find(|(path, _)| path == file).map(|(_, size)| *size)
+    /// Returns the image at a path, if an earlier drive has it.
+    fn find(&self, file: &Path) -> Option<&EarlierImage> {
+        self.0.iter().find(|image| image.path == file)
     }
 }
 
@@ -46,8 +53,8 @@ impl Preflight<'_> {
         earlier: &EarlierImages,
     ) -> Result<(), Error> {
         let Some(backing) = &plan.backing else { return Ok(()) };
-        let size = match earlier.size_of(&backing.file) {
-            Some(size) => size,
+        let size = match earlier.find(&backing.file) {
+            Some(image) => image.size,
             None => self.backing_size(backing, plan.size.is_some()).await?,
         };
         match too_small(drive, plan, size) {
@@ -101,7 +108,7 @@ impl Preflight<'_> {
 
     /// Returns the backing file of `plan`, if the image is to be created and the backing file is missing.
     async fn missing_backing(&self, plan: &ImagePlan, earlier: &EarlierImages) -> Option<PathBuf> {
-        let backing = plan.backing.as_ref().filter(|backing| earlier.size_of(&backing.file).is_none())?;
+        let backing = plan.backing.as_ref().filter(|backing| earlier.find(&backing.file).is_none())?;
         let is_needed = !self.images.exists(&plan.path).await;
         let is_missing = is_needed && !self.images.exists(&backing.file).await;
         is_missing.then(|| backing.file.clone())
@@ -118,8 +125,8 @@ impl Preflight<'_> {
         if self.images.exists(&plan.path).await {
             return None;
         }
-        let size = match earlier.size_of(&backing.file) {
-            Some(size) => size,
+        let size = match earlier.find(&backing.file) {
+            Some(image) => image.size,
             None => self.backing_size(backing, true).await.ok().flatten(),
         };
         too_small(drive, plan, size)

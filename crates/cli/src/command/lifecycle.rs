@@ -185,11 +185,11 @@ where
                 Err(report) if is_one => return Err(report),
                 Err(report) if report.code == "operation.interrupted" => {}
                 Err(report) if report.code == retried => again.push((index, name, report)),
-                Err(report) => failures.push(show_failure(report, output)),
+                Err(report) => failures.push(show_failure(&report, output)),
             }
         }
         if again.len() == count || output.is_interrupted() {
-            failures.extend(again.drain(..).map(|(_, _, report)| show_failure(report, output)));
+            failures.extend(again.drain(..).map(|(_, _, report)| show_failure(&report, output)));
         }
         left = again.into_iter().map(|(index, name, _)| (index, name)).collect();
     }
@@ -201,8 +201,8 @@ where
 }
 
 /// Shows why the work on one of several VMs failed; returns the exit code.
-fn show_failure(report: ErrorReport, output: &Output) -> u8 {
-    render::error::show(&report, output.format());
+fn show_failure(report: &ErrorReport, output: &Output) -> u8 {
+    render::error::show(report, output.format());
     exit_code::from_fault(report.fault)
 }
 
