@@ -1,4 +1,4 @@
-//! A custom configuration key: `watchdog: reset` gives the VM a watchdog.
+//! A custom configuration key: `rtc: localtime` sets the clock of the VM to local time.
 //!
 //! Run it with `cargo run -p maqet --example custom_config_key`; docs/guide/adding-a-key.md explains it.
 
@@ -11,30 +11,29 @@ use maqet::domain::qemu::Switch;
 use maqet::operation::{Add, Info};
 use maqet::{Document, Environment, Maqet, Overrides, Settings};
 
-/// The actions of the watchdog, by QEMU's names.
-const ACTIONS: [&str; 3] = ["reset", "poweroff", "pause"];
+/// What the clock starts with, by QEMU's names.
+const BASES: [&str; 2] = ["utc", "localtime"];
 
-/// The key `watchdog`.
+/// The key `rtc`.
 #[derive(Debug)]
-struct Watchdog;
+struct Clock;
 
-impl ConfigHandler for Watchdog {
+impl ConfigHandler for Clock {
     fn key(&self) -> &'static str {
-        "watchdog"
+        "rtc"
     }
 
     fn documentation(&self) -> KeyDoc {
-        KeyDoc { summary: "action when the guest hangs", value: "`reset`, `poweroff` or `pause`" }
+        KeyDoc { summary: "the time of the hardware clock", value: "`utc` or `localtime`" }
     }
 
     fn schema(&self) -> serde_json::Value {
-        schema::one_of(ACTIONS)
+        schema::one_of(BASES)
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
-        if let Some(action) = report.one_of(path, node, &ACTIONS) {
-            machine.switches.push(Switch::new("device").head("i6300esb"));
-            machine.switches.push(Switch::new("action").option("watchdog", action));
+        if let Some(base) = report.one_of(path, node, &BASES) {
+            machine.switches.push(Switch::new("rtc").option("base", base));
         }
     }
 }
@@ -44,14 +43,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let overrides = Overrides { data_dir: Some(folder.path().into()), ..Overrides::default() };
     let settings = Settings::discover(&Environment::from_process(), &overrides)?;
-    let maqet = Maqet::builder(settings).handler(Arc::new(Watchdog)).open().await?;
+    let maqet = Maqet::builder(settings).handler(Arc::new(Clock)).open().await?;
 
-    let text = "watchdog: reset\n".to_owned();
+    let text = "rtc: localtime\n".to_owned();
     let document = Document::new("web.yaml", folder.path(), text);
     maqet.run(Add::new(vec![document]).name("web")).await?;
     let info = maqet.run(Info::new("web").command_line(true)).await?;
 
     let line = info.command_line.unwrap_or_default();
-    assert!(line.contains("-device i6300esb -action watchdog=reset"), "{line}");
+    assert!(line.contains("-rtc base=localtime"), "{line}");
     Ok(())
 }
