@@ -4,7 +4,7 @@
 //! with its connection, or in a pooler; so the server is asked at least every second.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -22,9 +22,31 @@ struct State {
     subscription: Option<Subscription>,
 }
 
+/// Whether events were announced.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    has_come: AtomicBool,
+    /// The schema of the store; a database can hold several, which announce all of their events.
+    schema: OnceLock<String>,
+}
+
+impl News {
+    /// Ignores the events of other schemas from here on.
+    pub(crate) fn only_of(&self, schema: String) {
+        let _set_once = self.schema.set(schema);
+    }
+
+    /// Records a notification.
+    pub(crate) fn announce(&self, schema: &str) {
+        if self.schema.get().is_none_or(|ours| ours == schema) {
+            self.has_come.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 /// A connection that receives notifications.
 struct Subscription {
-    has_news: Arc<AtomicBool>,
+    news: Arc<News>,
     client: Client,
 }
 
@@ -47,7 +69,7 @@ impl Listener {
         state.subscription.take_if(|subscription| subscription.client.is_closed());
         let Some(subscription) = &state.subscription else { return Reading::Repeated };
         // Reset before the server is asked: what is announced from here on is asked for again.
-        let has_news = subscription.has_news.swap(false, Ordering::SeqCst);
+        let has_news = subscription.news.has_come.swap(false, Ordering::SeqCst);
         if has_news || at.elapsed() >= limits::LISTEN_REFRESH_INTERVAL { Reading::Needed } else { Reading::Unneeded }
     }
 
@@ -56,9 +78,14 @@ impl Listener {
         self.lock().seen = Some((sequence, Instant::now()));
     }
 
-    /// Uses a connection that sets `has_news` with each notification.
-    pub(crate) fn subscribe(&self, client: Client, has_news: Arc<AtomicBool>) {
-        self.lock().subscription = Some(Subscription { has_news, client });
+    /// Records that this store wrote events, whose notification may come later than they are read.
+    pub(crate) fn wrote(&self) {
+        self.lock().seen = None;
+    }
+
+    /// Uses a connection that records notifications as `news`.
+    pub(crate) fn subscribe(&self, client: Client, news: Arc<News>) {
+        self.lock().subscription = Some(Subscription { news, client });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

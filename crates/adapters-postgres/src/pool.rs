@@ -15,6 +15,7 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use crate::error::{Failure, cause, is_io, is_shutdown};
 use crate::limits::Timeouts;
+use crate::listener::News;
 use crate::tls::TlsMode;
 use crate::url::PostgresUrl;
 use crate::{limits, schema};
@@ -66,10 +67,12 @@ impl Pool {
         Box::pin(connect(&self.connector, None)).await
     }
 
-    /// Opens a connection that sets `has_news` with each notification of events.
-    pub(crate) async fn subscribe(&self, has_news: Arc<AtomicBool>) -> Result<Client, Failure> {
-        let client = Box::pin(connect(&self.connector, Some(has_news))).await?;
+    /// Opens a connection that records notifications of events as `news`.
+    pub(crate) async fn subscribe(&self, news: Arc<News>) -> Result<Client, Failure> {
+        let client = Box::pin(connect(&self.connector, Some(Arc::clone(&news)))).await?;
         self.reply(client.batch_execute("LISTEN maqet_event")).await?;
+        let schema = self.reply(client.query_typed_one("SELECT current_schema()::text", &[])).await?;
+        news.only_of(schema.try_get(0)?);
         Ok(client)
     }
 
@@ -138,12 +141,12 @@ async fn in_time<T, E: Into<Failure>>(
 }
 
 /// Opens a connection; waits for a server that restarts or accepts no more connections.
-async fn connect(settings: &Settings, has_news: Option<Arc<AtomicBool>>) -> Result<Client, Failure> {
+async fn connect(settings: &Settings, news: Option<Arc<News>>) -> Result<Client, Failure> {
     let was_connected = settings.was_connected.load(Ordering::Relaxed);
     let deadline = Instant::now() + settings.timeouts.reconnect;
     let mut pause = limits::MIN_RETRY_INTERVAL;
     loop {
-        match connect_in_time(&settings.url, has_news.as_ref()).await {
+        match connect_in_time(&settings.url, news.as_ref()).await {
             Ok(client) => {
                 settings.was_connected.store(true, Ordering::Relaxed);
                 return Ok(client);
@@ -171,21 +174,21 @@ pub(crate) fn with_jitter(pause: Duration) -> Duration {
 }
 
 /// Opens a connection with TLS as the URL says.
-async fn connect_in_time(url: &PostgresUrl, has_news: Option<&Arc<AtomicBool>>) -> Result<Client, Failure> {
+async fn connect_in_time(url: &PostgresUrl, news: Option<&Arc<News>>) -> Result<Client, Failure> {
     let limit = url.connect_timeout();
     let connecting = async {
         match url.tls().mode {
-            TlsMode::Disable => connect_with(url, SslMode::Disable, has_news).await,
+            TlsMode::Disable => connect_with(url, SslMode::Disable, news).await,
             // As libpq: with TLS only if the server insists on it.
-            TlsMode::Allow => match connect_with(url, SslMode::Disable, has_news).await {
+            TlsMode::Allow => match connect_with(url, SslMode::Disable, news).await {
                 Err(Failure::Server(error)) if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
-                    connect_with(url, SslMode::Require, has_news).await
+                    connect_with(url, SslMode::Require, news).await
                 }
                 connected => connected,
             },
-            TlsMode::Prefer => connect_with(url, SslMode::Prefer, has_news).await,
+            TlsMode::Prefer => connect_with(url, SslMode::Prefer, news).await,
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {
-                connect_with(url, SslMode::Require, has_news).await
+                connect_with(url, SslMode::Require, news).await
             }
         }
     };
@@ -195,17 +198,17 @@ async fn connect_in_time(url: &PostgresUrl, has_news: Option<&Arc<AtomicBool>>) 
     }
 }
 
-async fn connect_with(url: &PostgresUrl, mode: SslMode, has_news: Option<&Arc<AtomicBool>>) -> Result<Client, Failure> {
+async fn connect_with(url: &PostgresUrl, mode: SslMode, news: Option<&Arc<News>>) -> Result<Client, Failure> {
     let mut config = url.config()?;
     config.ssl_mode(mode);
     let connected = config.connect(url.tls().connector(mode)?).await;
     let (client, mut connection) = connected.map_err(|error| refused(url, error))?;
-    let has_news = has_news.cloned();
+    let news = news.cloned();
     // Ends with the last request of a client that is dropped; its errors are those of the requests.
     tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-            if let (AsyncMessage::Notification(_), Some(has_news)) = (message, &has_news) {
-                has_news.store(true, Ordering::SeqCst);
+            if let (AsyncMessage::Notification(notification), Some(news)) = (message, &news) {
+                news.announce(notification.payload());
             }
         }
     });

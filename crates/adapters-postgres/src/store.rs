@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
@@ -18,7 +17,7 @@ use maqet_fault_points::FaultPoints;
 use crate::error::Failure;
 use crate::identity::Identity;
 use crate::limits::Timeouts;
-use crate::listener::{Listener, Reading};
+use crate::listener::{Listener, News, Reading};
 use crate::maintenance::PostgresMaintenance;
 use crate::pool::{Pool, discard};
 use crate::read::{self, Query};
@@ -91,9 +90,9 @@ impl PostgresStore {
 
     /// Subscribes to notifications; without them, the server is asked each time.
     async fn subscribe(&self) {
-        let has_news = Arc::new(AtomicBool::new(false));
-        if let Ok(client) = self.pool.subscribe(Arc::clone(&has_news)).await {
-            self.listener.subscribe(client, has_news);
+        let news = Arc::new(News::default());
+        if let Ok(client) = self.pool.subscribe(Arc::clone(&news)).await {
+            self.listener.subscribe(client, news);
         }
     }
 
@@ -185,6 +184,9 @@ impl Store for PostgresStore {
         }
         let statements = write::statements(&changes, &self.identity).map_err(|failure| self.error(ACTION, failure))?;
         let committed = transaction::commit(&self.pool, &statements, &self.faults).await;
+        if !changes.events.is_empty() {
+            self.listener.wrote();
+        }
         committed.map_err(|failure| self.error(ACTION, failure))
     }
 }

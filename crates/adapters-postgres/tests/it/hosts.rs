@@ -123,6 +123,20 @@ async fn test_events_of_another_host_are_announced() {
 }
 
 #[tokio::test]
+async fn test_events_of_the_store_itself_are_read_at_once() {
+    let database = Database::new();
+    let store = database.open();
+
+    for number in 0..20 {
+        for _ in 0..3 {
+            assert_eq!(store.events_after(number, 10).await.unwrap(), []);
+        }
+        store.commit(ChangeSet { events: vec![sample::event("one", None)], ..ChangeSet::default() }).await.unwrap();
+        assert_eq!(store.events_after(number, 10).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn test_events_without_notifications_come_with_the_refresh() {
     let database = Database::new();
     let (reader, writer) = (database.open_as("a", "me"), database.open_as("b", "me"));

@@ -1,6 +1,6 @@
 //! Round trips, and what is lost on the way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maqet_adapters_postgres::{Identity, PostgresStore, Timeouts};
 use maqet_domain::change::{Change, ChangeSet};
@@ -12,7 +12,7 @@ use crate::proxy::{Cut, Proxy};
 use crate::support::{Database, add, names, open, url};
 
 fn impatient() -> Timeouts {
-    let short = Duration::from_millis(300);
+    let short = Duration::from_secs(1);
     Timeouts { reply: short, reconnect: short, outcome: short }
 }
 
@@ -94,11 +94,14 @@ async fn test_network_stalled_read_times_out_and_works_later() {
     store.list().await.unwrap();
 
     proxy.stall(true);
+    let began = Instant::now();
     let stalled = store.list().await;
+    let waited = began.elapsed();
     proxy.stall(false);
     let later = names(&store).await;
 
     assert!(matches!(stalled, Err(StoreError::TimedOut { .. })), "{stalled:?}");
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
     assert_eq!(later.unwrap(), Vec::<String>::new());
 }
 

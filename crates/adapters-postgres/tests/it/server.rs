@@ -88,6 +88,7 @@ async fn test_connection_limit_waits_and_then_says_so() {
 
     let refused = second.list().await;
     let waiting = tokio::spawn(async move { second.list().await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
     drop(first);
     let later = waiting.await.unwrap();
 

@@ -174,6 +174,8 @@ pub trait HistoryLog: Send + Sync {
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Returns at most `limit` events after `sequence`, oldest first; 0 starts at the first event.
+    ///
+    /// If none was found after `sequence` before, those that other stores wrote in the last second may be missing.
     async fn events_after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError>;
 }
 
