@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use maqet_application::operation::{Add, Apply, ConfigSchema, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
 use maqet_application::{Error, HumanDuration};
-use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, Signal, VmRepository};
+use maqet_domain::port::{EventLog, HistoryLog, LaunchError, Signal, VmRepository};
 use maqet_domain::qmp::QmpError;
 use maqet_domain::qmp::RunState;
 use maqet_domain::registry::DuplicateName;
@@ -138,7 +138,7 @@ async fn test_start_missing_disk_is_reported_before_spawning() {
 
     let error = app.run(start("web")).await.unwrap_err();
 
-    assert!(matches!(error, Error::Image(ImageError::Unusable(_))), "{error}");
+    assert_eq!(error.explain().code, "storage.not-found", "{error}");
     assert_eq!(phase(&world, "web").await, None);
 }
 
