@@ -28,6 +28,9 @@ impl FromIterator<(OsString, OsString)> for ProcessEnvironment {
     }
 }
 
+/// Variables that can contain the password of a database.
+const SECRETS: [&str; 2] = ["MAQET_DATABASE", "PGPASSWORD"];
+
 /// Why a program cannot be run.
 #[derive(Debug)]
 pub enum ProgramError {
@@ -38,8 +41,18 @@ pub enum ProgramError {
 }
 
 impl ProcessEnvironment {
-    /// Returns a command that runs `program` in exactly this environment.
+    /// Returns a command that runs `program` in this environment, without the variables that only maqet reads and that
+    /// can contain a password: other processes of the user can read the environment of a QEMU as long as it runs.
     pub fn command(&self, program: &Path) -> Command {
+        let mut command = self.full_command(program);
+        for name in SECRETS {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Returns a command that runs `program` in exactly this environment, for programs that run `maqet` themselves.
+    pub fn full_command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(self.0.iter());
         command
@@ -106,6 +119,16 @@ mod tests {
 
     fn with_path(path: &str) -> ProcessEnvironment {
         [(OsString::from("PATH"), OsString::from(path))].into_iter().collect()
+    }
+
+    #[test]
+    fn test_command_has_no_password_unless_it_runs_maqet() {
+        let names = ["PATH", "PGPASSWORD", "MAQET_DATABASE"];
+        let environment: ProcessEnvironment = names.map(|name| (name.into(), "x".into())).into_iter().collect();
+        let set = |command: Command| command.get_envs().filter(|(_, value)| value.is_some()).count();
+
+        assert_eq!(set(environment.command(Path::new("/bin/true"))), 1);
+        assert_eq!(set(environment.full_command(Path::new("/bin/true"))), 3);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl LocalHooks {
             ProgramError::NotFound => HookError::NotFound { program: name.clone() },
             ProgramError::NotExecutable(_, error) => not_run(error),
         })?;
-        let mut command = self.environment.command(&program);
+        let mut command = self.environment.full_command(&program);
         command.args(arguments).current_dir("/");
         command.envs(call.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(input(&call.input).map_err(not_run)?);

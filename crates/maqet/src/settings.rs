@@ -298,7 +298,8 @@ impl File {
         insecure_files: InsecureFiles,
     ) -> Result<(Self, Option<PathBuf>), OpenError> {
         let usual = [config_dir.join("maqet.conf"), PathBuf::from(SYSTEM_FILE)];
-        match named.or_else(|| usual.into_iter().find(|path| path.exists())) {
+        // One that cannot be looked at is read, for its error: without it, another database may be meant.
+        match named.or_else(|| usual.into_iter().find(|path| path.try_exists().unwrap_or(true))) {
             Some(path) => Ok((Self::read(&path, insecure_files)?, Some(path))),
             None => Ok((Self::default(), None)),
         }

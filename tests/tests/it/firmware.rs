@@ -100,10 +100,17 @@ fn test_uefi_variables_begin_with_those_of_the_definition() {
     let missing = home.json_error(&["start", "web"], 3);
     qemu_img(overlay.into_iter().chain([own.as_path()]));
     let with_backing = home.json_error(&["start", "web"], 2);
+    fs::remove_file(&own).unwrap();
+    // Its content would be copied, whatever the link leads to by then.
+    let data_file = format!("data_file={},data_file_raw=on", home.path("data.raw").display());
+    qemu_img(["create", "-q", "-f", "qcow2", "-o", &data_file, own.to_str().unwrap(), "540672"].map(Path::new));
+    let with_data_file = home.json_error(&["start", "web"], 2);
+    fs::remove_file(&own).unwrap();
     fs::copy(ENROLLED, &own).unwrap();
     home.json(&["start", "web"]);
     home.json(&["stop", "web", "--force"]);
 
+    assert!(with_data_file["message"].to_string().contains("it has a data file"), "{with_data_file}");
     assert_eq!(missing["code"], "firmware.variables-not-found", "{missing}");
     assert_eq!(with_backing["code"], "firmware.variables-invalid", "{with_backing}");
     // It fails if they differ.

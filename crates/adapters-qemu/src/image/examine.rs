@@ -224,6 +224,7 @@ impl Link {
         });
         let summary = ImageSummary {
             virtual_size: Some(header.virtual_size),
+            has_data_file: header.data_file.is_some(),
             backing: next.as_ref().map(|next| next.path.clone()),
             is_dirty: header.is_dirty(),
             is_corrupt: header.is_corrupt(),

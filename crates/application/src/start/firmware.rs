@@ -52,8 +52,11 @@ impl Preflight<'_> {
         Ok(self.images.examine(&to_read(path, "raw")).await?.resembles.unwrap_or("raw"))
     }
 
-    async fn has_backing(&self, path: &Path) -> Result<bool, ImageError> {
-        Ok(self.images.examine(&to_read(path, "qcow2")).await?.backing.is_some())
+    /// Returns the kind of the other file that a qcow2 image refers to, if it does.
+    async fn other_file(&self, path: &Path) -> Result<Option<&'static str>, ImageError> {
+        let image = self.images.examine(&to_read(path, "qcow2")).await?;
+        let data_file = image.has_data_file.then_some("data file");
+        Ok(image.backing.is_some().then_some("backing file").or(data_file))
     }
 
     /// Returns the image that a VM's variable store is created from, and its format: that of the definition, else that
@@ -71,11 +74,12 @@ impl Preflight<'_> {
             error => error.into(),
         };
         let format = self.flash_format(&path).await.map_err(from_image)?;
-        let reason = match format {
+        let other_file = if format == "qcow2" { self.other_file(&path).await.map_err(from_image)? } else { None };
+        let reason = match (format, other_file) {
             // Its maker could have any file of the host copied into the store.
-            "qcow2" if self.has_backing(&path).await.map_err(from_image)? => "it has a backing file".to_owned(),
-            "raw" | "qcow2" => return Ok((path, format.to_owned())),
-            other => format!("its format is `{other}`"),
+            (_, Some(kind)) => format!("it has a {kind}"),
+            ("raw" | "qcow2", None) => return Ok((path, format.to_owned())),
+            (other, None) => format!("its format is `{other}`"),
         };
         Err(DiskError::VariablesInvalid { path, reason }.into())
     }

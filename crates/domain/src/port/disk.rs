@@ -41,6 +41,8 @@ pub struct ImageSummary {
     pub virtual_size: Option<ByteSize>,
     /// Its backing file, if it has one that is a file.
     pub backing: Option<PathBuf>,
+    /// Whether its data is in another file.
+    pub has_data_file: bool,
     /// Whether it was not closed; QEMU repairs it when it opens it for writing.
     pub is_dirty: bool,
     /// Whether it is marked as corrupt; QEMU opens it for reading only.
