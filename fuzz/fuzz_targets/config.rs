@@ -91,7 +91,7 @@ fn command_line(machine: &Machine) -> String {
         }),
         tpm: None,
         file_kinds: FileKinds::default(),
-        version: maqet_domain::qmp::versions::TESTED[0],
+        version: maqet::domain::qmp::versions::TESTED[0],
         is_root: false,
     };
     let line = CommandLine::new(machine, &setting).expect("paths from a text are UTF-8");
