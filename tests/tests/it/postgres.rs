@@ -122,7 +122,9 @@ fn test_postgres_events_reach_other_hosts_at_once() {
     let mut follower = there.maqet(arguments).into_command().stdout(Stdio::piped()).spawn().unwrap();
     // Follows once it has asked the server again and again without news.
     until(Duration::from_secs(10), "the follower", || {
-        (server.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'") != "0").then_some(())
+        // What a connection asks once it listens.
+        let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT current_schema()%'";
+        (server.query(listening) != "0").then_some(())
     });
 
     here.add("db");
