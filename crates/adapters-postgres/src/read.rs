@@ -11,7 +11,6 @@ use maqet_domain::vm::{
     VmName,
 };
 use tokio_postgres::{Client, Row};
-use uuid::Uuid;
 
 use crate::column::{Columns, Value};
 use crate::error::Failure;
@@ -76,7 +75,7 @@ pub(crate) fn foreign(identity: &Identity) -> Query<ForeignVm> {
 
 /// The entries of the IDs that begin with `prefix`, by ID; `None` if it cannot be the begin of one.
 pub(crate) fn entries_by_id_prefix(prefix: &str, identity: &Identity) -> Option<Query<VmEntry>> {
-    let (first, last) = id_range(prefix)?;
+    let (first, last) = VmId::range_of_prefix(prefix)?;
     let sql = entry!(" FROM vm WHERE host = $1 AND owner = $2 AND vm.id BETWEEN $3 AND $4 ORDER BY vm.id");
     let values = of(identity, [Value::id(first), Value::id(last)]);
     Some(Query { sql, values, row: |row| entry(&mut Columns::new(row)) })
@@ -251,58 +250,4 @@ fn event(row: &Row) -> Result<RecordedEvent, Failure> {
         None => None,
     };
     Ok(RecordedEvent { sequence, event: Event { at, kind, vm, vm_name, data: columns.json()? } })
-}
-
-/// Returns the first and the last id that begin with `prefix`, hyphenated throughout or not at all.
-fn id_range(prefix: &str) -> Option<(VmId, VmId)> {
-    const DIGITS: usize = 32;
-    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-
-    let hyphenated = prefix.contains('-');
-    let is_valid = |(at, byte): (usize, u8)| match byte {
-        b'-' => HYPHENS.contains(&at),
-        _ => byte.is_ascii_hexdigit() && !(hyphenated && HYPHENS.contains(&at)),
-    };
-    let digits: String = prefix.chars().filter(|letter| *letter != '-').collect();
-    if digits.len() > DIGITS || !prefix.bytes().enumerate().all(is_valid) {
-        return None;
-    }
-    let first = format!("{digits:0<DIGITS$}");
-    let last = format!("{digits:f<DIGITS$}");
-    let id = |full: &str| u128::from_str_radix(full, 16).ok().map(|number| VmId::from_uuid(Uuid::from_u128(number)));
-    Some((id(&first)?, id(&last)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(prefix: &str, expected: Option<(&str, &str)>) {
-        let range = id_range(prefix).map(|(first, last)| (first.to_string(), last.to_string()));
-        assert_eq!(range, expected.map(|(first, last)| (first.to_owned(), last.to_owned())), "{prefix:?}");
-    }
-
-    #[test]
-    fn test_id_range_prefix_of_either_form_and_case() {
-        let expected = Some(("0d9f2ac3-5000-0000-0000-000000000000", "0d9f2ac3-5fff-ffff-ffff-ffffffffffff"));
-
-        check("0d9f2ac35", expected);
-        check("0d9f2ac3-5", expected);
-        check("0D9F2AC3-5", expected);
-    }
-
-    #[test]
-    fn test_id_range_empty_prefix_spans_all() {
-        check("", Some(("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")));
-    }
-
-    #[test]
-    fn test_id_range_invalid_prefix_is_none() {
-        check("web", None);
-        check("0d9f-2ac3", None);
-        check("0d9f2ac3-58b14", None);
-        check("+d9f", None);
-        check(&"0".repeat(33), None);
-    }
 }

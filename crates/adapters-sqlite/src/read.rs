@@ -12,7 +12,6 @@ use maqet_domain::vm::{
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Result, Row, params};
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use crate::column::{File, Moment, Text, Tree};
 
@@ -53,7 +52,7 @@ pub(crate) fn entries_after(connection: &Connection, last: Option<&VmName>, limi
 
 /// Reads the entries of the ids that begin with `prefix`, by id.
 pub(crate) fn entries_by_id_prefix(connection: &Connection, prefix: &str) -> Result<Vec<VmEntry>> {
-    let Some((first, last)) = id_range(prefix) else { return Ok(Vec::new()) };
+    let Some((first, last)) = VmId::range_of_prefix(prefix) else { return Ok(Vec::new()) };
     let mut statement = prepare_entries(connection, "", "FROM vm WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
     statement.query_map(params![Text(first), Text(last)], entry)?.collect()
 }
@@ -224,58 +223,4 @@ fn event(row: &Row<'_>) -> Result<RecordedEvent> {
 
 fn invalid(column: usize, reason: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, reason.into())
-}
-
-/// Returns the first and the last id that begin with `prefix`, hyphenated throughout or not at all.
-fn id_range(prefix: &str) -> Option<(VmId, VmId)> {
-    const DIGITS: usize = 32;
-    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-
-    let hyphenated = prefix.contains('-');
-    let is_valid = |(at, byte): (usize, u8)| match byte {
-        b'-' => HYPHENS.contains(&at),
-        _ => byte.is_ascii_hexdigit() && !(hyphenated && HYPHENS.contains(&at)),
-    };
-    let digits: String = prefix.chars().filter(|letter| *letter != '-').collect();
-    if digits.len() > DIGITS || !prefix.bytes().enumerate().all(is_valid) {
-        return None;
-    }
-    let first = format!("{digits:0<DIGITS$}");
-    let last = format!("{digits:f<DIGITS$}");
-    let id = |full: &str| u128::from_str_radix(full, 16).ok().map(|number| VmId::from_uuid(Uuid::from_u128(number)));
-    Some((id(&first)?, id(&last)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(prefix: &str, expected: Option<(&str, &str)>) {
-        let range = id_range(prefix).map(|(first, last)| (first.to_string(), last.to_string()));
-        assert_eq!(range, expected.map(|(first, last)| (first.to_owned(), last.to_owned())), "{prefix:?}");
-    }
-
-    #[test]
-    fn test_id_range_prefix_of_either_form_and_case() {
-        let expected = Some(("0d9f2ac3-5000-0000-0000-000000000000", "0d9f2ac3-5fff-ffff-ffff-ffffffffffff"));
-
-        check("0d9f2ac35", expected);
-        check("0d9f2ac3-5", expected);
-        check("0D9F2AC3-5", expected);
-    }
-
-    #[test]
-    fn test_id_range_empty_prefix_spans_all() {
-        check("", Some(("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")));
-    }
-
-    #[test]
-    fn test_id_range_invalid_prefix_is_none() {
-        check("web", None);
-        check("0d9f-2ac3", None);
-        check("0d9f2ac3-58b14", None);
-        check("+d9f", None);
-        check(&"0".repeat(33), None);
-    }
 }

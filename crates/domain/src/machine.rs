@@ -17,6 +17,8 @@ mod memory_backend;
 mod numa;
 mod ports;
 mod ram;
+#[cfg(test)]
+mod reading;
 mod switches;
 mod tpm;
 
@@ -278,7 +280,7 @@ impl Machine {
 }
 
 /// Returns the type in an argument of `-machine`.
-fn machine_type(argument: &str) -> Option<&str> {
+pub fn machine_type(argument: &str) -> Option<&str> {
     argument.split(',').enumerate().find_map(|(index, part)| match part.split_once('=') {
         Some(("type", kind)) => Some(kind),
         None if index == 0 => Some(part),

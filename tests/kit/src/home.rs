@@ -1,7 +1,7 @@
 //! A home of a test's own: directories, files, and everything that runs in it.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -175,6 +175,15 @@ impl TestHome {
             .map(|(name, folder)| (name.into(), self.path(folder).into()))
             .chain(kept.into_iter().filter_map(|name| Some((name.into(), env::var_os(name)?))))
             .collect()
+    }
+
+    /// Creates a directory with QEMU and no other program, to be a `PATH`, and returns it.
+    #[must_use]
+    pub fn folder_of_qemu(&self) -> PathBuf {
+        let folder = self.path("bin");
+        fs::create_dir(&folder).expect("the test home takes folders");
+        symlink(crate::qemu::emulator(), folder.join("qemu-system-x86_64")).expect("the folder is ours");
+        folder
     }
 
     /// Returns the living processes whose command line names this home.

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 
 use crate::backups::{content, create, disk, left_over, write};
-use crate::live_snapshots::{Counting, heavy, names};
+use crate::live_snapshots::{Counting, heavy_on_small_disk, names};
 
 /// A VM that is not running, whose disk `a` is on a small file system of its own.
 fn small(home: &TestHome) -> PathBuf {
@@ -168,12 +168,7 @@ fn test_disk_that_fills_in_a_live_save_leaves_the_guest_running() {
     const NAME: &str = "full_disks::test_disk_that_fills_in_a_live_save_leaves_the_guest_running";
     namespaces::within_mounts(NAME, || {
         let attempt = |_| {
-            let home = TestHome::new();
-            let storage = home.data().join("storage/web");
-            home.mount_tmpfs(&storage, "320m");
-            home.add(&heavy(&home));
-            let vm = Counting::start_added(home);
-            vm.count(2);
+            let (vm, storage) = heavy_on_small_disk();
             let ended = save_and_fill(&vm, &storage);
             if ended.is_none() {
                 // In another home: its image has the space for another save.

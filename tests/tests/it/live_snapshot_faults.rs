@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use maqet_testkit::{TestHome, guest, namespaces, wait};
 use serde_json::{Value, json};
 
-use crate::live_snapshots::{Counting, assert_intact, heavy, names};
+use crate::live_snapshots::{Counting, assert_intact, heavy, heavy_on_small_disk, names};
 
 const TWO: &str = "storage: [{name: one, size: 4M}, {name: two, size: 4M}]\n";
 
@@ -224,12 +224,7 @@ fn test_load_of_another_tools_snapshot_says_that_it_is_unchecked() {
 fn test_live_save_on_a_full_disk_leaves_the_guest_running() {
     const NAME: &str = "live_snapshot_faults::test_live_save_on_a_full_disk_leaves_the_guest_running";
     namespaces::within_mounts(NAME, || {
-        let home = TestHome::new();
-        let storage = home.data().join("storage/web");
-        home.mount_tmpfs(&storage, "320m");
-        home.add(&heavy(&home));
-        let vm = Counting::start_added(home);
-        vm.count(2);
+        let (vm, storage) = heavy_on_small_disk();
         let filler = storage.join("filler");
         fill_all_but(&filler, 64 << 20);
         let refused = vm.home.json_error(&["snapshot", "create", "web", "all", "s", "--live"], 4);

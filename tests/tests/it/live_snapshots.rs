@@ -291,6 +291,17 @@ pub(super) fn heavy(home: &TestHome) -> String {
     yaml.replace("memory: 16M", "memory: 192M") + &loader
 }
 
+/// Starts a heavy VM whose images are on a small file system; returns it once it counts, with their directory.
+pub(super) fn heavy_on_small_disk() -> (Counting, PathBuf) {
+    let home = TestHome::new();
+    let storage = home.data().join("storage/web");
+    home.mount_tmpfs(&storage, "320m");
+    home.add(&heavy(&home));
+    let vm = Counting::start_added(home);
+    vm.count(2);
+    (vm, storage)
+}
+
 #[test]
 fn test_live_save_interrupted_leaves_nothing() {
     let home = TestHome::new();

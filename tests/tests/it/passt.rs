@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest, port, qemu, serial, wait};
+use maqet_testkit::{TestHome, guest, port, serial, wait};
 use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy host.
@@ -100,10 +100,8 @@ fn test_passt_port_in_use_fails_start_with_its_message() {
 fn test_passt_not_installed_suggests_package() {
     let home = TestHome::new();
     home.add(&(guest::paused_yaml("web") + &network(port::free())));
-    fs::create_dir(home.path("bin")).unwrap();
-    symlink(qemu::emulator(), home.path("bin/qemu-system-x86_64")).unwrap();
 
-    let start = home.maqet(["start", "web", "--format", "json"]).env("PATH", home.path("bin")).run().code(69);
+    let start = home.maqet(["start", "web", "--format", "json"]).env("PATH", home.folder_of_qemu()).run().code(69);
 
     let error = start.json_error()["error"].clone();
     assert_eq!(error["code"], "host.tool-not-found", "{error}");

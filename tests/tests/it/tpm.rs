@@ -1,11 +1,11 @@
 //! `tpm: true`: swtpm starts and ends with QEMU, and its state is kept with the VM.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest, qemu, wait};
+use maqet_testkit::{TestHome, guest, wait};
 use serde_json::json;
 
 /// Longer than anything here takes on a busy host.
@@ -100,10 +100,8 @@ fn test_tpm_of_killed_start_ends_with_next_command() {
 fn test_tpm_without_swtpm_suggests_its_package() {
     let home = TestHome::new();
     with_tpm(&home, "");
-    fs::create_dir(home.path("bin")).unwrap();
-    symlink(qemu::emulator(), home.path("bin/qemu-system-x86_64")).unwrap();
 
-    let start = home.maqet(["start", "web", "--format", "json"]).env("PATH", home.path("bin")).run().code(69);
+    let start = home.maqet(["start", "web", "--format", "json"]).env("PATH", home.folder_of_qemu()).run().code(69);
 
     let error = start.json_error()["error"].clone();
     assert_eq!(error["code"], "host.tool-not-found", "{error}");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::error::{Explain, Explanation, Fault};
-use maqet_domain::machine::Machine;
+use maqet_domain::machine::{self, Machine};
 use maqet_domain::port::{ImageUser, LaunchError, PortObstacle};
 use maqet_domain::qmp::wording::{Endpoint, Lookup, NameList, Names, Recognized, recognize};
 use maqet_domain::text::{did_you_mean, quote, similar};
@@ -206,11 +206,7 @@ pub(crate) fn uses_of(args: &[String], path: &Path) -> usize {
 fn machine_type(args: &[String]) -> Option<&str> {
     let mut values =
         args.windows(2).filter(|pair| matches!(pair[0].as_str(), "-machine" | "--machine" | "-M" | "--M")).rev();
-    values.find_map(|pair| {
-        let first = pair[1].split(',').next()?;
-        let named = pair[1].split(',').find_map(|part| part.strip_prefix("type="));
-        named.or_else(|| Some(first).filter(|first| !first.contains('=')))
-    })
+    values.find_map(|pair| machine::machine_type(&pair[1]))
 }
 
 /// Returns the bridge of the first network card that is attached to one; QEMU's default is `br0`.

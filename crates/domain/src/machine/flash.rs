@@ -131,14 +131,7 @@ fn flash_drive(argument: &str) -> Option<(Option<u32>, FirmwareImage)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::builtin_handlers;
-    use crate::storage::builtin_drivers;
-
-    fn read(definition: &str) -> (Machine, Vec<String>) {
-        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
-        let (machine, problems) = Machine::read(&serde_json::from_str(definition).unwrap(), &handlers);
-        (machine, problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect())
-    }
+    use crate::machine::reading::read;
 
     #[test]
     fn test_layout_of_another_build_is_a_conflict() {

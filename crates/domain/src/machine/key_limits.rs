@@ -1,16 +1,9 @@
 //! Limits of the keys of drives and cards.
 
+use super::reading::read;
 use super::{Machine, builtin_handlers};
 use crate::config::Node;
 use crate::storage::builtin_drivers;
-
-/// Returns the machine and its problems as `path: message`.
-fn read(definition: &str) -> (Machine, Vec<String>) {
-    let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
-    let definition: Node = serde_json::from_str(definition).unwrap();
-    let (machine, problems) = Machine::read(&definition, &handlers);
-    (machine, problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect())
-}
 
 #[track_caller]
 fn check_drive(keys: &str, expected: &[&str]) {

@@ -94,16 +94,12 @@ fn option<'t>(text: &'t str, key: &str) -> Option<&'t str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::builtin_handlers;
-    use crate::storage::builtin_drivers;
+    use crate::machine::reading;
 
     fn read(arguments: &str) -> (Machine, Vec<String>) {
-        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
-        let text = format!(
+        reading::read(&format!(
             r#"{{"storage": [{{"name": "s", "type": "virtiofs", "socket": "/r/s"}}], "arguments": [{arguments}]}}"#
-        );
-        let (machine, problems) = Machine::read(&serde_json::from_str(&text).unwrap(), &handlers);
-        (machine, problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect())
+        ))
     }
 
     #[test]

@@ -144,14 +144,7 @@ fn divide(total: u64, parts: usize, unit: u64) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::builtin_handlers;
-    use crate::storage::builtin_drivers;
-
-    fn read(definition: &str) -> (Machine, Vec<String>) {
-        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
-        let (machine, problems) = Machine::read(&serde_json::from_str(definition).unwrap(), &handlers);
-        (machine, problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect())
-    }
+    use crate::machine::reading::read;
 
     #[track_caller]
     fn switches(definition: &str) -> Vec<String> {

@@ -43,6 +43,27 @@ impl VmId {
         digits
     }
 
+    /// Returns the first and the last id that begin with `prefix`, which is hyphenated throughout or not at all; `None` if
+    /// no id begins with it.
+    pub fn range_of_prefix(prefix: &str) -> Option<(Self, Self)> {
+        const DIGITS: usize = 32;
+        const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+        let hyphenated = prefix.contains('-');
+        let is_valid = |(at, byte): (usize, u8)| match byte {
+            b'-' => HYPHENS.contains(&at),
+            _ => byte.is_ascii_hexdigit() && !(hyphenated && HYPHENS.contains(&at)),
+        };
+        let digits: String = prefix.chars().filter(|letter| *letter != '-').collect();
+        if digits.len() > DIGITS || !prefix.bytes().enumerate().all(is_valid) {
+            return None;
+        }
+        let first = format!("{digits:0<DIGITS$}");
+        let last = format!("{digits:f<DIGITS$}");
+        let id = |full: &str| u128::from_str_radix(full, 16).ok().map(|number| Self(Uuid::from_u128(number)));
+        Some((id(&first)?, id(&last)?))
+    }
+
     /// Returns whether `text` can be a prefix of an id: at least four hexadecimal digits or hyphens.
     pub fn is_prefix(text: &str) -> bool {
         (4..=36).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
@@ -80,5 +101,34 @@ mod tests {
         assert!(!VmId::is_prefix("0d9"));
         assert!(VmId::is_prefix("0d9f"));
         assert!(!VmId::is_prefix("web1"));
+    }
+
+    #[track_caller]
+    fn check_range(prefix: &str, expected: Option<(&str, &str)>) {
+        let range = VmId::range_of_prefix(prefix).map(|(first, last)| (first.to_string(), last.to_string()));
+        assert_eq!(range, expected.map(|(first, last)| (first.to_owned(), last.to_owned())), "{prefix:?}");
+    }
+
+    #[test]
+    fn test_range_of_prefix_of_either_form_and_case() {
+        let expected = Some(("0d9f2ac3-5000-0000-0000-000000000000", "0d9f2ac3-5fff-ffff-ffff-ffffffffffff"));
+
+        check_range("0d9f2ac35", expected);
+        check_range("0d9f2ac3-5", expected);
+        check_range("0D9F2AC3-5", expected);
+    }
+
+    #[test]
+    fn test_range_of_empty_prefix_spans_all() {
+        check_range("", Some(("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")));
+    }
+
+    #[test]
+    fn test_range_of_invalid_prefix_is_none() {
+        check_range("web", None);
+        check_range("0d9f-2ac3", None);
+        check_range("0d9f2ac3-58b14", None);
+        check_range("+d9f", None);
+        check_range(&"0".repeat(33), None);
     }
 }

@@ -46,14 +46,11 @@ pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::builtin_handlers;
-    use crate::storage::builtin_drivers;
+    use crate::machine::reading;
 
     fn read(cpu: &str) -> (Cpus, Vec<String>) {
-        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
-        let definition = serde_json::from_str(&format!(r#"{{"cpu": {cpu}}}"#)).unwrap();
-        let (machine, problems) = Machine::read(&definition, &handlers);
-        (machine.cpu, problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect())
+        let (machine, problems) = reading::read(&format!(r#"{{"cpu": {cpu}}}"#));
+        (machine.cpu, problems)
     }
 
     #[test]

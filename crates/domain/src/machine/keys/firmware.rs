@@ -112,15 +112,11 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::machine::builtin_handlers;
-    use crate::storage::builtin_drivers;
+    use crate::machine::reading;
 
     fn read(firmware: &str) -> (Firmware, Vec<String>) {
-        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
-        let definition = serde_json::from_str(&format!(r#"{{"firmware": {firmware}}}"#)).unwrap();
-        let (machine, problems) = Machine::read(&definition, &handlers);
-        let problems = problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message));
-        (machine.firmware, problems.collect())
+        let (machine, problems) = reading::read(&format!(r#"{{"firmware": {firmware}}}"#));
+        (machine.firmware, problems)
     }
 
     #[test]
