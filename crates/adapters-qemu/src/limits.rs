@@ -111,7 +111,8 @@ pub const MAX_START_NOTES_BYTES: u64 = 64 << 10;
 /// How long to wait for the exit of the process that started a daemonized QEMU; it exits as soon as QEMU responds.
 pub const LAUNCHER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long the lock of a run is tried for: another process may be checking it, a few microseconds.
+/// How long the lock of a run is tried for, and how long a process that seems hidden is examined: another process may be
+/// checking the lock, a few microseconds, or the process that holds it is ending.
 pub const RUN_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How much space is reserved for events when a run starts: about 200 of them.

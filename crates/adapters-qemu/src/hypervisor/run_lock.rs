@@ -99,7 +99,21 @@ impl RunLocks {
     }
 
     /// Returns whether QEMU runs the VM in a process that is not visible here.
+    ///
+    /// A process whose main thread has ended before the others has no open files in `/proc`, but still has its locks,
+    /// and another process may be checking a lock at this moment: both are over soon, a hidden QEMU is not.
     pub(super) async fn is_held_by_hidden(&self, paths: &RunPaths) -> bool {
+        let deadline = Instant::now() + RUN_LOCK_TIMEOUT;
+        while self.has_no_visible_holder(paths).await {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            retry_pause().await;
+        }
+        false
+    }
+
+    async fn has_no_visible_holder(&self, paths: &RunPaths) -> bool {
         if File::open(self.path_of(paths)).is_ok_and(|file| find_holder(&file) == Locker::Hidden) {
             return true;
         }
@@ -205,5 +219,43 @@ async fn accepts_connections(socket: &Path) -> bool {
         Ok(_) => true,
         // Its queue is full.
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn locked(folder: &Path) -> (RunLocks, RunPaths, File) {
+        let paths = RunPaths { sockets: folder.join("sockets"), records: folder.join("vm/run") };
+        let locks = RunLocks::new(folder.join("locks"));
+        let lock = open(&locks.path_of(&paths)).unwrap();
+        lock.lock().unwrap();
+        (locks, paths, lock)
+    }
+
+    /// This process does not count as a holder, so its lock looks like that of a process that is not visible.
+    #[tokio::test]
+    async fn test_is_held_by_hidden_lock_that_stays_is_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let (locks, paths, _lock) = locked(folder.path());
+
+        assert!(locks.is_held_by_hidden(&paths).await);
+    }
+
+    #[tokio::test]
+    async fn test_is_held_by_hidden_lock_of_an_ending_process_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (locks, paths, lock) = locked(folder.path());
+        let ending = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            drop(lock);
+        });
+
+        assert!(!locks.is_held_by_hidden(&paths).await);
+        ending.join().unwrap();
     }
 }
