@@ -44,7 +44,7 @@ use strum::VariantArray;
 use crate::config::{Diagnostics, KeyPath, Node, Problem};
 use crate::hook::Hook;
 use crate::network::NetworkSpec;
-use crate::qemu::Switch;
+use crate::qemu::{OptionString, Switch, option_parts, option_value};
 use crate::registry::Registry;
 use crate::size::ByteSize;
 use crate::storage::{Interface, StorageSpec};
@@ -193,8 +193,8 @@ impl Machine {
 
     /// Returns whether QEMU exits when the guest resets: `-no-reboot`, or `-action reboot=shutdown`.
     pub fn exits_on_reset(&self) -> bool {
-        let is_shutdown = |value: &str| value.split(',').any(|option| option == "reboot=shutdown");
-        self.has_switch("no-reboot") || self.user_arguments("action").any(is_shutdown)
+        let is_shutdown = |action: OptionString| action.get("reboot") == Some("shutdown");
+        self.has_switch("no-reboot") || self.user_options("action").any(is_shutdown)
     }
 
     /// Returns the setting that redirects the first serial port away from the socket and log of the run, if any.
@@ -238,7 +238,7 @@ impl Machine {
 
     /// Returns whether `-machine` sets the accelerator, which excludes `-accel`.
     pub fn chooses_accelerator(&self) -> bool {
-        self.machine_arguments().any(|argument| argument.split(',').any(|part| part.starts_with("accel=")))
+        self.machine_arguments().any(|argument| option_value(argument, "accel").is_some())
     }
 
     /// Returns the machine type, if set.
@@ -281,11 +281,9 @@ impl Machine {
 
 /// Returns the type in an argument of `-machine`.
 pub fn machine_type(argument: &str) -> Option<&str> {
-    argument.split(',').enumerate().find_map(|(index, part)| match part.split_once('=') {
-        Some(("type", kind)) => Some(kind),
-        None if index == 0 => Some(part),
-        Some(_) | None => None,
-    })
+    let parts = option_parts(argument).enumerate();
+    let types = parts.filter(|(index, part)| part.key == Some("type") || (part.key.is_none() && *index == 0));
+    types.last().map(|(_, part)| part.as_written())
 }
 
 #[cfg(test)]

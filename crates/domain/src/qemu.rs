@@ -3,6 +3,7 @@
 mod arity;
 mod helper;
 mod node_name;
+mod options;
 mod switch;
 mod version;
 
@@ -10,5 +11,8 @@ pub use self::arity::{switches, takes_value};
 pub use self::helper::Helper;
 pub use self::node_name::{BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, NodeName};
 pub(crate) use self::node_name::{is_id, starts_with_letter};
+pub use self::options::{
+    OptionPart, OptionString, QemuOption, option_parts, option_value, with_values, without_options,
+};
 pub use self::switch::{Switch, parse_bool};
 pub use self::version::{InvalidVersion, QemuVersion};

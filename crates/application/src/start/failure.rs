@@ -1,11 +1,13 @@
 //! Why QEMU did not start, if its message is known: the cause, and what helps.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::machine::{self, Machine};
 use maqet_domain::port::{ImageUser, LaunchError, PortObstacle};
+use maqet_domain::qemu::option_value;
 use maqet_domain::qmp::wording::{Endpoint, Lookup, NameList, Names, Recognized, recognize};
 use maqet_domain::text::{did_you_mean, quote, similar};
 use maqet_domain::vm::VmName;
@@ -69,7 +71,7 @@ impl Diagnosis<'_> {
             qemu: version.as_deref().unwrap_or("QEMU"),
             binary: &quote(&binary),
             machine: machine_type(self.command_line.args()).unwrap_or("default"),
-            bridge: bridge(self.command_line.args()),
+            bridge: &bridge(self.command_line.args()),
             kvm: &self.app.preflight().kvm_obstacle(self.machine),
         };
         let mut explanation = Explanation::new(message.code, message.fault);
@@ -141,14 +143,11 @@ impl Diagnosis<'_> {
     /// Returns how to start the program that serves a socket, by what uses its character device.
     fn server_hints(&self, socket: &str) -> Vec<String> {
         let socket = quote(socket);
-        let id = self
-            .recognized
-            .switch
-            .and_then(|switch| switch.split([',', ' ']).find_map(|part| part.strip_prefix("id=")));
+        let argument = self.recognized.switch.and_then(|switch| switch.split_once(' '));
+        let id = argument.and_then(|(_, argument)| option_value(argument, "id"));
         let is_user = |kind: &str| {
             let of_id = |arg: &&String| {
-                arg.contains(kind)
-                    && id.is_some_and(|id| arg.split(',').any(|part| part.strip_prefix("chardev=") == Some(id)))
+                arg.contains(kind) && id.is_some() && option_value(arg, "chardev").as_deref() == id.as_deref()
             };
             self.command_line.args().iter().any(|arg| of_id(&arg))
         };
@@ -210,10 +209,10 @@ fn machine_type(args: &[String]) -> Option<&str> {
 }
 
 /// Returns the bridge of the first network card that is attached to one; QEMU's default is `br0`.
-fn bridge(args: &[String]) -> &str {
+fn bridge(args: &[String]) -> Cow<'_, str> {
     let of_bridge = |arg: &&String| arg.starts_with("bridge,") || arg.starts_with("tap,");
-    let mut bridges = args.iter().filter(of_bridge).flat_map(|arg| arg.split(','));
-    bridges.find_map(|part| part.strip_prefix("br=")).unwrap_or("br0")
+    let mut bridges = args.iter().filter(of_bridge).filter_map(|arg| option_value(arg, "br"));
+    bridges.next().unwrap_or(Cow::Borrowed("br0"))
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ fn shared_memory(machine: &Machine) -> Vec<Switch> {
     let use_of = |id: &str| Switch::new("machine").option("memory-backend", id);
     match machine.shared_memory() {
         SharedMemory::InUse => Vec::new(),
-        SharedMemory::Named(id) => vec![use_of(id)],
+        SharedMemory::Named(id) => vec![use_of(&id)],
         SharedMemory::Added => {
             let memory = Switch::new("object").head("memory-backend-memfd").option("id", SHARED_MEMORY);
             vec![memory.option("size", machine.ram().to_string()).flag("share", true), use_of(SHARED_MEMORY)]

@@ -2,12 +2,10 @@
 //!
 //! The definition may have changed since, and hot-plugged devices are not included.
 
-use serde_json::Value;
-
 use super::backend_name;
 use crate::machine::{PORT_PREFIX, USB_CONTROLLER};
 use crate::network::card_of;
-use crate::qemu::NodeName;
+use crate::qemu::{NodeName, OptionString};
 
 /// The devices a VM was started with, and their backends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub struct BootDevices {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct BootOption {
     switch: String,
-    values: Vec<(String, String)>,
+    values: OptionString,
 }
 
 /// The backend of a device, which is removed after the device.
@@ -40,7 +38,7 @@ impl BootDevices {
             let switch = two[0].strip_prefix('-')?;
             let switch = switch.strip_prefix('-').unwrap_or(switch);
             let is_relevant = ["device", "blockdev", "drive", "netdev"].contains(&switch);
-            is_relevant.then(|| BootOption { switch: switch.to_owned(), values: parse_values(&two[1]) })
+            is_relevant.then(|| BootOption { switch: switch.to_owned(), values: OptionString::parse(switch, &two[1]) })
         };
         Self { options: args.windows(2).filter_map(option).collect() }
     }
@@ -134,50 +132,22 @@ impl BootOption {
             // Includes nodes nested in those above them.
             _ => key == "node-name" || key.ends_with(".node-name") || (key == "id" && self.switch == "drive"),
         };
-        self.values.iter().filter(move |(key, _)| names(key)).map(|(_, value)| value.as_str())
+        self.values.iter().filter(move |option| names(&option.key)).map(|option| option.value.as_str())
     }
 
     /// Returns whether it is a block node directly above this one.
     fn is_above(&self, node: &str) -> bool {
         let is_below = |key: &str| ["file", "backing", "data-file"].contains(&key) || key.ends_with(".node-name");
-        self.values.iter().any(|(key, value)| is_below(key) && value == node)
+        self.values.iter().any(|option| is_below(&option.key) && option.value == node)
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.values.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.values.get(key)
     }
 }
 
 fn file_node(name: &str) -> String {
     format!("{name}-file")
-}
-
-fn parse_values(argument: &str) -> Vec<(String, String)> {
-    // QEMU detects the JSON form like this.
-    if argument.starts_with('{') {
-        let mut values = Vec::new();
-        flatten("", &serde_json::from_str(argument).unwrap_or_default(), &mut values);
-        return values;
-    }
-    // Two commas are one of the value; an argument has no null byte.
-    let escaped = argument.replace(",,", "\0");
-    let pairs = escaped.split(',').filter_map(|option| option.split_once('='));
-    pairs.map(|(key, value)| (key.to_owned(), value.replace('\0', ","))).collect()
-}
-
-/// Flattens nested values to the keys of the other form: `file.driver`.
-fn flatten(key: &str, value: &Value, values: &mut Vec<(String, String)>) {
-    match value {
-        Value::Object(map) => {
-            for (name, value) in map {
-                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                flatten(&key, value, values);
-            }
-        }
-        Value::String(text) => values.push((key.to_owned(), text.clone())),
-        // Not a name.
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {}
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::network::{Forward, InvalidForward};
-use crate::qemu::parse_bool;
+use crate::qemu::{option_parts, parse_bool};
 use crate::text::{did_you_mean, similar};
 
 /// A network backend, written as for QEMU's `-netdev`: `user,hostfwd=tcp:127.0.0.1:2222-:22`.
@@ -107,24 +107,23 @@ impl FromStr for Netdev {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = |reason: String| InvalidNetdev { value: text.chars().take(200).collect(), reason };
-        let mut parts = text.split(',');
-        let first = parts.next().unwrap_or_default();
-        let kind = first.strip_prefix("type=").unwrap_or(first);
+        let mut parts = option_parts(text);
+        let kind = parts.next().filter(|first| matches!(first.key, None | Some("type")));
+        let kind = kind.map(|first| first.as_written()).unwrap_or_default();
         let Some((_, options)) = TYPES.iter().find(|(name, _)| *name == kind) else {
             return Err(invalid(format!("the type must be `user`, `tap` or `bridge`, not `{}`", kind.escape_debug())));
         };
         let mut netdev = Self { text: text.to_owned(), arguments: Map::new(), forwards: Vec::new() };
         netdev.arguments.insert("type".to_owned(), json!(kind));
         for part in parts {
-            let (key, value) =
-                part.split_once('=').ok_or_else(|| invalid("options must be `name=value`".to_owned()))?;
+            let key = part.key.ok_or_else(|| invalid("options must be `name=value`".to_owned()))?;
             let known = options.iter().map(|(name, _)| *name);
             let Some((_, form)) = options.iter().find(|(name, _)| *name == key) else {
                 let hint = did_you_mean(&similar(key, known.clone()));
                 let hint = hint.unwrap_or_else(|| format!("known options: {}", known.collect::<Vec<_>>().join(", ")));
                 return Err(invalid(format!("`{kind}` has no option `{}`; {hint}", key.escape_debug())));
             };
-            netdev.set(key, *form, value).map_err(invalid)?;
+            netdev.set(key, *form, &part.value()).map_err(invalid)?;
         }
         if kind == "tap" {
             if !netdev.arguments.contains_key("ifname") {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::qemu::OptionString;
 use crate::qmp::QmpCommand;
 
 /// Returns whether QEMU would run a program for a command, now or later: the helper for a bridge, the scripts of a tap, the
@@ -54,18 +55,10 @@ pub fn may_start_programs(args: &[String]) -> bool {
     !args.windows(2).any(|two| is_sandbox(&two[0]) && denies_programs(&two[1]))
 }
 
-/// The last value of an option counts.
 fn denies_programs(sandbox: &str) -> bool {
-    let mut is_on = false;
-    let mut is_denied = false;
-    for option in sandbox.split(',') {
-        match option.split_once('=').unwrap_or(("enable", option)) {
-            ("enable", state) => is_on = ["on", "yes", "true", "y"].contains(&state),
-            ("spawn", state) => is_denied = state == "deny",
-            _ => {}
-        }
-    }
-    is_on && is_denied
+    let sandbox = OptionString::parse("sandbox", sandbox);
+    let is_on = ["on", "yes", "true", "y"].contains(&sandbox.head());
+    is_on && sandbox.get("spawn") == Some("deny")
 }
 
 #[cfg(test)]

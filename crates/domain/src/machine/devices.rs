@@ -8,12 +8,13 @@ mod usb;
 pub use self::sound::{AudioBackend, Sound, SoundModel};
 pub use self::usb::{InvalidUsbDevice, MAX_USB_DEVICES, UsbDevice};
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::Machine;
 use super::bus::Bus;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::Switch;
+use crate::qemu::{Switch, option_value};
 
 /// The id of the USB controller; that of a device follows from it by its position.
 pub const USB_CONTROLLER: &str = "maqet-usb";
@@ -135,7 +136,7 @@ impl Machine {
         let switches = self.usb_switches().into_iter().chain(self.device_switches("x86_64", Path::new("qemu")));
         let id = |switch: Switch| {
             let argument = switch.argument().filter(|_| switch.name() == "device")?;
-            argument.split(',').find_map(|option| option.strip_prefix("id=")).map(str::to_owned)
+            option_value(argument, "id").map(Cow::into_owned)
         };
         switches.filter_map(id).collect()
     }

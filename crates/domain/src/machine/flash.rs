@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Machine;
 use super::keys::ARCHITECTURES;
 use crate::config::{Diagnostics, KeyPath, Node};
+use crate::qemu::OptionString;
 use crate::size::ByteSize;
 
 /// Machine types that have no flash for a UEFI firmware and its variables (7.2, 10.0).
@@ -115,17 +116,12 @@ fn binary_architecture(binary: &str) -> Option<&'static str> {
 
 /// Reads the flash of a `-drive`, with its unit.
 fn flash_drive(argument: &str) -> Option<(Option<u32>, FirmwareImage)> {
-    // A doubled comma is part of a value.
-    let argument = argument.replace(",,", "\0");
-    let option = |key: &str| {
-        let mut parts = argument.split(',').filter_map(|part| part.split_once('='));
-        parts.find(|(known, _)| *known == key).map(|(_, value)| value.replace('\0', ","))
-    };
-    if option("if").as_deref() != Some("pflash") {
+    let drive = OptionString::parse("drive", argument);
+    if drive.get("if") != Some("pflash") {
         return None;
     }
-    let unit = option("unit").or_else(|| option("index")).and_then(|unit| unit.parse().ok());
-    Some((unit, FirmwareImage { path: option("file")?.into(), format: option("format") }))
+    let unit = drive.get("unit").or_else(|| drive.get("index")).and_then(|unit| unit.parse().ok());
+    Some((unit, FirmwareImage { path: drive.get("file")?.into(), format: drive.get("format").map(str::to_owned) }))
 }
 
 #[cfg(test)]

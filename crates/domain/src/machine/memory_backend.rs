@@ -2,53 +2,54 @@
 
 use super::Machine;
 use super::switches::Refusal;
+use crate::qemu::{OptionString, option_value};
 
 /// The ID of the backend that maqet adds.
 pub(crate) const SHARED_MEMORY: &str = "shared-memory";
 
 /// A memory backend of the user's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct MemoryBackend<'m> {
-    id: &'m str,
+struct MemoryBackend {
+    id: String,
     is_shared: bool,
 }
 
 /// Where the memory comes from that a drive shares with another process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SharedMemory<'m> {
+pub(crate) enum SharedMemory {
     /// From a backend that maqet adds.
     Added,
     /// From a backend of the user's, which `-machine` must name.
-    Named(&'m str),
+    Named(String),
     /// From backends of the user's that the memory of the VM is made of already.
     InUse,
 }
 
 impl Machine {
     /// Returns where the memory comes from that drives share.
-    pub(crate) fn shared_memory(&self) -> SharedMemory<'_> {
+    pub(crate) fn shared_memory(&self) -> SharedMemory {
         let backends = self.memory_backends();
         if !self.numa.is_empty() {
             // The nodes have backends of their own.
             return SharedMemory::Added;
         }
-        if backends.iter().any(|backend| self.is_memory(backend.id)) {
+        if backends.iter().any(|backend| self.is_memory(&backend.id)) {
             return SharedMemory::InUse;
         }
         match backends.as_slice() {
-            [only] => SharedMemory::Named(only.id),
+            [only] => SharedMemory::Named(only.id.clone()),
             [] | [_, _, ..] => SharedMemory::Added,
         }
     }
 
     /// Returns why a memory backend is refused: a drive shares the memory of the VM, and it does not.
-    pub(super) fn unshared_memory(&self, argument: &str) -> Option<Refusal> {
+    pub(super) fn unshared_memory(&self, options: &OptionString) -> Option<Refusal> {
         let share = self.storage.iter().find(|storage| storage.driver.features().shared_memory)?;
-        let backend = memory_backend(argument).filter(|backend| !backend.is_shared)?;
+        let backend = memory_backend(options).filter(|backend| !backend.is_shared)?;
         let is_memory = match self.shared_memory() {
             SharedMemory::Added => false,
             SharedMemory::Named(id) => id == backend.id,
-            SharedMemory::InUse => self.is_memory(backend.id),
+            SharedMemory::InUse => self.is_memory(&backend.id),
         };
         is_memory.then(|| Refusal {
             message: format!(
@@ -60,35 +61,27 @@ impl Machine {
     }
 
     /// Returns the backends that are not the memory of a device.
-    fn memory_backends(&self) -> Vec<MemoryBackend<'_>> {
-        let of_devices: Vec<&str> = self.user_arguments("device").filter_map(|text| option(text, "memdev")).collect();
-        let backends = self.user_arguments("object").filter_map(memory_backend);
+    fn memory_backends(&self) -> Vec<MemoryBackend> {
+        let backends = self.user_options("object").filter_map(|object| memory_backend(&object));
+        let of_device = |id: &str| self.user_options("device").any(|device| device.get("memdev") == Some(id));
         // The ID of maqet's own is refused elsewhere.
-        backends.filter(|backend| backend.id != SHARED_MEMORY && !of_devices.contains(&backend.id)).collect()
+        backends.filter(|backend| backend.id != SHARED_MEMORY && !of_device(&backend.id)).collect()
     }
 
     /// Returns whether `-machine` or `-numa` makes this backend the memory of the VM.
     fn is_memory(&self, id: &str) -> bool {
         let of_machine =
             self.machine_type.iter().filter_map(|switch| switch.argument()).chain(self.user_arguments("machine"));
-        let mut named = of_machine.filter_map(|text| option(text, "memory-backend"));
-        let mut of_nodes = self.user_arguments("numa").filter_map(|text| option(text, "memdev"));
-        named.any(|named| named == id) || of_nodes.any(|named| named == id)
+        let mut named = of_machine.filter_map(|text| option_value(text, "memory-backend"));
+        named.any(|named| named == id) || self.user_options("numa").any(|node| node.get("memdev") == Some(id))
     }
 }
 
 /// Reads the argument of a `-object` that is a memory backend. That of `memfd` is shared by default (7.2, 10.0).
-fn memory_backend(argument: &str) -> Option<MemoryBackend<'_>> {
-    let kind = argument.split(',').next()?.strip_prefix("memory-backend-")?;
-    let is_shared = match option(argument, "share") {
-        Some(share) => matches!(share, "on" | "yes" | "true"),
-        None => kind == "memfd",
-    };
-    Some(MemoryBackend { id: option(argument, "id")?, is_shared })
-}
-
-fn option<'t>(text: &'t str, key: &str) -> Option<&'t str> {
-    text.split(',').filter_map(|part| part.split_once('=')).find(|(known, _)| *known == key).map(|(_, value)| value)
+fn memory_backend(object: &OptionString) -> Option<MemoryBackend> {
+    let kind = object.head().strip_prefix("memory-backend-")?;
+    let is_shared = if object.get("share").is_some() { object.is_on("share") == Some(true) } else { kind == "memfd" };
+    Some(MemoryBackend { id: object.get("id")?.to_owned(), is_shared })
 }
 
 #[cfg(test)]
@@ -106,7 +99,7 @@ mod tests {
     fn test_shared_memory_is_that_of_the_user() {
         const OBJECT: &str = r#"{"object": "memory-backend-file,id=mem,size=1G,mem-path=/dev/shm,share=on"}"#;
         for (rest, expected) in [
-            ("", SharedMemory::Named("mem")),
+            ("", SharedMemory::Named("mem".to_owned())),
             (r#", {"machine": "q35,memory-backend=mem"}"#, SharedMemory::InUse),
             (r#", {"numa": "node,memdev=mem"}"#, SharedMemory::InUse),
             (r#", {"device": "pc-dimm,memdev=mem"}"#, SharedMemory::Added),

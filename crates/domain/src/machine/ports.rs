@@ -2,7 +2,7 @@
 
 use super::{Machine, defaults};
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::Switch;
+use crate::qemu::{OptionString, Switch};
 use crate::storage::Interface;
 
 /// The prefix of the ports' ids; a number from 0 follows.
@@ -52,9 +52,8 @@ impl Machine {
             let slot = text.split('.').next().unwrap_or_default();
             u8::from_str_radix(slot.strip_prefix("0x").unwrap_or(slot), 16).ok()
         };
-        let mut texts = self.device_texts();
-        texts
-            .any(|text| text.split(',').filter_map(|one| one.strip_prefix("addr=")).any(|at| address(at) == Some(SLOT)))
+        let is_in_slot = |text| OptionString::parse("device", text).get("addr").and_then(address) == Some(SLOT);
+        self.device_texts().any(is_in_slot)
     }
 
     /// Returns the number of devices on the root bus.

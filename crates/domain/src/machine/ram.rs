@@ -2,6 +2,7 @@
 
 use super::Machine;
 use crate::config::{Diagnostics, KeyPath, Node};
+use crate::qemu::OptionString;
 use crate::size::ByteSize;
 
 /// The unit of a bare number under `memory`: MiB, as for `-m` (`qemu-system-x86_64(1)`).
@@ -29,12 +30,8 @@ impl Machine {
     fn ram_argument(&self) -> Option<Result<ByteSize, String>> {
         // The last one wins.
         let value = self.user_arguments("m").next_back()?;
-        let mut parts = value.split(',').enumerate();
-        let text = parts.find_map(|(index, part)| match part.split_once('=') {
-            Some(("size", size)) => Some(size),
-            None if index == 0 => Some(part),
-            Some(_) | None => None,
-        })?;
+        let options = OptionString::parse("m", value);
+        let text = options.get("size")?;
         let size = ByteSize::parse_with_bare_unit(text, MEBIBYTES).map(round_as_qemu);
         Some(size.map_err(|_| text.to_owned()))
     }

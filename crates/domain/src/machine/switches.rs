@@ -15,7 +15,7 @@ pub use self::table::{SWITCHES, Treatment, canonical};
 
 use super::Machine;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::Switch;
+use crate::qemu::{OptionString, Switch};
 
 /// A switch of the user, or the key of maqet that becomes one.
 #[derive(Debug, Clone)]
@@ -26,11 +26,17 @@ pub(super) struct UserSwitch<'d> {
     /// Its name without hyphens and aliases.
     pub(super) name: String,
     pub(super) argument: String,
+    options: OptionString,
     /// Whether it is a key of maqet.
     pub(super) is_key: bool,
 }
 
-impl UserSwitch<'_> {
+impl<'d> UserSwitch<'d> {
+    fn new(at: KeyPath, node: &'d Node, name: &str, argument: String, is_key: bool) -> Self {
+        let options = OptionString::parse(name, &argument);
+        Self { at, node, name: name.to_owned(), argument, options, is_key }
+    }
+
     /// Returns the switch as the user wrote it, with `value` as the part of interest.
     fn shown(&self, value: &str) -> String {
         let (name, value) = (&self.name, value.escape_debug());
@@ -41,19 +47,14 @@ impl UserSwitch<'_> {
         }
     }
 
-    /// Returns the parts between commas.
-    fn parts(&self) -> impl Iterator<Item = &str> {
-        self.argument.split(',')
-    }
-
     /// Returns the value of an option.
     fn option(&self, key: &str) -> Option<&str> {
-        self.parts().find_map(|part| part.split_once('=').filter(|(name, _)| *name == key).map(|(_, value)| value))
+        self.options.get(key)
     }
 
-    /// Returns the part without a key at the start, such as the driver of `-device`.
+    /// Returns the first value, whose key can be left out, such as the driver of `-device`.
     fn head(&self) -> &str {
-        self.parts().next().filter(|part| !part.contains('=')).unwrap_or_default()
+        self.options.head()
     }
 }
 
@@ -77,6 +78,11 @@ impl Machine {
     /// Returns the arguments of the user's switches of this name.
     pub(super) fn user_arguments<'m>(&'m self, name: &'m str) -> impl DoubleEndedIterator<Item = &'m str> {
         self.user_switches().filter(move |(known, _)| *known == name).filter_map(|(_, argument)| argument)
+    }
+
+    /// Returns the options of the user's switches of this name.
+    pub(super) fn user_options<'m>(&'m self, name: &'m str) -> impl DoubleEndedIterator<Item = OptionString> {
+        self.user_arguments(name).map(move |argument| OptionString::parse(name, argument))
     }
 
     /// Returns whether the user's `arguments` or `args` contain the switch `name`, which then replaces that of maqet.
@@ -113,21 +119,21 @@ impl Machine {
         let keys = keys.into_iter().filter_map(|(name, argument)| {
             let key = if name == "cpu" { "cpu_model" } else { name };
             let node = definition.get(key)?;
-            Some(UserSwitch { at: KeyPath::top(key), node, name: name.to_owned(), argument: argument?, is_key: true })
+            Some(UserSwitch::new(KeyPath::top(key), node, name, argument?, true))
         });
         let items = |key| definition.get(key).map(Node::items).unwrap_or_default().iter().enumerate();
         let raw = items("args").filter_map(|(index, node)| {
-            let name = raw_name(node.as_text()?)?.to_owned();
+            let name = raw_name(node.as_text()?)?;
             let next = definition.get("args").and_then(|list| list.items().get(index + 1));
             let argument = next.and_then(Node::scalar).unwrap_or_default();
-            Some(UserSwitch { at: KeyPath::top("args").index(index), node, name, argument, is_key: false })
+            Some(UserSwitch::new(KeyPath::top("args").index(index), node, name, argument, false))
         });
         let structured = items("arguments").filter_map(|(index, node)| {
             let at = KeyPath::top("arguments").index(index);
             // Its problems were reported when it was read.
             let switch = super::keys::structured_argument(&at, node, &mut Diagnostics::default())?;
             let argument = switch.argument().unwrap_or_default().to_owned();
-            Some(UserSwitch { at, node, name: switch.name().to_owned(), argument, is_key: false })
+            Some(UserSwitch::new(at, node, switch.name(), argument, false))
         });
         keys.chain(raw).chain(structured).collect()
     }

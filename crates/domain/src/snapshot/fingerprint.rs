@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::hotplug::{BootDevices, PluggedDevice};
-use crate::qemu::QemuVersion;
+use crate::qemu::{QemuVersion, without_options};
 
 /// Switches that no device of a guest depends on: connections, files and logs of the host, what the guest does on its own,
 /// and backends, which can be replaced by others of any kind.
@@ -161,14 +161,7 @@ fn relevant_options(switch: &str, argument: &str) -> Option<String> {
         return None;
     }
     let is_relevant = |key: &str| !IRRELEVANT_OPTIONS.contains(&key) && !key.starts_with("file.");
-    if let Ok(serde_json::Value::Object(mut options)) = serde_json::from_str(argument) {
-        options.retain(|key, _| is_relevant(key));
-        return Some(serde_json::Value::Object(options).to_string());
-    }
-    // Two commas are one of the value; an argument has no null byte.
-    let escaped = argument.replace(",,", "\0");
-    let options = escaped.split(',').filter(|option| is_relevant(option.split('=').next().unwrap_or_default()));
-    Some(options.collect::<Vec<_>>().join(",").replace('\0', ",,"))
+    Some(without_options(switch, argument, is_relevant))
 }
 
 #[cfg(test)]

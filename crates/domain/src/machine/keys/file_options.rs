@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::config::{Node, Value};
 use crate::machine::Machine;
+use crate::qemu::{OptionString, with_values};
 
 /// Switches whose whole argument is a file.
 const FILES: [&str; 13] =
@@ -76,15 +77,12 @@ fn rebase_argument(name: &str, node: Node, folder: &Path) -> Node {
         return rebase_file(node, folder);
     }
     node.map_value(|value| match value {
-        Value::Text(text) if !options.is_empty() && !text.starts_with('{') => {
-            let parts = parts(&text).into_iter().map(|part| match part.split_once('=') {
-                Some((key, value)) if options.contains(&key) => {
-                    let file = rebase_file(Node::text(value.replace(",,", ",")), folder);
-                    format!("{key}={}", file.as_text().unwrap_or_default().replace(',', ",,"))
-                }
-                Some(_) | None => part.to_owned(),
-            });
-            Value::Text(parts.collect::<Vec<_>>().join(","))
+        Value::Text(text) if !options.is_empty() => {
+            let rebased = |key: &str, value: &str| {
+                let file = rebase_file(Node::text(value), folder);
+                options.contains(&key).then(|| file.as_text().unwrap_or_default().to_owned())
+            };
+            Value::Text(with_values(name, &text, rebased))
         }
         other => other,
     })
@@ -119,44 +117,29 @@ fn has_protocol(file: &str) -> bool {
     file.split('/').next().is_some_and(|start| start.contains(':'))
 }
 
-/// Splits an argument at its single commas, as QEMU does; doubled ones stay.
-fn parts(argument: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    let mut commas = argument.match_indices(',').map(|(at, _)| at).peekable();
-    while let Some(at) = commas.next() {
-        if commas.next_if_eq(&(at + 1)).is_some() {
-            continue;
-        }
-        parts.push(&argument[start..at]);
-        start = at + 1;
-    }
-    parts.push(&argument[start..]);
-    parts
-}
-
 impl Machine {
     /// Returns a warning for each switch of the user with a file that is relative to `/`, where QEMU runs.
     pub fn relative_path_warnings(&self) -> impl Iterator<Item = String> {
         let structured = self.arguments.iter().filter_map(|switch| Some((switch.name(), switch.argument()?)));
         let raw = self.args.windows(2).filter_map(|pair| Some((pair[0].strip_prefix('-')?, pair[1].as_str())));
         let warnings = structured.chain(raw).filter_map(|(name, argument)| {
-            let file = parts(argument).into_iter().find_map(relative_file)?;
+            let options = OptionString::parse(name, argument);
+            let file = options.iter().find_map(|option| relative_file(&option.key, &option.value))?;
             Some(format!("`-{name} {argument}`: QEMU runs in `/`, so `{file}` is `/{file}`; write the path in full"))
         });
         warnings.collect::<Vec<_>>().into_iter()
     }
 }
 
-/// Returns the relative file in a part of an argument: `unix:a.sock`, `path=a`, `logfile=a/b`.
-fn relative_file(part: &str) -> Option<&str> {
-    let file = match part.split_once('=') {
-        Some((key, value)) if ["path", "file", "filename"].iter().any(|end| key.ends_with(end)) => value,
-        Some(_) => return None,
-        None => ["unix:", "file:", "pipe:"].iter().find_map(|prefix| part.strip_prefix(prefix))?,
+/// Returns the relative file in an option: `unix:a.sock`, `path=a`, `logfile=a/b`.
+fn relative_file<'v>(key: &str, value: &'v str) -> Option<&'v str> {
+    let file = if ["path", "file", "filename"].iter().any(|end| key.ends_with(end)) {
+        value
+    } else {
+        ["unix:", "file:", "pipe:"].iter().find_map(|prefix| value.strip_prefix(prefix))?
     };
     // `romfile=efi-virtio.rom` is one of QEMU's own files, and an empty one is none.
-    let is_name = part.starts_with("romfile=") && !file.contains('/');
+    let is_name = key == "romfile" && !file.contains('/');
     let is_relative = Path::new(file).is_relative() && !file.is_empty();
     (is_relative && !is_name && !has_protocol(file)).then_some(file)
 }

@@ -3,7 +3,7 @@
 use super::{Refusal, UserSwitch};
 use crate::machine::{Firmware, Machine};
 use crate::network::NetworkMode;
-use crate::qemu::parse_bool;
+use crate::qemu::QemuOption;
 use crate::storage::StorageSpec;
 
 impl Machine {
@@ -14,10 +14,12 @@ impl Machine {
             "boot" => self.ignored_boot_order(switch),
             "bios" | "pflash" => self.second_firmware(switch),
             "drive" if switch.option("if") == Some("pflash") => self.second_firmware(switch),
-            "machine" if switch.parts().any(|part| part.starts_with("pflash")) => self.second_firmware(switch),
+            "machine" if switch.options.iter().any(|option| option.key.starts_with("pflash")) => {
+                self.second_firmware(switch)
+            }
             "machine" => self.unprotected_variables(switch),
             "tpmdev" => self.second_tpm(),
-            "object" => self.unshared_memory(&switch.argument),
+            "object" => self.unshared_memory(&switch.options),
             "mem-path" | "mem-prealloc" => self.ignored_memory(switch),
             "net" | "nic" if switch.argument == "none" => self.ignored_none(switch),
             "net" | "nic" | "netdev" | "incoming" => self.forbidden_program(switch),
@@ -37,13 +39,12 @@ impl Machine {
 
     /// Firmware boots what has a `bootindex` first; QEMU's manual forbids both (`-boot`, 7.2).
     fn ignored_boot_order(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
-        let order = ["order", "once"].into_iter().find_map(|key| switch.option(key));
-        let order = order.or_else(|| Some(switch.head()).filter(|head| !head.is_empty()))?;
+        let order = ["order", "once"].into_iter().find_map(|key| switch.option(key))?;
         let by_drive = self.storage.iter().find(|storage| storage.bootindex.is_some());
         let by_drive = by_drive.map(|storage| format!("the `bootindex` of drive `{}`", storage.name));
         let by_device = || {
-            let mut devices = self.user_arguments("device");
-            devices.any(|text| text.contains(",bootindex=")).then(|| "the `bootindex` of a `-device`".to_owned())
+            let mut devices = self.user_options("device");
+            devices.any(|device| device.get("bootindex").is_some()).then(|| "the `bootindex` of a `-device`".to_owned())
         };
         let card = self.network.iter().find(|card| card.bootindex.is_some());
         let by_card = card.map(|card| format!("the `bootindex` of network card `{}`", card.name));
@@ -69,7 +70,7 @@ impl Machine {
     /// Without system management mode, firmware with Secure Boot does not boot (OVMF 2022.11).
     fn unprotected_variables(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
         let is_secure = self.firmware.uefi().is_some_and(|uefi| uefi.secure_boot);
-        let is_off = switch.option("smm").and_then(parse_bool) == Some(false);
+        let is_off = switch.options.is_on("smm") == Some(false);
         (is_secure && is_off).then(|| Refusal {
             message: "`secure_boot` requires system management mode, and `smm` is off".to_owned(),
             help: "remove `smm`".to_owned(),
@@ -101,9 +102,9 @@ impl Machine {
     /// A program that the sandbox forbids fails at once or, under QEMU 7.2, ends QEMU when it is started.
     fn forbidden_program(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
         let (program, help) = program(switch)?;
-        let own = self.user_arguments("sandbox").next_back();
+        let own = self.user_options("sandbox").next_back();
         let needs_helper = self.network.iter().any(|card| card.mode == NetworkMode::Bridge);
-        let is_confined = own.map_or(self.sandbox && !needs_helper, |own| own.contains("spawn=deny"));
+        let is_confined = own.map_or(self.sandbox && !needs_helper, |own| own.get("spawn") == Some("deny"));
         is_confined.then(|| Refusal {
             message: format!("`-{} {program}` starts a program, which the sandbox forbids", switch.name),
             help: help.to_owned(),
@@ -112,24 +113,29 @@ impl Machine {
 }
 
 /// Returns the option that starts a program, and what to do without it.
-fn program<'s>(switch: &'s UserSwitch<'_>) -> Option<(&'s str, &'static str)> {
+fn program(switch: &UserSwitch<'_>) -> Option<(String, &'static str)> {
     const NO_SANDBOX: &str = "set `sandbox: false`";
-    let is_program = |part: &&str| match part.split_once('=') {
-        Some(("smb" | "helper", _)) => true,
-        Some(("script" | "downscript", value)) => value != "no",
-        Some(("guestfwd", value)) => value.contains("-cmd:"),
-        Some(_) => false,
-        None => part.starts_with("exec:") || *part == "bridge",
+    if switch.name == "incoming" {
+        // It is not split at commas.
+        return switch.argument.starts_with("exec:").then(|| (switch.argument.clone(), NO_SANDBOX));
+    }
+    let is_program = |option: &&QemuOption| match option.key.as_str() {
+        "smb" | "helper" => true,
+        "script" | "downscript" => option.value != "no",
+        "guestfwd" => option.value.contains("-cmd:"),
+        "type" => option.value == "bridge",
+        _ => false,
     };
-    if let Some(part) = switch.parts().find(is_program) {
-        return Some((part, NO_SANDBOX));
+    if let Some(QemuOption { key, value, .. }) = switch.options.iter().find(is_program) {
+        let shown = if key == "type" { value.clone() } else { format!("{key}={value}") };
+        return Some((shown, NO_SANDBOX));
     }
     let has = |key| switch.option(key).is_some();
     let is_open = has("fd") || has("fds");
     // Without them, QEMU runs /etc/qemu-ifup and, at its end, /etc/qemu-ifdown.
     let is_tap = switch.head() == "tap" && !is_open && !(has("script") && has("downscript"));
     is_tap.then_some((
-        "tap",
+        "tap".to_owned(),
         "set `mode: tap` under `network`, add `script: no` and `downscript: no`, or set `sandbox: false`",
     ))
 }

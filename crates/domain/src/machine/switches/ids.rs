@@ -42,7 +42,7 @@ impl Machine {
             .iter()
             .filter_map(|switch| {
                 let (space, key) = Space::of(&switch.name)?;
-                let id = switch.option(key).or_else(|| (switch.name == "mon").then(|| switch.head()))?;
+                let id = switch.option(key)?;
                 Some((switch, space, id))
             })
             .collect();

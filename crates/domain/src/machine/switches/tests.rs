@@ -299,6 +299,25 @@ fn test_ids_of_maqet_are_refused() {
     check_accepted(&json!({"args": ["-chardev", "null,id=serial0", "-serial", "chardev:serial0"]}));
 }
 
+/// A doubled comma is part of a value, and a JSON object has the same options.
+#[test]
+fn test_options_are_split_as_qemu_splits_them() {
+    let drive = json!({"firmware": "uefi", "storage": [{"name": "a", "interface": "ide"}]});
+    for (name, argument) in [
+        ("drive", "file=/x,,if=pflash,if=none,id=x"),
+        ("drive", "file=/x,,id=a,if=none"),
+        ("netdev", "user,id=u,tftp=/x,,smb=/y"),
+        ("object", "rng-random,id=r,filename=/x,,id=shared-memory"),
+    ] {
+        check_switch(&drive, name, Some(argument), None);
+    }
+    check_switch(&drive, "device", Some(r#"{"driver": "e1000", "id": "a"}"#), Some("the ID `a` is that of drive `a`"));
+    check_switch(&drive, "blockdev", Some(r#"{"driver": "null-co", "node-name": "a"}"#), Some("the ID `a`"));
+    check_switch(&drive, "drive", Some("if=none,if=pflash,file=/x"), Some("sets the firmware"));
+    check_switch(&drive, "netdev", Some(r#"{"type": "bridge", "id": "u"}"#), Some("`-netdev bridge` starts a program"));
+    check_switch(&drive, "device", Some("driver=help"), Some("prints a list and exits"));
+}
+
 #[test]
 fn test_ide_slots_of_drives_are_refused() {
     let drives = |machine: &str, count: usize| {

@@ -36,7 +36,7 @@ pub(super) fn refusal(switch: &UserSwitch<'_>) -> Option<Refusal> {
 
 fn help(switch: &UserSwitch<'_>) -> Option<Refusal> {
     let is_help = |part: &str| matches!(part, "help" | "?");
-    let asks = is_help(switch.head()) || switch.parts().last().is_some_and(is_help);
+    let asks = is_help(switch.head()) || switch.options.iter().any(|option| option.is_flag && is_help(&option.key));
     (asks && WITH_HELP.contains(&switch.name.as_str())).then(|| Refusal {
         message: format!("{} prints a list and exits", switch.shown(&switch.argument)),
         help: format!("run `qemu-system-x86_64 -{} {}`", switch.name, switch.argument.escape_debug()),
@@ -49,7 +49,7 @@ fn terminal(switch: &UserSwitch<'_>) -> Option<Refusal> {
     let value = switch.head();
     let needs = match name {
         "display" => value == "curses",
-        "chardev" => value == "stdio" || switch.option("backend") == Some("stdio"),
+        "chardev" => value == "stdio",
         _ => CHARACTER_DEVICES.contains(&name) && matches!(value, "stdio" | "mon:stdio"),
     };
     let help = match name {
@@ -78,8 +78,7 @@ fn boot_word(switch: &UserSwitch<'_>) -> Option<Refusal> {
     if switch.name != "boot" {
         return None;
     }
-    let options = ["order", "once"].into_iter().filter_map(|key| switch.option(key));
-    let mut words = options.chain([switch.head()]);
+    let mut words = ["order", "once"].into_iter().filter_map(|key| switch.option(key));
     let (word, letter) = words.find_map(|word| BOOT_WORDS.iter().find(|(known, _)| *known == word))?;
     Some(Refusal {
         message: format!("{} is not a boot order of QEMU", switch.shown(word)),

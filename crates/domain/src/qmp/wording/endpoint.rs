@@ -3,6 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::fmt;
 
+use crate::qemu::OptionString;
+
 /// A protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
 pub enum Transport {
@@ -54,15 +56,12 @@ impl Endpoint {
     /// Returns the port that a switch with its argument listens at, as `-vnc :1` or `-serial tcp::4444,server=on`.
     pub fn of_switch(switch: &str) -> Option<Self> {
         let (name, argument) = switch.split_once(' ')?;
-        let option = |names: [&str; 2]| {
-            let mut options = argument.split(',').filter_map(|part| part.split_once('='));
-            options.find(|(key, _)| names.contains(key)).map(|(_, value)| value)
-        };
+        let options = OptionString::parse(name.trim_start_matches('-'), argument);
+        let option = |names: [&str; 2]| names.into_iter().find_map(|name| options.get(name));
         let (address, port) = if let Some(port) = option(["port", "addr.port"]) {
             (option(["host", "addr.host"]).unwrap_or_default(), port)
         } else {
-            let first = argument.split(',').find(|part| part.contains(':'))?;
-            let first = first.rsplit_once('=').map_or(first, |(_, value)| value);
+            let first = options.iter().find(|option| option.value.contains(':'))?.value.as_str();
             let first = first.split_once("tcp:").or(first.split_once("telnet:")).map_or(first, |(_, rest)| rest);
             first.rsplit_once(':')?
         };
