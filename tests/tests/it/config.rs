@@ -203,7 +203,7 @@ fn switches(argv: &Value) -> Vec<String> {
         "-pidfile ",
         "-serial chardev:serial0",
         "-accel ",
-        "-device virtio-rng-pci,id=maqet-rng",
+        "-device {\"driver\":\"virtio-rng-pci\"",
     ];
     let words = list(argv).iter().skip(1).map(word);
     let mut switches: Vec<String> = Vec::new();

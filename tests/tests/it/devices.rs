@@ -77,27 +77,62 @@ fn test_devices_of_keys_are_in_the_vm() {
     }
 }
 
-/// The default device is the last one, so that those of VMs that were defined before it keep their addresses.
+/// Returns the PCI slots of virtio drives, by their block nodes or, of `-drive if=virtio`, their backends.
+fn drive_slots(home: &TestHome, vm: &str) -> Vec<i64> {
+    let buses = home.json(&["qmp", vm, "query-pci"]);
+    let devices = buses[0]["devices"].as_array().unwrap().iter();
+    let drives = devices.filter(|one| one["id"]["device"] == json!(0x1001) && one["id"]["vendor"] == json!(0x1af4));
+    drives.filter_map(|one| one["slot"].as_i64()).collect()
+}
+
+/// Devices of keys are the last ones, so that those of VMs that were defined before keep their addresses; QEMU creates
+/// the devices of `-drive if=virtio` after others.
 #[test]
 fn test_rng_does_not_move_other_devices() {
     let home = TestHome::new();
-    let devices = "  - {device: e1000, id: nic}\n  - {device: ich9-ahci, id: ahci}\n";
+    let raw = home.path("raw.img");
+    fs::File::create(&raw).unwrap().set_len(1 << 20).unwrap();
+    let devices = format!(
+        "  - {{device: e1000, id: nic}}\n  - {{device: ich9-ahci, id: ahci}}\n  \
+         - {{drive: {{if: virtio, format: raw, file: {raw}}}}}\n",
+        raw = raw.display()
+    );
     let others = "network: user\nstorage: [{name: hdd, size: 1M}, {name: b, size: 1M, interface: scsi}]\n";
     let mut found = Vec::new();
     for machine in ["pc", "q35"] {
-        for rng in ["", "rng: false\n"] {
-            let vm = format!("{machine}-{}", rng.len());
-            home.add(&(guest::paused_yaml(&vm) + devices + &format!("machine: {machine}\n{rng}{others}")));
+        let all = "balloon: true\nwatchdog: true\nusb: [tablet]\nsound: true\n";
+        for own in ["rng: false\n", "", all] {
+            let vm = format!("{machine}-{}", own.len());
+            home.add(&(guest::paused_yaml(&vm) + &devices + &format!("machine: {machine}\n{own}{others}")));
             home.json(&["start", &vm]);
-            found.push(slots(&home, &vm));
+            found.push((slots(&home, &vm), drive_slots(&home, &vm)));
             home.json(&["stop", &vm, "--force"]);
         }
     }
 
-    for pair in found.chunks(2) {
-        let (rng, others): (Vec<_>, Vec<_>) = pair[0].iter().cloned().partition(|(id, _)| id == "maqet-rng");
-        assert_eq!((rng.len(), &others), (1, &pair[1]));
-        assert!(others.len() >= 5, "{others:?}");
+    for of_machine in found.chunks(3) {
+        let (before, drives) = &of_machine[0];
+        assert!(before.len() >= 5 && drives.len() == 2, "{of_machine:?}");
+        for ((after, drives_after), count) in of_machine[1..].iter().zip([1, 5]) {
+            let (own, others): (Vec<_>, Vec<_>) = after.iter().cloned().partition(|(id, _)| id.starts_with("maqet-"));
+            assert_eq!((own.len(), &others, drives_after), (count, before, drives));
+        }
+    }
+}
+
+/// A VM that fills its bus starts, without the devices that it did not ask for.
+#[test]
+fn test_rng_and_spare_ports_give_way_on_a_full_bus() {
+    let home = TestHome::new();
+    let drives = |count: usize| "  - {drive: {if: virtio, file.driver: null-co}}\n".repeat(count);
+    for machine in ["pc", "q35"] {
+        for (count, own) in [(20, 1), (28, 0)] {
+            let vm = format!("{machine}-{count}");
+            home.add(&(guest::paused_yaml(&vm) + &drives(count) + &format!("machine: {machine}\n")));
+            home.json(&["start", &vm]);
+            assert_eq!((own_devices(&home, &vm).len(), drive_slots(&home, &vm).len()), (own, count));
+            home.json(&["stop", &vm, "--force"]);
+        }
     }
 }
 

@@ -81,7 +81,7 @@ fn test_command_line_args_are_before_arguments() {
 
     assert_eq!(
         arguments_of(&line, "device"),
-        ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b", "virtio-rng-pci,id=maqet-rng"]
+        ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b", r#"{"driver":"virtio-rng-pci","id":"maqet-rng"}"#]
     );
 }
 

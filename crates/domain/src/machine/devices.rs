@@ -1,5 +1,6 @@
 //! Optional devices of a machine: random numbers, memory balloon, watchdog, panics, USB and sound.
 
+mod own;
 mod sound;
 #[cfg(test)]
 mod tests;
@@ -8,19 +9,16 @@ mod usb;
 pub use self::sound::{AudioBackend, Sound, SoundModel};
 pub use self::usb::{InvalidUsbDevice, MAX_USB_DEVICES, UsbDevice};
 
-use std::borrow::Cow;
 use std::path::Path;
 
+use self::own::OwnDevice;
 use super::Machine;
 use super::bus::Bus;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::{Switch, option_value};
+use crate::qemu::{OptionString, Switch};
 
 /// The id of the USB controller; that of a device follows from it by its position.
 pub const USB_CONTROLLER: &str = "maqet-usb";
-
-/// With more devices than this, the default device is left out (the bus has 28 free slots on `pc` and `q35`, 7.2).
-const MAX_DEVICES: usize = 24;
 
 /// The optional devices of a definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,34 +99,66 @@ pub enum PanicAction {
     None,
 }
 
-impl Machine {
-    /// Returns the switches of USB devices; before those of the user, who may add devices to the controller.
-    pub(crate) fn usb_switches(&self) -> Vec<Switch> {
-        let needs_controller = !self.devices.usb.is_empty() || self.devices.sound.is_some_and(Sound::is_usb);
-        // Each port takes a device of either speed.
-        let ports = usb::MAX_PORTS.to_string();
-        let controller = device("qemu-xhci", USB_CONTROLLER).option("p2", &ports).option("p3", &ports);
-        let devices = self.devices.usb.iter().zip(0..).map(|(one, index)| one.switch(index));
-        needs_controller.then_some(controller).into_iter().chain(devices).collect()
+impl Devices {
+    /// Returns whether they need a USB controller.
+    fn has_usb_controller(&self) -> bool {
+        !self.usb.is_empty() || self.sound.is_some_and(Sound::is_usb)
     }
 
-    /// Returns the switches of the other devices.
+    /// Returns how many of them may have a slot of the machine's bus, without the source of random numbers.
+    pub(super) fn slots(&self) -> usize {
+        let Self { rng: _, balloon, watchdog, panic, usb: _, sound } = self;
+        let sound = sound.is_some_and(|sound| !sound.is_usb());
+        let own = [*balloon, watchdog.is_some(), panic.is_some(), self.has_usb_controller(), sound];
+        own.into_iter().filter(|has| *has).count()
+    }
+}
+
+impl Machine {
+    /// Returns the switches of USB devices for the user's own, which come after them; see [`Self::device_switches`].
+    pub(crate) fn usb_switches(&self) -> Vec<Switch> {
+        if !self.has_usb_device() {
+            return Vec::new();
+        }
+        self.usb_devices().into_iter().map(OwnDevice::before_others).collect()
+    }
+
+    /// Returns the switches of the other devices, which QEMU creates after those of the user and all drives.
     ///
-    /// They come after those of the user: a device that is added does not change the addresses of those before it.
+    /// A device that is added does not change the addresses of those before it. The USB controller is among them unless
+    /// the user adds USB devices, which need one that is there already.
     pub(crate) fn device_switches(&self, architecture: &str, binary: &Path) -> Vec<Switch> {
         let bus = self.bus(architecture, binary);
         let devices = &self.devices;
-        let mut switches = devices.sound.map(|sound| sound.switches(self.is_q35())).unwrap_or_default();
+        let usb = if self.has_usb_device() { Vec::new() } else { self.usb_devices() };
+        let mut switches: Vec<Switch> = usb.into_iter().map(OwnDevice::last).collect();
+        switches.extend(devices.sound.map(|sound| sound.switches(self.is_q35())).unwrap_or_default());
         switches.extend(devices.watchdog.map(|watchdog| watchdog.switches(bus)).unwrap_or_default());
         if let Some(panic) = devices.panic {
-            switches.push(device(if self.is_pc(architecture) { "pvpanic" } else { "pvpanic-pci" }, "maqet-panic"));
+            let driver = if self.is_pc(architecture) { "pvpanic" } else { "pvpanic-pci" };
+            switches.push(OwnDevice::new(driver, "maqet-panic").last());
             switches.extend(panic.action.map(|action| action_of("panic", action.into())));
         }
         if devices.balloon {
-            switches.push(device(&bus.unwrap_or(Bus::Pci).virtio("balloon"), "maqet-balloon"));
+            switches.push(OwnDevice::new(&bus.unwrap_or(Bus::Pci).virtio("balloon"), "maqet-balloon").last());
         }
-        switches.extend(self.rng_bus(bus).map(|bus| device(&bus.virtio("rng"), "maqet-rng")));
+        switches.extend(self.rng_bus(bus).map(|bus| OwnDevice::new(&bus.virtio("rng"), "maqet-rng").last()));
         switches
+    }
+
+    /// Returns the USB controller, if one is needed, and the USB devices.
+    fn usb_devices(&self) -> Vec<OwnDevice> {
+        // Each port takes a device of either speed.
+        let controller = OwnDevice::new("qemu-xhci", USB_CONTROLLER);
+        let controller = controller.option("p2", usb::MAX_PORTS).option("p3", usb::MAX_PORTS);
+        let devices = self.devices.usb.iter().zip(0..).map(|(one, index)| one.device(index));
+        self.devices.has_usb_controller().then_some(controller).into_iter().chain(devices).collect()
+    }
+
+    /// Returns whether the user adds a device that may be on the USB controller.
+    fn has_usb_device(&self) -> bool {
+        let is_usb = |text: &str| ["usb", "u2f-", "canokey"].iter().any(|part| text.contains(part));
+        self.device_texts().any(is_usb)
     }
 
     /// Returns the ids of the optional devices that the machine has, or may have.
@@ -136,7 +166,7 @@ impl Machine {
         let switches = self.usb_switches().into_iter().chain(self.device_switches("x86_64", Path::new("qemu")));
         let id = |switch: Switch| {
             let argument = switch.argument().filter(|_| switch.name() == "device")?;
-            option_value(argument, "id").map(Cow::into_owned)
+            OptionString::parse("device", argument).get("id").map(str::to_owned)
         };
         switches.filter_map(id).collect()
     }
@@ -148,23 +178,14 @@ impl Machine {
         match self.devices.rng {
             Some(true) => Some(bus.unwrap_or(Bus::Pci)),
             Some(false) => None,
-            None if self.has_switch("nodefaults") || self.has_rng() || self.bus_devices() > MAX_DEVICES => None,
-            None => bus,
+            None if self.has_switch("nodefaults") || self.has_rng() => None,
+            None => bus.filter(|bus| self.has_free_slot(*bus)),
         }
     }
 
     /// Returns whether the user has added a source of random numbers.
     fn has_rng(&self) -> bool {
         self.device_texts().any(|text| text.contains("virtio-rng"))
-    }
-
-    /// Returns the number of devices that may be on the root bus.
-    fn bus_devices(&self) -> usize {
-        let shares = self.storage.iter().filter(|storage| storage.driver.image_format().is_none()).count();
-        let Devices { rng: _, balloon, watchdog, panic, usb, sound } = &self.devices;
-        let own = [*balloon, watchdog.is_some(), panic.is_some(), !usb.is_empty(), sound.is_some()];
-        // Two are the controllers of drives.
-        self.devices() + shares + own.into_iter().filter(|has| *has).count() + 2
     }
 
     /// Reports a watchdog that the machine type does not have.
@@ -191,16 +212,11 @@ impl Watchdog {
         let switch = match model {
             // It is there, and without an effect on the VM (machine types before 8.0).
             WatchdogModel::Itco => Switch::verbatim("global", "ICH9-LPC.noreboot=off"),
-            model => device(model.into(), "maqet-watchdog"),
+            model => OwnDevice::new(model.into(), "maqet-watchdog").last(),
         };
         let action = self.action.map(|action| action_of("watchdog", action.into()));
         std::iter::once(switch).chain(action).collect()
     }
-}
-
-/// Returns `-device` with an id of maqet.
-fn device(driver: &str, id: &str) -> Switch {
-    Switch::new("device").head(driver).option("id", id)
 }
 
 /// Returns `-action`, of which QEMU takes several.

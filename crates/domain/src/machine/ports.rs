@@ -1,9 +1,11 @@
-//! The spare ports of a `q35` for hot-plugged devices.
+//! The slots of a machine's bus, and the spare ports of a `q35` for hot-plugged devices.
 
+use super::bus::Bus;
 use super::{Machine, defaults};
 use crate::config::{Diagnostics, KeyPath, Node};
+use crate::network::NetworkMode;
 use crate::qemu::{OptionString, Switch};
-use crate::storage::Interface;
+use crate::storage::{Interface, StorageSpec};
 
 /// The prefix of the ports' ids; a number from 0 follows.
 pub const PORT_PREFIX: &str = "hotplug-port";
@@ -17,8 +19,16 @@ const SLOT: u8 = 0x1c;
 /// The chassis number of the first port; chassis numbers are unique, and users start with low ones.
 const FIRST_CHASSIS: u8 = 241;
 
-/// With more devices than this, the ports are left out unless requested (the board has 28 free slots, QEMU 7.2).
+/// With more devices than this, the ports are left out unless requested, and so is the default source of random numbers.
+///
+/// The bus of a `pc` or `q35` has 28 free slots (7.2, 10.0). Some are left for what is not counted, such as `-machine usb=on`.
 const MAX_DEVICES: usize = 24;
+
+/// The slots of a `microvm`, and those without its second interrupt controller (7.2, 10.0).
+const MMIO_SLOTS: [usize; 2] = [24, 8];
+
+/// Switches that add a device to the bus themselves.
+const DEVICE_SWITCHES: [&str; 4] = ["audio", "nic", "usb", "virtfs"];
 
 impl Machine {
     /// Returns the number of spare ports.
@@ -29,7 +39,7 @@ impl Machine {
         match self.hotplug_ports {
             _ if !self.is_q35() => 0,
             Some(ports) => ports,
-            None if self.takes_slot() || self.devices() > MAX_DEVICES => 0,
+            None if self.takes_slot() || self.bus_devices() > MAX_DEVICES => 0,
             None => defaults::HOTPLUG_PORTS,
         }
     }
@@ -56,11 +66,32 @@ impl Machine {
         self.device_texts().any(is_in_slot)
     }
 
-    /// Returns the number of devices on the root bus.
-    pub(super) fn devices(&self) -> usize {
-        let is_device = |interface| matches!(interface, Interface::Virtio | Interface::Nvme);
-        let drives = self.storage.iter().filter(|storage| is_device(storage.interface)).count();
-        drives + self.network.len() + self.device_texts().count()
+    /// Returns whether the default source of random numbers finds a slot of the bus.
+    pub(super) fn has_free_slot(&self, bus: Bus) -> bool {
+        let is_off = |argument| OptionString::parse("machine", argument).is_on("ioapic2") == Some(false);
+        let has_second = !self.machine_arguments().any(is_off);
+        let max = match bus {
+            Bus::Mmio => MMIO_SLOTS[usize::from(!has_second)] - 1,
+            Bus::Pci | Bus::Ccw => MAX_DEVICES,
+        };
+        self.bus_devices() <= max
+    }
+
+    /// Returns the number of devices that may be on the root bus, without the default ones.
+    fn bus_devices(&self) -> usize {
+        let mut controllers: Vec<_> =
+            self.storage.iter().filter_map(|storage| Some((storage.interface, storage.controller_id()?))).collect();
+        controllers.sort_unstable_by_key(|(_, id)| *id);
+        controllers.dedup();
+        let has_slot = |storage: &&StorageSpec| {
+            let is_share = storage.driver.image_format().is_none();
+            is_share || matches!(storage.interface, Interface::Virtio | Interface::Nvme)
+        };
+        let drives = self.storage.iter().filter(has_slot).count();
+        let cards = self.network.iter().filter(|card| card.mode != NetworkMode::None).count();
+        let raw = self.user_switches().filter(|(name, argument)| adds_device(name, argument.unwrap_or_default()));
+        let own = self.device_texts().filter(|text| is_on_root_bus(text)).count();
+        controllers.len() + drives + cards + raw.count() + own + self.devices.slots()
     }
 
     /// Returns the arguments of the user's `-device` switches.
@@ -80,6 +111,22 @@ impl Machine {
             report.error_with_help(&KeyPath::top("hotplug_ports"), node, message, help);
         }
     }
+}
+
+/// Returns whether a switch of the user other than `-device` adds a device to the root bus.
+fn adds_device(name: &str, argument: &str) -> bool {
+    let options = || OptionString::parse(name, argument);
+    match name {
+        "drive" => options().get("if").is_some_and(|interface| ["virtio", "scsi"].contains(&interface)),
+        "net" => options().head() == "nic",
+        "nic" => options().head() != "none",
+        name => DEVICE_SWITCHES.contains(&name),
+    }
+}
+
+/// Returns whether a device may be on the root bus: unless it names another one.
+fn is_on_root_bus(device: &str) -> bool {
+    OptionString::parse("device", device).get("bus").is_none_or(|bus| bus.starts_with("pci"))
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl fmt::Display for FingerprintDifference {
 impl FingerprintDifference {
     /// Returns whether the VM has the device that is there by default, and the snapshot does not.
     pub fn is_of_default_device(&self) -> bool {
-        let has_device = |side: &Option<String>| side.as_ref().is_some_and(|text| text.ends_with(",id=maqet-rng"));
+        let has_device = |side: &Option<String>| side.as_ref().is_some_and(|text| text.contains(r#""id":"maqet-rng""#));
         has_device(&self.vm) && !has_device(&self.snapshot)
     }
 }
@@ -231,7 +231,7 @@ mod tests {
             found.iter().map(FingerprintDifference::is_of_default_device).collect::<Vec<_>>()
         };
         let with = |device: &str| format!("{LINE} -device {device}");
-        let rng = with("virtio-rng-pci,id=maqet-rng");
+        let rng = with(r#"{"driver":"virtio-rng-pci","id":"maqet-rng"}"#);
 
         assert_eq!(is_default(LINE, &rng), [true]);
         assert_eq!(is_default(&with("e1000,id=x"), &rng), [true]);

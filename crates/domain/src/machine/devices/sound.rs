@@ -1,6 +1,6 @@
 //! The sound card.
 
-use super::USB_CONTROLLER;
+use super::{OwnDevice, USB_CONTROLLER};
 use crate::qemu::Switch;
 
 /// A sound card, and where it is played.
@@ -68,12 +68,12 @@ impl Sound {
 
     pub(super) fn switches(self, is_q35: bool) -> Vec<Switch> {
         let backend = Switch::new("audiodev").head(self.backend.into()).option("id", ID);
-        let card = |driver: &str| super::device(driver, ID);
-        let connected = |card: Switch| card.option("audiodev", ID);
+        let card = |driver: &str| OwnDevice::new(driver, ID);
+        let connected = |card: OwnDevice| card.option("audiodev", ID);
         let mut switches = vec![backend];
-        switches.extend(match self.model {
+        let devices = match self.model {
             SoundModel::Hda => {
-                let codec = super::device("hda-duplex", "maqet-sound-codec").option("bus", format!("{ID}.0"));
+                let codec = OwnDevice::new("hda-duplex", "maqet-sound-codec").option("bus", format!("{ID}.0"));
                 vec![card(if is_q35 { "ich9-intel-hda" } else { "intel-hda" }), connected(codec)]
             }
             SoundModel::Ac97 => vec![connected(card("AC97"))],
@@ -81,7 +81,8 @@ impl Sound {
             SoundModel::Sb16 => vec![connected(card("sb16"))],
             SoundModel::Usb => vec![connected(card("usb-audio").option("bus", format!("{USB_CONTROLLER}.0")))],
             SoundModel::Virtio => vec![connected(card("virtio-sound-pci"))],
-        });
+        };
+        switches.extend(devices.into_iter().map(OwnDevice::last));
         switches
     }
 }

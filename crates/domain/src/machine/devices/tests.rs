@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::command_line::{Accelerator, CommandLine, LaunchContext};
 use crate::config::{Node, Problem};
 use crate::machine::{Machine, builtin_handlers};
@@ -35,7 +37,17 @@ fn command_line(definition: &str, binary: &str) -> Result<CommandLine, Vec<Probl
 fn added(definition: &str, binary: &str) -> Vec<String> {
     let args = |definition: &str| command_line(definition, binary).unwrap().args().to_vec();
     let common = args(r#"{"rng": false, "arguments": ["nodefaults"]}"#).len() - 1;
-    args(definition)[common..].chunks(2).map(|pair| pair.join(" ")).collect()
+    args(definition)[common..].chunks(2).map(shown).collect()
+}
+
+/// Returns a switch as one text, a device that QEMU creates last as `last driver,key=value`.
+fn shown(switch: &[String]) -> String {
+    let Some(Ok(Value::Object(device))) = switch.get(1).map(|argument| serde_json::from_str(argument)) else {
+        return switch.join(" ");
+    };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let options = device.iter().skip(1).map(|(key, value)| format!(",{key}={}", text(value)));
+    format!("last {}{}", text(&device["driver"]), options.collect::<String>())
 }
 
 const X86: &str = "/usr/bin/qemu-system-x86_64";
@@ -56,18 +68,18 @@ fn test_rng_is_the_default_on_machines_with_a_bus() {
     let rng = |definition: &str, binary: &str| added(definition, binary).last().cloned();
 
     for (definition, binary, expected) in [
-        ("{}", X86, Some("-device virtio-rng-pci,id=maqet-rng")),
-        (r#"{"machine": "q35", "hotplug_ports": 0}"#, X86, Some("-device virtio-rng-pci,id=maqet-rng")),
-        (r#"{"machine": "microvm"}"#, X86, Some("-device virtio-rng-device,id=maqet-rng")),
+        ("{}", X86, Some("last virtio-rng-pci,id=maqet-rng")),
+        (r#"{"machine": "q35", "hotplug_ports": 0}"#, X86, Some("last virtio-rng-pci,id=maqet-rng")),
+        (r#"{"machine": "microvm"}"#, X86, Some("last virtio-rng-device,id=maqet-rng")),
         (r#"{"machine": "isapc"}"#, X86, None),
         (r#"{"machine": "none"}"#, X86, None),
-        (r#"{"arch": "riscv64"}"#, X86, Some("-device virtio-rng-pci,id=maqet-rng")),
-        (r#"{"arch": "s390x"}"#, X86, Some("-device virtio-rng-ccw,id=maqet-rng")),
+        (r#"{"arch": "riscv64"}"#, X86, Some("last virtio-rng-pci,id=maqet-rng")),
+        (r#"{"arch": "s390x"}"#, X86, Some("last virtio-rng-ccw,id=maqet-rng")),
         (r#"{"arch": "sparc64"}"#, X86, None),
         (r#"{"rng": false}"#, X86, None),
-        (r#"{"rng": true}"#, "/opt/qemu", Some("-device virtio-rng-pci,id=maqet-rng")),
+        (r#"{"rng": true}"#, "/opt/qemu", Some("last virtio-rng-pci,id=maqet-rng")),
     ] {
-        let found = rng(definition, binary).filter(|last| last.starts_with("-device"));
+        let found = rng(definition, binary).filter(|last| last.starts_with("last"));
         assert_eq!(found.as_deref(), expected, "{definition} {binary}");
     }
 }
@@ -79,19 +91,48 @@ fn test_rng_default_gives_way_to_the_user() {
     assert_eq!(last(r#"{"arguments": [{"device": "virtio-rng-pci", "rng": "r"}]}"#), "virtio-rng-pci,rng=r");
     assert_eq!(last(r#"{"args": ["-device", "virtio-rng-pci-transitional"]}"#), "virtio-rng-pci-transitional");
     assert_eq!(last(r#"{"arguments": ["nodefaults"]}"#), "-nodefaults");
-    assert_eq!(last(r#"{"rng": true, "arguments": ["nodefaults"]}"#), "virtio-rng-pci,id=maqet-rng");
+    assert!(last(r#"{"rng": true, "arguments": ["nodefaults"]}"#).contains("maqet-rng"));
 }
 
 /// A VM that fills its bus goes on to start.
 #[test]
 fn test_rng_default_is_left_out_on_a_full_bus() {
-    let has_rng = |drives: usize| {
-        let drives: Vec<String> = (0..drives).map(|index| format!(r#"{{"name": "d{index}"}}"#)).collect();
-        let line = command_line(&format!(r#"{{"storage": [{}]}}"#, drives.join(",")), X86).unwrap();
-        line.args().last().is_some_and(|last| last == "virtio-rng-pci,id=maqet-rng")
+    let has_rng = |definition: &str| {
+        let line = command_line(definition, X86).unwrap();
+        line.args().last().is_some_and(|last| last.contains("maqet-rng"))
     };
+    let list = |count: usize, item: &str| vec![item; count].join(",");
+    let drives =
+        |count: usize| (0..count).map(|index| format!(r#"{{"name": "d{index}"}}"#)).collect::<Vec<_>>().join(",");
 
-    assert_eq!([1, 22, 23, 28].map(has_rng), [true, true, false, false]);
+    for (definition, limit) in [
+        (&(|count| format!(r#"{{"storage": [{}]}}"#, drives(count))) as &dyn Fn(usize) -> String, 24),
+        (&|count| format!(r#"{{"args": [{}]}}"#, list(count, r#""-drive", "if=virtio""#)), 24),
+        (&|count| format!(r#"{{"args": [{}]}}"#, list(count, r#""-virtfs", "local""#)), 24),
+        (&|count| format!(r#"{{"arguments": [{}]}}"#, list(count, r#"{"nic": "user"}"#)), 24),
+        (&|count| format!(r#"{{"arguments": [{}]}}"#, list(count, r#"{"device": "e1000"}"#)), 24),
+        (&|count| format!(r#"{{"machine": "microvm", "args": [{}]}}"#, list(count, r#""-device", "x""#)), 23),
+        (
+            &|count| format!(r#"{{"machine": "microvm,ioapic2=off", "args": [{}]}}"#, list(count, r#""-device", "x""#)),
+            7,
+        ),
+        (
+            &|count| {
+                format!(
+                    r#"{{"balloon": true, "usb": ["tablet"], "sound": true, "watchdog": true, "storage": [
+                    {{"name": "s", "interface": "scsi"}}, {{"name": "t", "interface": "scsi"}},
+                    {{"name": "v", "interface": "sata"}}, {}]}}"#,
+                    drives(count)
+                )
+            },
+            18,
+        ),
+    ] {
+        let count = [limit, limit + 1].map(|count| has_rng(&definition(count)));
+        assert_eq!(count, [true, false], "{}", definition(limit));
+    }
+    let elsewhere = list(40, r#""-device", "scsi-hd,bus=scsi.0""#);
+    assert!(has_rng(&format!(r#"{{"args": [{elsewhere}]}}"#)), "not on the bus of the machine");
 }
 
 /// The guest numbers devices in their order.
@@ -100,39 +141,40 @@ fn test_devices_do_not_move_those_of_the_user() {
     let definition = |keys: &str| format!(r#"{{{keys} "network": "user", "arguments": [{{"device": "e1000"}}]}}"#);
     let devices = |keys: &str| {
         let line = command_line(&definition(keys), X86).unwrap();
-        let args = line.args().windows(2).filter(|pair| pair[0] == "-device");
-        args.map(|pair| pair[1].split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
+        let args = line.args().windows(2).filter(|pair| pair[0] == "-device").map(shown);
+        args.map(|device| device.split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
     };
 
-    assert_eq!(devices(r#""rng": false,"#), ["virtio-net-pci", "e1000"]);
-    let all = devices(r#""balloon": true, "watchdog": true, "panic": true, "sound": "ac97","#);
-    let added = ["AC97", "i6300esb", "pvpanic", "virtio-balloon-pci", "virtio-rng-pci"];
-    assert_eq!(all, [&["virtio-net-pci", "e1000"], &added[..]].concat());
+    let before = ["-device virtio-net-pci", "-device e1000"];
+    assert_eq!(devices(r#""rng": false,"#), before);
+    let all = devices(r#""balloon": true, "watchdog": true, "panic": true, "sound": "ac97", "usb": ["tablet"],"#);
+    let added = ["qemu-xhci", "usb-tablet", "AC97", "i6300esb", "pvpanic", "virtio-balloon-pci", "virtio-rng-pci"];
+    assert_eq!(all, [before.map(str::to_owned).to_vec(), added.map(|one| format!("last {one}")).to_vec()].concat());
 }
 
 #[test]
 fn test_balloon_is_on_the_bus_of_the_machine() {
-    assert_eq!(on_pc(r#""balloon": true"#), ["-device virtio-balloon-pci,id=maqet-balloon"]);
+    assert_eq!(on_pc(r#""balloon": true"#), ["last virtio-balloon-pci,id=maqet-balloon"]);
     assert!(on_pc(r#""balloon": false"#).is_empty());
     let on_microvm = added(r#"{"rng": false, "machine": "microvm", "balloon": true}"#, X86);
-    assert_eq!(on_microvm.last().unwrap(), "-device virtio-balloon-device,id=maqet-balloon");
+    assert_eq!(on_microvm.last().unwrap(), "last virtio-balloon-device,id=maqet-balloon");
 }
 
 #[test]
 fn test_watchdog_every_form_becomes_its_switches() {
-    let i6300esb = "-device i6300esb,id=maqet-watchdog";
+    let i6300esb = "last i6300esb,id=maqet-watchdog";
     assert_eq!(on_pc(r#""watchdog": true"#), [i6300esb]);
     assert_eq!(on_pc(r#""watchdog": {}"#), [i6300esb]);
     assert!(on_pc(r#""watchdog": false"#).is_empty());
     assert_eq!(on_pc(r#""watchdog": {"action": "pause"}"#), [i6300esb, "-action watchdog=pause"]);
     assert_eq!(
         on_pc(r#""watchdog": {"model": "ib700", "action": "inject-nmi"}"#),
-        ["-device ib700,id=maqet-watchdog", "-action watchdog=inject-nmi"]
+        ["last ib700,id=maqet-watchdog", "-action watchdog=inject-nmi"]
     );
     let itco = added(r#"{"rng": false, "machine": "q35", "watchdog": {"model": "itco"}}"#, X86);
     assert_eq!(itco.last().unwrap(), "-global ICH9-LPC.noreboot=off");
     let on_microvm = added(r#"{"rng": false, "machine": "microvm", "watchdog": true}"#, X86);
-    assert_eq!(on_microvm.last().unwrap(), "-device ib700,id=maqet-watchdog");
+    assert_eq!(on_microvm.last().unwrap(), "last ib700,id=maqet-watchdog");
 }
 
 #[test]
@@ -155,25 +197,33 @@ fn test_watchdog_and_panic_wrong_values_are_errors() {
 
 #[test]
 fn test_panic_device_depends_on_the_machine() {
-    assert_eq!(on_pc(r#""panic": true"#), ["-device pvpanic,id=maqet-panic"]);
-    assert_eq!(on_pc(r#""panic": "pause""#), ["-device pvpanic,id=maqet-panic", "-action panic=pause"]);
-    assert_eq!(on_pc(r#""panic": "none""#), ["-device pvpanic,id=maqet-panic", "-action panic=none"]);
+    assert_eq!(on_pc(r#""panic": true"#), ["last pvpanic,id=maqet-panic"]);
+    assert_eq!(on_pc(r#""panic": "pause""#), ["last pvpanic,id=maqet-panic", "-action panic=pause"]);
+    assert_eq!(on_pc(r#""panic": "none""#), ["last pvpanic,id=maqet-panic", "-action panic=none"]);
     assert!(on_pc(r#""panic": "off""#).is_empty());
     let on_arm = added(r#"{"arch": "aarch64", "rng": false, "panic": true}"#, X86);
-    assert_eq!(on_arm.last().unwrap(), "-device pvpanic-pci,id=maqet-panic");
+    assert_eq!(on_arm.last().unwrap(), "last pvpanic-pci,id=maqet-panic");
 }
 
 #[test]
 fn test_usb_devices_are_on_one_controller() {
-    let controller = "-device qemu-xhci,id=maqet-usb,p2=15,p3=15";
-    let tablet = "-device usb-tablet,id=maqet-usb0,bus=maqet-usb.0";
-    let host = "-device usb-host,vendorid=0x046d,productid=0xc52b,id=maqet-usb1,bus=maqet-usb.0";
-    assert_eq!(on_pc(r#""usb": ["tablet", "046d:c52b"]"#), [controller, tablet, host]);
+    let controller = "qemu-xhci,id=maqet-usb,p2=15,p3=15";
+    let tablet = "usb-tablet,id=maqet-usb0,bus=maqet-usb.0";
+    let host = "usb-host,id=maqet-usb1,vendorid=1133,productid=50475,bus=maqet-usb.0";
+    let last = [controller, tablet, host].map(|device| format!("last {device}"));
+    assert_eq!(on_pc(r#""usb": ["tablet", "046d:c52b"]"#), last);
     assert!(on_pc(r#""usb": []"#).is_empty());
-    assert_eq!(
-        on_pc(r#""usb": ["1-2.3"], "arguments": [{"device": "usb-mouse"}]"#)[1..],
-        ["-device usb-host,hostbus=1,hostport=2.3,id=maqet-usb0,bus=maqet-usb.0", "-device usb-mouse"]
-    );
+}
+
+/// QEMU puts a USB device on a controller that is there already.
+#[test]
+fn test_usb_controller_is_before_the_devices_of_the_user() {
+    let controller = "-device qemu-xhci,id=maqet-usb,p2=15,p3=15";
+    let port = "-device usb-host,id=maqet-usb0,hostbus=1,hostport=2.3,bus=maqet-usb.0";
+    for device in ["usb-mouse", "u2f-passthru", "canokey", "e1000,bus=maqet-usb.0"] {
+        let found = on_pc(&format!(r#""usb": ["1-2.3"], "arguments": [{{"device": "{device}"}}]"#));
+        assert_eq!(found, [controller, port, &format!("-device {device}")]);
+    }
 }
 
 #[test]
@@ -196,25 +246,25 @@ fn test_usb_too_many_or_equal_devices_are_errors() {
 fn test_sound_every_form_becomes_its_switches() {
     let silent = "-audiodev none,id=maqet-sound";
     let hda = [
-        "-device intel-hda,id=maqet-sound",
-        "-device hda-duplex,id=maqet-sound-codec,bus=maqet-sound.0,audiodev=maqet-sound",
+        "last intel-hda,id=maqet-sound",
+        "last hda-duplex,id=maqet-sound-codec,bus=maqet-sound.0,audiodev=maqet-sound",
     ];
     assert_eq!(on_pc(r#""sound": true"#), [&[silent], &hda[..]].concat());
     assert_eq!(on_pc(r#""sound": {"backend": "pa"}"#), [&["-audiodev pa,id=maqet-sound"], &hda[..]].concat());
     assert!(on_pc(r#""sound": false"#).is_empty());
-    assert_eq!(on_pc(r#""sound": "es1370""#), [silent, "-device ES1370,id=maqet-sound,audiodev=maqet-sound"]);
+    assert_eq!(on_pc(r#""sound": "es1370""#), [silent, "last ES1370,id=maqet-sound,audiodev=maqet-sound"]);
     assert_eq!(
         on_pc(r#""sound": {"model": "virtio", "backend": "spice"}"#),
-        ["-audiodev spice,id=maqet-sound", "-device virtio-sound-pci,id=maqet-sound,audiodev=maqet-sound"]
+        ["-audiodev spice,id=maqet-sound", "last virtio-sound-pci,id=maqet-sound,audiodev=maqet-sound"]
     );
     let on_q35 = added(r#"{"rng": false, "machine": "q35", "sound": true}"#, X86);
-    assert_eq!(on_q35[on_q35.len() - 2], "-device ich9-intel-hda,id=maqet-sound");
+    assert_eq!(on_q35[on_q35.len() - 2], "last ich9-intel-hda,id=maqet-sound");
     assert_eq!(
         on_pc(r#""sound": "usb""#),
         [
-            "-device qemu-xhci,id=maqet-usb,p2=15,p3=15",
+            "last qemu-xhci,id=maqet-usb,p2=15,p3=15",
             silent,
-            "-device usb-audio,id=maqet-sound,bus=maqet-usb.0,audiodev=maqet-sound"
+            "last usb-audio,id=maqet-sound,bus=maqet-usb.0,audiodev=maqet-sound"
         ]
     );
 }

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::USB_CONTROLLER;
-use crate::qemu::Switch;
+use super::{OwnDevice, USB_CONTROLLER};
 use crate::text::shortened;
 
 /// The ports of the controller: the limit of QEMU's (7.2, 10.0).
@@ -51,22 +50,20 @@ pub struct InvalidUsbDevice {
 const MAX_TIERS: usize = 7;
 
 impl UsbDevice {
-    /// Returns its switch; `index` is its position.
-    pub(super) fn switch(&self, index: u8) -> Switch {
-        let device = Switch::new("device");
+    /// Returns the device; `index` is its position.
+    pub(super) fn device(&self, index: u8) -> OwnDevice {
+        let id = format!("{USB_CONTROLLER}{index}");
+        let device = |driver| OwnDevice::new(driver, &id);
         let device = match self {
-            Self::Tablet => device.head("usb-tablet"),
-            Self::Mouse => device.head("usb-mouse"),
-            Self::Keyboard => device.head("usb-kbd"),
+            Self::Tablet => device("usb-tablet"),
+            Self::Mouse => device("usb-mouse"),
+            Self::Keyboard => device("usb-kbd"),
             Self::Model { vendor, product } => {
-                let device = device.head("usb-host").option("vendorid", format!("{vendor:#06x}"));
-                device.option("productid", format!("{product:#06x}"))
+                device("usb-host").option("vendorid", *vendor).option("productid", *product)
             }
-            Self::Port { bus, port } => {
-                device.head("usb-host").option("hostbus", bus.to_string()).option("hostport", port)
-            }
+            Self::Port { bus, port } => device("usb-host").option("hostbus", *bus).option("hostport", port.as_str()),
         };
-        device.option("id", format!("{USB_CONTROLLER}{index}")).option("bus", format!("{USB_CONTROLLER}.0"))
+        device.option("bus", format!("{USB_CONTROLLER}.0"))
     }
 }
 
@@ -126,21 +123,21 @@ mod tests {
 
     #[test]
     fn test_usb_device_every_form_becomes_its_switch() {
-        for (text, expected) in [
-            ("tablet", "usb-tablet,"),
-            ("mouse", "usb-mouse,"),
-            ("keyboard", "usb-kbd,"),
-            ("046D:c52b", "usb-host,vendorid=0x046d,productid=0xc52b,"),
-            ("0000:0001", "usb-host,vendorid=0x0000,productid=0x0001,"),
-            ("1-2", "usb-host,hostbus=1,hostport=2,"),
-            ("1-2.3.14", "usb-host,hostbus=1,hostport=2.3.14,"),
-            ("3.1", "usb-host,hostbus=3,hostport=1,"),
-            ("3.1.10", "usb-host,hostbus=3,hostport=1.10,"),
+        for (text, driver, options) in [
+            ("tablet", "usb-tablet", ""),
+            ("mouse", "usb-mouse", ""),
+            ("keyboard", "usb-kbd", ""),
+            ("046D:c52b", "usb-host", r#""vendorid":1133,"productid":50475,"#),
+            ("0000:0001", "usb-host", r#""vendorid":0,"productid":1,"#),
+            ("1-2", "usb-host", r#""hostbus":1,"hostport":"2","#),
+            ("1-2.3.14", "usb-host", r#""hostbus":1,"hostport":"2.3.14","#),
+            ("3.1", "usb-host", r#""hostbus":3,"hostport":"1","#),
+            ("3.1.10", "usb-host", r#""hostbus":3,"hostport":"1.10","#),
         ] {
             let device: UsbDevice = text.parse().unwrap();
 
-            let rest = "id=maqet-usb2,bus=maqet-usb.0";
-            assert_eq!(device.switch(2).argument(), Some(format!("{expected}{rest}").as_str()), "{text}");
+            let expected = format!(r#"{{"driver":"{driver}","id":"maqet-usb2",{options}"bus":"maqet-usb.0"}}"#);
+            assert_eq!(device.device(2).last().argument(), Some(expected.as_str()), "{text}");
             assert_eq!(device.to_string().parse::<UsbDevice>(), Ok(device), "{text}");
         }
     }
