@@ -22,6 +22,7 @@ pub(crate) enum Value {
     Number(Option<i64>),
     Bytes(Option<Vec<u8>>),
     Id(Option<Uuid>),
+    Flag(bool),
 }
 
 impl Value {
@@ -55,6 +56,7 @@ impl Value {
             Self::Number(number) => (number, Type::INT8),
             Self::Bytes(bytes) => (bytes, Type::BYTEA),
             Self::Id(id) => (id, Type::UUID),
+            Self::Flag(flag) => (flag, Type::BOOL),
         }
     }
 }
@@ -89,6 +91,16 @@ impl<'a> Columns<'a> {
     {
         let column = self.next;
         self.get::<&str>()?.parse().map_err(|error: T::Err| Failure::damage(column, &error))
+    }
+
+    pub(crate) fn optional_parsed<T>(&mut self) -> Result<Option<T>, Failure>
+    where
+        T: FromStr,
+        T::Err: std::error::Error,
+    {
+        let column = self.next;
+        let text = self.get::<Option<&str>>()?;
+        text.map(str::parse).transpose().map_err(|error: T::Err| Failure::damage(column, &error))
     }
 
     pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {

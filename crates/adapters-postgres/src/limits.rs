@@ -62,3 +62,6 @@ impl Default for Timeouts {
         Self { reply: REPLY_TIMEOUT, reconnect: RECONNECT_TIMEOUT, outcome: OUTCOME_TIMEOUT }
     }
 }
+
+/// How many entries of the history one commit removes at most, so that none takes long; each adds only one.
+pub(crate) const PRUNED_AT_ONCE: u32 = 100;

@@ -2,7 +2,7 @@
 
 use maqet_domain::change::StorageRecord;
 use maqet_domain::event::{Event, RecordedEvent};
-use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
+use maqet_domain::history::{Actor, Call, HistoryEntry, HistoryQuery, RecordedHistory};
 use maqet_domain::port::ForeignVm;
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::SnapshotRecord;
@@ -11,6 +11,7 @@ use maqet_domain::vm::{
     VmName,
 };
 use tokio_postgres::{Client, Row};
+use uuid::Uuid;
 
 use crate::column::{Columns, Value};
 use crate::error::Failure;
@@ -102,11 +103,24 @@ pub(crate) fn snapshots(id: VmId) -> Query<SnapshotRecord> {
     Query { sql, values: vec![Value::id(id)], row: snapshot_record }
 }
 
-/// The newest entries of the history, the newest first.
-pub(crate) fn history(limit: u32) -> Query<RecordedHistory> {
+/// The entries of the history that `query` asks for, the newest first.
+pub(crate) fn history(query: &HistoryQuery, identity: &Identity) -> Query<RecordedHistory> {
     let sql = "SELECT sequence, at, \"user\", host, pid, vm, operation, arguments, inverse_operation, \
-        inverse_arguments, reverts FROM history ORDER BY sequence DESC LIMIT $1";
-    Query { sql, values: vec![Value::Number(Some(limit.into()))], row: history_entry }
+        inverse_arguments, reverts, vm_name, kind, irreversible FROM history \
+        WHERE sequence < $1 AND (NOT $3 OR (store_host = $4 AND store_owner = $5)) \
+        AND (NOT $6 OR vm = $7 OR vm_name = $8) ORDER BY sequence DESC LIMIT $2";
+    let vm = query.vm.as_ref();
+    let values = vec![
+        Value::Number(Some(query.before.unwrap_or(i64::MAX))),
+        Value::Number(Some(query.limit.into())),
+        Value::Flag(query.own),
+        Value::text(&identity.host),
+        Value::text(&identity.owner),
+        Value::Flag(vm.is_some()),
+        Value::Id(vm.and_then(|vm| vm.id).map(|id| Uuid::from_bytes(id.bytes()))),
+        Value::Text(vm.and_then(|vm| vm.name.as_ref()).map(ToString::to_string)),
+    ];
+    Query { sql, values, row: history_entry }
 }
 
 /// The events after `sequence`, the oldest first.
@@ -236,7 +250,12 @@ fn history_entry(row: &Row) -> Result<RecordedHistory, Failure> {
         (None, _) => None,
         (Some(_), None) => return Err(Failure::Damage("a call without arguments".to_owned())),
     };
-    Ok(RecordedHistory { sequence, entry: HistoryEntry { at, actor, vm, call, inverse, reverts: columns.get()? } })
+    let reverts = columns.get()?;
+    let vm_name = columns.optional_parsed()?;
+    let kind = columns.parsed()?;
+    let irreversible = columns.optional_parsed()?;
+    let entry = HistoryEntry { at, actor, vm, vm_name, kind, call, inverse, irreversible, reverts };
+    Ok(RecordedHistory { sequence, entry })
 }
 
 fn event(row: &Row) -> Result<RecordedEvent, Failure> {

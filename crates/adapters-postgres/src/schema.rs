@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 use crate::error::{Failure, cause};
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/v1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/v1.sql"), include_str!("schema/v2.sql")];
 
 /// The table of the version, as the first migration of a database finds it.
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS maqet (version bigint NOT NULL)";

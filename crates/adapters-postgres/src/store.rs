@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
-use maqet_domain::history::RecordedHistory;
+use maqet_domain::history::{HistoryQuery, RecordedHistory};
 use maqet_domain::port::{
     EventLog, ForeignVm, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
 };
@@ -153,8 +153,8 @@ impl SnapshotLedger for PostgresStore {
 
 #[async_trait]
 impl HistoryLog for PostgresStore {
-    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
-        self.read("read the history", read::history(limit)).await
+    async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError> {
+        self.read("read the history", read::history(query, &self.identity)).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! A set of changes as statements, and what their results mean.
 
+use std::path::Path;
+
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::Event;
@@ -13,6 +15,7 @@ use uuid::Uuid;
 use crate::column::Value;
 use crate::error::Failure;
 use crate::identity::Identity;
+use crate::limits;
 
 /// A statement with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,8 @@ enum Rule {
     AddsVm(VmName),
     /// It adds a row of this VM, unless that was removed.
     NeedsVm(Option<VmId>),
+    /// It adds an entry of the history that reverts this one, unless another one does.
+    Reverts(i64),
 }
 
 /// The statements of a commit.
@@ -64,7 +69,7 @@ impl Statement {
     pub(crate) fn check_rows(&self, rows: u64) -> Result<(), Failure> {
         match (&self.rule, rows) {
             (Rule::ChangesVm(id), 0) => Err(StoreError::Conflict { id: *id }.into()),
-            (Rule::ChangesVm(_) | Rule::None | Rule::AddsVm(_) | Rule::NeedsVm(_), _) => Ok(()),
+            (Rule::ChangesVm(_) | Rule::None | Rule::AddsVm(_) | Rule::NeedsVm(_) | Rule::Reverts(_), _) => Ok(()),
         }
     }
 
@@ -74,7 +79,10 @@ impl Statement {
         match &self.rule {
             Rule::AddsVm(name) if is(&SqlState::UNIQUE_VIOLATION) => StoreError::Exists { name: name.clone() }.into(),
             Rule::NeedsVm(Some(id)) if is(&SqlState::FOREIGN_KEY_VIOLATION) => StoreError::Conflict { id: *id }.into(),
-            Rule::None | Rule::ChangesVm(_) | Rule::AddsVm(_) | Rule::NeedsVm(_) => failure,
+            Rule::Reverts(sequence) if is(&SqlState::UNIQUE_VIOLATION) => {
+                StoreError::Reverted { sequence: *sequence }.into()
+            }
+            Rule::None | Rule::ChangesVm(_) | Rule::AddsVm(_) | Rule::NeedsVm(_) | Rule::Reverts(_) => failure,
         }
     }
 }
@@ -99,11 +107,15 @@ pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Stateme
             Change::SnapshotAdded(record) => changes.push(add_snapshot(record)?),
             Change::SnapshotRemoved { vm, drive, tag } => changes.push(remove_snapshot(*vm, drive, tag)),
             Change::StorageAdded(record) => add_storage(record, identity, &mut changes)?,
+            Change::StorageRemoved { path } => changes.push(remove_storage(path, identity)),
         }
     }
     let mut log = Vec::new();
     if let Some(entry) = &set.history {
-        log.push(add_history(entry)?);
+        log.push(add_history(entry, identity)?);
+        if let Some(limit) = set.history_limit {
+            log.push(prune_history(limit));
+        }
     }
     if !set.events.is_empty() {
         log.push(Statement::new(LOCK_EVENTS, Vec::new()));
@@ -266,10 +278,23 @@ fn add_storage(record: &StorageRecord, identity: &Identity, statements: &mut Vec
     Ok(())
 }
 
-fn add_history(entry: &HistoryEntry) -> Result<Statement, Failure> {
-    let sql = "INSERT INTO history \
-        (at, \"user\", host, pid, vm, operation, arguments, inverse_operation, inverse_arguments, reverts) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+fn remove_storage(path: &Path, identity: &Identity) -> Statement {
+    let sql = "DELETE FROM storage WHERE host = $1 AND owner = $2 AND sha256(path) = sha256($3)";
+    Statement::new(sql, vec![Value::text(&identity.host), Value::text(&identity.owner), Value::path(path)])
+}
+
+/// Removes the oldest entries above `limit`, some at a time; the newest is that of this transaction.
+fn prune_history(limit: u32) -> Statement {
+    let sql = "DELETE FROM history WHERE sequence IN (SELECT sequence FROM history \
+        WHERE sequence <= currval(pg_get_serial_sequence('history', 'sequence')) - $1 ORDER BY sequence LIMIT $2)";
+    let values = vec![Value::Number(Some(limit.into())), Value::Number(Some(limits::PRUNED_AT_ONCE.into()))];
+    Statement::new(sql, values)
+}
+
+fn add_history(entry: &HistoryEntry, identity: &Identity) -> Result<Statement, Failure> {
+    let sql = "INSERT INTO history (at, \"user\", host, pid, vm, operation, arguments, inverse_operation, \
+        inverse_arguments, reverts, vm_name, kind, irreversible, store_host, store_owner) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
     let inverse = entry.inverse.as_ref();
     let values = vec![
         Value::moment(entry.at)?,
@@ -282,8 +307,13 @@ fn add_history(entry: &HistoryEntry) -> Result<Statement, Failure> {
         Value::Text(inverse.map(|call| call.operation.clone())),
         optional_json(inverse.map(|call| &call.arguments))?,
         Value::Number(entry.reverts),
+        Value::Text(entry.vm_name.as_ref().map(VmName::to_string)),
+        Value::text(&entry.kind),
+        Value::Text(entry.irreversible.as_ref().map(ToString::to_string)),
+        Value::text(&identity.host),
+        Value::text(&identity.owner),
     ];
-    Ok(Statement::new(sql, values))
+    Ok(Statement::new(sql, values).under(entry.reverts.map_or(Rule::None, Rule::Reverts)))
 }
 
 fn add_event(event: &Event, identity: &Identity) -> Result<Statement, Failure> {

@@ -38,3 +38,6 @@ pub const MAX_REPORTED_PROBLEMS: u32 = 5;
 
 /// The largest step, in rows, of the search for the end of a damaged part of a table.
 pub const MAX_SKIP: i64 = 4096;
+
+/// How many entries of the history one commit removes at most, so that none takes long; each adds only one.
+pub(crate) const PRUNED_AT_ONCE: u32 = 100;

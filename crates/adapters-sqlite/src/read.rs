@@ -2,7 +2,7 @@
 
 use maqet_domain::change::StorageRecord;
 use maqet_domain::event::{Event, RecordedEvent};
-use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
+use maqet_domain::history::{Actor, Call, EntryKind, HistoryEntry, HistoryQuery, Irreversible, RecordedHistory};
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{
@@ -79,10 +79,23 @@ pub(crate) fn snapshots(connection: &Connection, id: VmId) -> Result<Vec<Snapsho
     }
 }
 
-/// Reads the newest entries of the history, the newest first.
-pub(crate) fn history(connection: &Connection, limit: u32) -> Result<Vec<RecordedHistory>> {
-    // All columns, because a database that cannot be written may still have schema 1, without `reverts`.
-    all(connection, "SELECT * FROM history ORDER BY sequence DESC LIMIT ?1", params![limit], history_entry)
+/// Reads the entries of the history that a query asks for, the newest first; all are those of this user and host.
+pub(crate) fn history(connection: &Connection, query: &HistoryQuery) -> Result<Vec<RecordedHistory>> {
+    let before = query.before.unwrap_or(i64::MAX);
+    let Some(vm) = &query.vm else {
+        // All columns, because a database that cannot be written may still have an older schema, which lacks some.
+        let sql = "SELECT * FROM history WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?2";
+        return all(connection, sql, params![before, query.limit], history_entry);
+    };
+    let (id, name) = (vm.id.map(Text), vm.name.as_ref().map(VmName::as_str));
+    let sql = "SELECT * FROM history WHERE sequence < ?1 AND (vm = ?3 OR vm_name = ?4) ORDER BY sequence DESC LIMIT ?2";
+    match all(connection, sql, params![before, query.limit, id, name], history_entry) {
+        Err(error) if error.to_string().contains(NO_COLUMN) => {
+            let sql = "SELECT * FROM history WHERE sequence < ?1 AND vm = ?3 ORDER BY sequence DESC LIMIT ?2";
+            all(connection, sql, params![before, query.limit, id], history_entry)
+        }
+        entries => entries,
+    }
 }
 
 /// Reads the events after `sequence`, the oldest first.
@@ -195,6 +208,8 @@ fn snapshot_record(row: &Row<'_>) -> Result<SnapshotRecord> {
 }
 
 fn history_entry(row: &Row<'_>) -> Result<RecordedHistory> {
+    let columns = row.as_ref().column_count();
+    let has_kind = columns > 13;
     let inverse = match row.get::<_, Option<String>>(8)? {
         Some(operation) => Some(Call { operation, arguments: row.get::<_, Tree>(9)?.0 }),
         None => None,
@@ -205,7 +220,14 @@ fn history_entry(row: &Row<'_>) -> Result<RecordedHistory> {
         vm: row.get::<_, Option<Text<_>>>(5)?.map(|id| id.0),
         call: Call { operation: row.get(6)?, arguments: row.get::<_, Tree>(7)?.0 },
         inverse,
-        reverts: if row.as_ref().column_count() > 10 { row.get(10)? } else { None },
+        reverts: if columns > 10 { row.get(10)? } else { None },
+        vm_name: if has_kind { row.get::<_, Option<Text<_>>>(11)?.map(|name| name.0) } else { None },
+        kind: if has_kind { row.get::<_, Text<_>>(12)?.0 } else { EntryKind::Work },
+        irreversible: if has_kind {
+            row.get::<_, Option<Text<_>>>(13)?.map(|reason| reason.0)
+        } else {
+            Some(Irreversible::OlderVersion)
+        },
     };
     Ok(RecordedHistory { sequence: row.get(0)?, entry })
 }

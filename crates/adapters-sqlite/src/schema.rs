@@ -9,11 +9,12 @@ use crate::path::DatabasePath;
 pub(crate) const APPLICATION_ID: i32 = 0x6d71_6574;
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&[&str]; 4] = [
+const MIGRATIONS: [&[&str]; 5] = [
     &[include_str!("schema/v1.sql")],
     &[include_str!("schema/v2.sql"), RENAMES],
     &[include_str!("schema/v3.sql")],
     &[include_str!("schema/v4.sql")],
+    &[include_str!("schema/v5.sql")],
 ];
 
 /// Renames values that schema 1 stored; rows of a newer schema do not change.

@@ -10,7 +10,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
-use maqet_domain::history::RecordedHistory;
+use maqet_domain::history::{HistoryQuery, RecordedHistory};
 use maqet_domain::port::{
     EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
 };
@@ -164,8 +164,9 @@ impl SnapshotLedger for SqliteStore {
 
 #[async_trait]
 impl HistoryLog for SqliteStore {
-    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
-        self.worker().await?.read("read the history", move |sql| read::history(sql, limit)).await
+    async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError> {
+        let query = query.clone();
+        self.worker().await?.read("read the history", move |sql| read::history(sql, &query)).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! Writes a set of changes, all or nothing.
 
+use std::path::Path;
+
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::Event;
@@ -12,6 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, 
 use serde::Serialize;
 
 use crate::column::{Moment, Text, Tree, path_value};
+use crate::limits;
 
 /// Why a set of changes was not written.
 #[derive(Debug)]
@@ -59,10 +62,14 @@ pub(crate) fn apply(
             Change::SnapshotAdded(record) => add_snapshot(&transaction, record)?,
             Change::SnapshotRemoved { vm, drive, tag } => remove_snapshot(&transaction, *vm, drive, tag)?,
             Change::StorageAdded(record) => add_storage(&transaction, record)?,
+            Change::StorageRemoved { path } => remove_storage(&transaction, path)?,
         }
     }
     if let Some(entry) = &set.history {
         add_history(&transaction, entry)?;
+        if let Some(limit) = set.history_limit {
+            prune_history(&transaction, limit)?;
+        }
     }
     for event in &set.events {
         add_event(&transaction, event)?;
@@ -236,12 +243,17 @@ fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<
     of_vm(added, record.vm)
 }
 
-fn add_history(transaction: &Transaction<'_>, entry: &HistoryEntry) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO history \
-        (at, user, host, pid, vm, operation, arguments, inverse_operation, inverse_arguments, reverts) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+fn remove_storage(transaction: &Transaction<'_>, path: &Path) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM storage WHERE path = ?1";
+    transaction.prepare_cached(sql)?.execute([path_value(path)]).map(drop)
+}
+
+fn add_history(transaction: &Transaction<'_>, entry: &HistoryEntry) -> Result<(), WriteError> {
+    let sql = "INSERT INTO history (at, user, host, pid, vm, operation, arguments, inverse_operation, \
+        inverse_arguments, reverts, vm_name, kind, irreversible) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let inverse = entry.inverse.as_ref();
-    transaction.prepare_cached(sql)?.execute(params![
+    let added = transaction.prepare_cached(sql)?.execute(params![
         Moment(entry.at),
         entry.actor.user,
         entry.actor.host,
@@ -252,8 +264,26 @@ fn add_history(transaction: &Transaction<'_>, entry: &HistoryEntry) -> rusqlite:
         inverse.map(|call| call.operation.as_str()),
         inverse.map(|call| Tree(call.arguments.clone())),
         entry.reverts,
-    ])?;
-    Ok(())
+        entry.vm_name.as_ref().map(VmName::as_str),
+        Text(entry.kind),
+        entry.irreversible.as_ref().map(Text),
+    ]);
+    match (added, entry.reverts) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), Some(sequence)) if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+            Err(WriteError::Rule(StoreError::Reverted { sequence }))
+        }
+        (Err(error), _) => Err(WriteError::Sqlite(error)),
+    }
+}
+
+/// Removes the oldest entries above `limit`, some at a time; their numbers have no gaps but those of commits that failed.
+fn prune_history(transaction: &Transaction<'_>, limit: u32) -> rusqlite::Result<()> {
+    let last = transaction.last_insert_rowid();
+    let sql = "DELETE FROM history WHERE sequence IN \
+        (SELECT sequence FROM history WHERE sequence <= ?1 ORDER BY sequence LIMIT ?2)";
+    let row = params![last.saturating_sub(limit.into()), limits::PRUNED_AT_ONCE];
+    transaction.prepare_cached(sql)?.execute(row).map(drop)
 }
 
 fn add_event(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {

@@ -67,6 +67,11 @@ pub enum Change {
     },
     /// Adds the record of an image, or replaces that of the same path.
     StorageAdded(StorageRecord),
+    /// Removes the record of an image, if there is one.
+    StorageRemoved {
+        /// Where the image is.
+        path: PathBuf,
+    },
 }
 
 /// The record of a disk image that maqet created or that a start found, to tell its own files from others, and an image
@@ -107,6 +112,10 @@ pub struct ChangeSet {
     pub changes: Vec<Change>,
     /// The history entry, if any.
     pub history: Option<HistoryEntry>,
+    /// How many entries of the history are kept when one is written; `None` keeps all.
+    ///
+    /// A store may remove the oldest a few at a time, so that no commit takes long.
+    pub history_limit: Option<u32>,
     /// The events.
     pub events: Vec<Event>,
 }

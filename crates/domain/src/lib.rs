@@ -17,7 +17,7 @@
 //! | [`vm`], [`snapshot`] | VMs and their runs, and the state of a VM ([`vm::Status`]) |
 //! | [`backup`] | backups of disks, and how they build on each other |
 //! | [`command_line`] | QEMU's command line, computed from a machine ([`command_line::CommandLine`]) |
-//! | [`event`], [`history`], [`change`] | the event log, the history, and the changes of a commit |
+//! | [`event`], [`history`], [`change`], [`revert`] | the event log, the history, the changes of a commit, and what a call has that reverts one |
 //! | [`port`] | traits for the outside world; implement them to replace SQLite or QEMU |
 //!
 //! To add a configuration key, implement [`machine::ConfigHandler`]; to add a storage type,
@@ -41,6 +41,7 @@ pub mod port;
 pub mod qemu;
 pub mod qmp;
 pub mod registry;
+pub mod revert;
 pub mod size;
 pub mod snapshot;
 pub mod storage;

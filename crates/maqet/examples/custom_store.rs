@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use maqet::domain::change::{Change, ChangeSet, StorageRecord};
 use maqet::domain::event::RecordedEvent;
-use maqet::domain::history::RecordedHistory;
+use maqet::domain::history::{HistoryEntry, HistoryQuery, RecordedHistory};
 use maqet::domain::port::{EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository};
 use maqet::domain::snapshot::SnapshotRecord;
 use maqet::domain::vm::{Revision, Vm, VmEntry, VmId, VmName};
@@ -74,7 +74,22 @@ impl Content {
                     self.storage.push(record);
                 }
             }
+            Change::StorageRemoved { path } => self.storage.retain(|record| record.path != path),
         }
+        Ok(())
+    }
+
+    /// Adds an entry of the history, and removes the oldest above `limit`.
+    fn remember(&mut self, entry: HistoryEntry, limit: Option<u32>) -> Result<(), StoreError> {
+        if let Some(sequence) = entry.reverts
+            && self.history.iter().any(|other| other.entry.reverts == Some(sequence))
+        {
+            return Err(StoreError::Reverted { sequence });
+        }
+        let sequence = self.history.last().map_or(1, |last| last.sequence.saturating_add(1));
+        self.history.push(RecordedHistory { sequence, entry });
+        let excess = limit.map_or(0, |limit| self.history.len().saturating_sub(limit as usize));
+        self.history.drain(..excess);
         Ok(())
     }
 
@@ -143,8 +158,10 @@ impl SnapshotLedger for MemoryStore {
 
 #[async_trait]
 impl HistoryLog for MemoryStore {
-    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
-        Ok(self.content().history.iter().rev().take(limit as usize).cloned().collect())
+    async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError> {
+        let content = self.content();
+        let found = content.history.iter().rev().filter(|recorded| query.matches(recorded));
+        Ok(found.take(query.limit as usize).cloned().collect())
     }
 }
 
@@ -165,8 +182,7 @@ impl Store for MemoryStore {
         let mut after = content.clone();
         changes.changes.into_iter().try_for_each(|change| after.apply(change))?;
         if let Some(entry) = changes.history {
-            let sequence = i64::try_from(after.history.len()).unwrap_or(i64::MAX).saturating_add(1);
-            after.history.push(RecordedHistory { sequence, entry });
+            after.remember(entry, changes.history_limit)?;
         }
         for event in changes.events {
             let sequence = i64::try_from(after.events.len()).unwrap_or(i64::MAX).saturating_add(1);

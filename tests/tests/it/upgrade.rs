@@ -61,7 +61,7 @@ fn test_upgrade_old_database_shows_every_vm() {
     assert_eq!((&web["status"], &web["reason"], &web["boot"]), (&json!("stopped"), &json!("host-quit"), &json!(4)));
     assert_eq!(info["definition"]["arguments"], json!([{"-device": "qemu-xhci"}]));
     assert_eq!(info["storage"][0]["file"], json!(home.data().join("storage/web/hdd.qcow2")));
-    assert_eq!(schema(&home), 4);
+    assert_eq!(schema(&home), 5);
 }
 
 #[test]
@@ -121,7 +121,11 @@ fn test_upgrade_old_copies_restore_a_lost_database() {
 }
 
 /// Removes what later schemas added.
-const OF_SCHEMA_1: &str = "ALTER TABLE history DROP COLUMN reverts; \
+const OF_SCHEMA_1: &str = "DROP INDEX history_reverts; \
+    ALTER TABLE history DROP COLUMN reverts; \
+    ALTER TABLE history DROP COLUMN vm_name; \
+    ALTER TABLE history DROP COLUMN kind; \
+    ALTER TABLE history DROP COLUMN irreversible; \
     ALTER TABLE vm DROP COLUMN pid_namespace; \
     ALTER TABLE vm DROP COLUMN pending; \
     DROP TABLE snapshot; \
@@ -144,5 +148,5 @@ fn test_upgrade_running_vm_is_observed_and_stopped() {
     assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &pid));
     assert!(status["external_monitor"].as_str().unwrap().ends_with("/b1/qmp-free.sock"), "renamed: {status}");
     assert_eq!(stopped["status"], "stopped");
-    assert_eq!((schema(&home), home.qemu_pids()), (4, Vec::new()));
+    assert_eq!((schema(&home), home.qemu_pids()), (5, Vec::new()));
 }

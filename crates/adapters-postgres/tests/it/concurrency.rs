@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{EventLog, HistoryLog, Store, StoreError, VmRepository};
 use maqet_domain::vm::Phase;
 use maqet_testkit::store::sample;
@@ -133,7 +134,7 @@ async fn test_sixteen_processes_of_mixed_commits_lose_nothing() {
     let revision = store.by_id(&common.entry.id).await.unwrap().unwrap().entry.revision;
     assert_eq!(revision.0, 1 + 16 * 12);
     let commits = 16 * (12 + 12 + 6 + 12);
-    assert_eq!(store.newest_history(u32::MAX).await.unwrap().len(), commits);
+    assert_eq!(store.history(&HistoryQuery::newest(u32::MAX)).await.unwrap().len(), commits);
     assert_eq!(store.events_after(0, u32::MAX).await.unwrap().len(), commits);
 }
 
@@ -205,7 +206,7 @@ async fn test_commit_killed_at_any_moment_is_atomic() {
 
         let store = database.open();
         let vms = store.list().await.unwrap().len();
-        let history = store.newest_history(u32::MAX).await.unwrap().len();
+        let history = store.history(&HistoryQuery::newest(u32::MAX)).await.unwrap().len();
         let events = store.events_after(0, u32::MAX).await.unwrap().len();
         // The last commit of a killed process may end after its death.
         assert!((durable..=durable + round).contains(&vms), "{vms} VMs of {durable} to {}", durable + round);

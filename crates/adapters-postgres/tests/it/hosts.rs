@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use maqet_adapters_postgres::limits;
 use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::sample;
@@ -77,7 +78,7 @@ async fn test_history_and_events_are_common_to_all_hosts() {
         .unwrap();
 
     assert_eq!(there.events_after(0, 10).await.unwrap().len(), 1);
-    assert_eq!(there.newest_history(10).await.unwrap().len(), 1);
+    assert_eq!(there.history(&HistoryQuery::newest(10)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use std::path::Path;
 use maqet_adapters_linux::private_file::unless_missing;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
+use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{RecoverySource, RepairReport, StoreError, VmCopy};
 use maqet_domain::vm::{VmEntry, VmId};
 use maqet_fault_points::FaultPoints;
@@ -302,7 +303,7 @@ fn remove_invalid_rows(rebuild: &mut Rebuild) -> rusqlite::Result<()> {
             connection.execute("DELETE FROM snapshot WHERE vm = ?1", [entry.id.to_string()])?;
         }
     }
-    if read::history(connection, u32::MAX).is_err() {
+    if read::history(connection, &HistoryQuery::newest(u32::MAX)).is_err() {
         lost.push("the history".to_owned());
         connection.execute("DELETE FROM history", [])?;
     }

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use maqet_adapters_sqlite::{SqliteMaintenance, SqliteStore};
 use maqet_domain::change::ChangeSet;
+use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{EventLog, HistoryLog, Store, StoreError, StoreMaintenance, VmCopy};
 use maqet_testkit::store::sample;
 use tempfile::TempDir;
@@ -61,7 +62,7 @@ fn check_reads_only(database: &Path, expected: &[&str]) {
 fn check_old_schema_reads(database: &Path) {
     let store = SqliteStore::open(database).unwrap();
     assert_eq!(names(&store).unwrap(), ["db", "web"]);
-    assert_eq!(wait(store.newest_history(u32::MAX)).unwrap().len(), 9);
+    assert_eq!(wait(store.history(&HistoryQuery::newest(u32::MAX))).unwrap().len(), 9);
     assert_eq!(wait(store.events_after(0, u32::MAX)).unwrap().len(), 29);
 
     let refused = add(&store, "third", 3);

@@ -12,6 +12,7 @@ use std::{fs, thread};
 
 use maqet_adapters_sqlite::{Options, SqliteStore, limits};
 use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{EventLog, HistoryLog, Store, StoreError, VmRepository};
 use maqet_testkit::store::sample;
 use rusqlite::Connection;
@@ -125,7 +126,7 @@ fn test_commit_killed_at_any_moment_is_atomic() {
 fn check_atomic(path: &Path, durable: usize, killed: usize) {
     let store = SqliteStore::open(path).unwrap();
     let vms = wait(store.list()).unwrap().len();
-    let history = wait(store.newest_history(u32::MAX)).unwrap().len();
+    let history = wait(store.history(&HistoryQuery::newest(u32::MAX))).unwrap().len();
     let events = wait(store.events_after(0, u32::MAX)).unwrap().len();
     let verdict: String =
         Connection::open(path).unwrap().pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();

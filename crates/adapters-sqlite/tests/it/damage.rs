@@ -179,7 +179,7 @@ async fn test_open_newer_schema_is_refused_and_untouched() {
 
     let result = used(&path).await;
 
-    assert!(matches!(result, Err(StoreError::UnsupportedSchema { found: 999, known: 4, .. })), "{result:?}");
+    assert!(matches!(result, Err(StoreError::UnsupportedSchema { found: 999, known: 5, .. })), "{result:?}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 

@@ -7,7 +7,7 @@ use maqet_adapters_sqlite::{SqliteMaintenance, SqliteStore};
 use maqet_domain::change::ChangeSet;
 use maqet_domain::config::Node;
 use maqet_domain::event::{Event, RecordedEvent};
-use maqet_domain::history::HistoryEntry;
+use maqet_domain::history::{HistoryEntry, HistoryQuery, Irreversible};
 use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreMaintenance, VmRepository};
 use maqet_domain::vm::{Phase, StopReason};
 use maqet_testkit::store::sample;
@@ -58,7 +58,7 @@ async fn test_migration_keeps_vms_runs_and_storage() {
     assert_eq!(web.origins["memory"], "web.yaml:1:9");
     assert_eq!(web.definition.get("memory").and_then(Node::scalar).as_deref(), Some("64M"));
     assert_eq!(storage[0].path, Path::new("/tmp/maqet-fixture/data/maqet/storage/web/hdd.qcow2"));
-    assert_eq!(version(&path), 4);
+    assert_eq!(version(&path), 5);
 }
 
 #[tokio::test]
@@ -106,10 +106,10 @@ async fn test_migration_old_history_is_kept_without_reverts() {
     let (_folder, path) = schema_1();
     let store = SqliteStore::open(&path).unwrap();
 
-    let old = store.newest_history(u32::MAX).await.unwrap();
+    let old = store.history(&HistoryQuery::newest(u32::MAX)).await.unwrap();
     let undo = HistoryEntry { reverts: Some(9), ..sample::history("add", None) };
     store.commit(ChangeSet { history: Some(undo.clone()), ..ChangeSet::default() }).await.unwrap();
-    let new = store.newest_history(1).await.unwrap();
+    let new = store.history(&HistoryQuery::newest(1)).await.unwrap();
 
     let operations: Vec<&str> = old.iter().map(|recorded| recorded.entry.call.operation.as_str()).collect();
     assert_eq!(
@@ -118,6 +118,8 @@ async fn test_migration_old_history_is_kept_without_reverts() {
     );
     assert_eq!(old[0].entry.inverse.as_ref().map(|call| call.operation.as_str()), Some("add"));
     assert!(old.iter().all(|recorded| recorded.entry.reverts.is_none()));
+    assert!(old.iter().all(|recorded| recorded.entry.irreversible == Some(Irreversible::OlderVersion)));
+    assert_eq!(old[8].entry.vm_name, Some(sample::name("web")));
     assert_eq!(new[0].entry, undo);
 }
 
@@ -152,7 +154,7 @@ fn test_migration_by_eight_threads_happens_once() {
         }
     });
 
-    assert_eq!(version(&path), 4);
+    assert_eq!(version(&path), 5);
 }
 
 #[tokio::test]
@@ -161,7 +163,7 @@ async fn test_check_old_schema_counts_vms_and_migrates_nothing() {
 
     let health = SqliteMaintenance::new(&path).check().await.unwrap().unwrap();
 
-    assert_eq!((health.schema, health.newest_schema, health.vms), (1, 4, 2));
+    assert_eq!((health.schema, health.newest_schema, health.vms), (1, 5, 2));
     assert_eq!(version(&path), 1);
 }
 

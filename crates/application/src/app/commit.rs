@@ -141,6 +141,8 @@ fn outdated_copies(changes: &ChangeSet) -> Vec<OutdatedCopy> {
             Change::DefinitionChanged { id, .. } => modified.push(*id),
             Change::StorageAdded(record) => modified.extend(record.vm),
             Change::VmRemoved { .. }
+            // Another change of the same commit is about the VM that had the image.
+            | Change::StorageRemoved { .. }
             | Change::RunChanged { .. }
             | Change::PendingChanged { .. }
             | Change::SnapshotAdded(_)

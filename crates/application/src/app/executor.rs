@@ -1,12 +1,12 @@
 //! Running an operation: what all operations share.
 
 use maqet_domain::change::ChangeSet;
-use maqet_domain::history::HistoryEntry;
+use maqet_domain::history::{EntryKind, HistoryEntry, Irreversible, MAX_ENTRIES};
 use maqet_fault_points::FaultPoint;
 use tokio::time::Instant;
 
 use super::App;
-use super::operations::{Effect, Operation, RemovedVmFiles, call_of};
+use super::operations::{Done, Effect, Operation, RemovedVmFiles, call_of};
 use crate::Error;
 use crate::event::journal::{Subject, write_journal};
 use crate::log::keeper::LogKeeper;
@@ -57,17 +57,11 @@ async fn with_end_of_vm<O: Operation>(app: &App, operation: &O, error: Error) ->
 }
 
 async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Output, Subject), Error> {
-    let done = operation.run(app).await?;
-    let mut changes = done.changes;
-    if O::EFFECT == Effect::Changes && !changes.is_empty() {
-        changes.history = Some(HistoryEntry {
-            at: app.ports.clock.now(),
-            actor: app.ports.host.actor(),
-            vm: done.vm,
-            call: call_of(operation)?,
-            inverse: done.inverse,
-            reverts: None,
-        });
+    let mut done = operation.run(app).await?;
+    let mut changes = std::mem::take(&mut done.changes);
+    if matches!(O::EFFECT, Effect::Changes | Effect::Notes) && !changes.is_empty() {
+        changes.history = Some(history_entry(app, operation, &mut done, &changes)?);
+        changes.history_limit = Some(MAX_ENTRIES);
     }
     if !changes.is_empty() {
         app.faults.reach(FaultPoint::BeforeCommit(O::NAME));
@@ -105,4 +99,32 @@ async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Ou
     }
     drop(done.guards);
     Ok((done.value, subject))
+}
+
+/// Returns the entry of the history about what an operation changed.
+fn history_entry<O: Operation>(
+    app: &App,
+    operation: &O,
+    done: &mut Done<O::Output>,
+    changes: &ChangeSet,
+) -> Result<HistoryEntry, Error> {
+    let (kind, reverts) = match operation.revert().and_then(|revert| revert.entry) {
+        Some(entry) => (entry.direction.kind(), Some(entry.sequence)),
+        None if O::EFFECT == Effect::Notes => (EntryKind::Note, None),
+        None => (EntryKind::Work, None),
+    };
+    let inverse = done.inverse.take();
+    let is_undoable = inverse.is_some() || kind == EntryKind::Note;
+    let reason = || done.irreversible.or_else(|| operation.irreversible()).unwrap_or(Irreversible::Unspecified);
+    Ok(HistoryEntry {
+        at: app.ports.clock.now(),
+        actor: app.ports.host.actor(),
+        vm: done.vm,
+        vm_name: changes.events.iter().find(|event| event.vm == done.vm).and_then(|event| event.vm_name.clone()),
+        kind,
+        call: call_of(operation)?,
+        inverse,
+        irreversible: (!is_undoable).then(reason),
+        reverts,
+    })
 }

@@ -6,9 +6,10 @@ use std::pin::Pin;
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::Event;
-use maqet_domain::history::Call;
+use maqet_domain::history::{Call, Irreversible};
 use maqet_domain::port::Guard;
 use maqet_domain::registry::DuplicateName;
+use maqet_domain::revert::Revert;
 use maqet_domain::storage::FileId;
 use maqet_domain::text::similar;
 use maqet_domain::trash::TrashEntry;
@@ -29,6 +30,8 @@ pub enum Effect {
     Acts,
     /// It changes definitions, snapshots or storage; that is part of the history.
     Changes,
+    /// It changes backups or the trash; that is part of the history, but neither undone nor in the way of an undo.
+    Notes,
 }
 
 /// An operation; the struct holds its arguments.
@@ -54,6 +57,16 @@ pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What it returns.
     type Output: Serialize + Send;
 
+    /// Returns why the change cannot be undone, as far as the arguments tell.
+    fn irreversible(&self) -> Option<Irreversible> {
+        None
+    }
+
+    /// Returns what the call has in addition if it reverts a change.
+    fn revert(&self) -> Option<&Revert> {
+        None
+    }
+
     /// Reads, decides, acts through ports, and returns what is to be written.
     fn run(&self, app: &App) -> impl Future<Output = Result<Done<Self::Output>, Error>> + Send;
 }
@@ -64,6 +77,8 @@ pub struct Done<T> {
     pub(crate) changes: ChangeSet,
     pub(crate) vm: Option<VmId>,
     pub(crate) inverse: Option<Call>,
+    /// Why the change cannot be undone; that of the operation by default.
+    pub(crate) irreversible: Option<Irreversible>,
     pub(crate) guards: Vec<Box<dyn Guard>>,
     pub(crate) removed_files: Option<RemovedVmFiles>,
     pub(crate) replaced_image: Option<(PathBuf, FileId)>,
@@ -94,6 +109,7 @@ impl<T> Done<T> {
             changes: ChangeSet::default(),
             vm: None,
             inverse: None,
+            irreversible: None,
             guards: Vec::new(),
             removed_files: None,
             replaced_image: None,
@@ -132,10 +148,20 @@ impl<T> Done<T> {
         self
     }
 
+    /// Names why the change cannot be undone.
+    #[must_use]
+    #[expect(dead_code, reason = "the operations that need it come next")]
+    pub(crate) fn not_undone(mut self, reason: Irreversible) -> Self {
+        self.irreversible = Some(reason);
+        self
+    }
+
     /// Returns another value, and writes the same.
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
-        let Self { value, changes, vm, inverse, guards, removed_files, replaced_image, moved_storage } = self;
-        Done { value: change(value), changes, vm, inverse, guards, removed_files, replaced_image, moved_storage }
+        let Self { value, changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage } =
+            self;
+        let value = change(value);
+        Done { value, changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage }
     }
 
     /// Removes the sockets and records of a removed VM once that is written.

@@ -24,7 +24,7 @@ fn test_fault_points_cover_every_changing_operation() {
     let without: Vec<&str> = table
         .names()
         .into_iter()
-        .filter(|name| table.effect(name) == Some(Effect::Changes))
+        .filter(|name| matches!(table.effect(name), Some(Effect::Changes | Effect::Notes)))
         .filter(|name| !has(FaultPoint::BeforeCommit(name)) || !has(FaultPoint::Committed(name)))
         .collect();
 

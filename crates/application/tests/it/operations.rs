@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use maqet_application::operation::{Add, Apply, ConfigSchema, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
 use maqet_application::{Error, HumanDuration};
+use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{EventLog, HistoryLog, LaunchError, Signal, VmRepository};
 use maqet_domain::qmp::QmpError;
 use maqet_domain::qmp::RunState;
@@ -46,7 +47,7 @@ async fn test_add_records_event_and_history_with_inverse() {
 
     let added = world.app().run(World::empty("web")).await.unwrap();
 
-    let history = world.store.newest_history(10).await.unwrap();
+    let history = world.store.history(&HistoryQuery::newest(10)).await.unwrap();
     assert_eq!(history[0].entry.call.operation, "add");
     let inverse = history[0].entry.inverse.clone().unwrap();
     assert_eq!((inverse.operation.as_str(), &inverse.arguments["vm"]), ("rm", &json!(added.id)));
@@ -61,7 +62,7 @@ async fn test_rm_inverse_defines_the_same_vm() {
     let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
 
     app.run(Rm::new("web")).await.unwrap();
-    let inverse = world.store.newest_history(1).await.unwrap()[0].entry.inverse.clone().unwrap();
+    let inverse = world.store.history(&HistoryQuery::newest(1)).await.unwrap()[0].entry.inverse.clone().unwrap();
     table().unwrap().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
 
     let after = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
@@ -390,7 +391,7 @@ async fn test_apply_dry_run_changes_and_records_nothing() {
     let applied = app.run(Apply::new("web").memory("2G").dry_run(true)).await.unwrap();
 
     assert_eq!((applied.changed, applied.differences.len()), (false, 1));
-    assert_eq!(world.store.newest_history(10).await.unwrap().len(), 1);
+    assert_eq!(world.store.history(&HistoryQuery::newest(10)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -413,7 +414,7 @@ async fn test_apply_inverse_restores_the_definition() {
     let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
     app.run(Apply::new("web").memory("2G")).await.unwrap();
 
-    let inverse = world.store.newest_history(1).await.unwrap()[0].entry.inverse.clone().unwrap();
+    let inverse = world.store.history(&HistoryQuery::newest(1)).await.unwrap()[0].entry.inverse.clone().unwrap();
     table().unwrap().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
 
     let after = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::change::{ChangeSet, StorageRecord};
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::event::RecordedEvent;
-use crate::history::RecordedHistory;
+use crate::history::{HistoryQuery, RecordedHistory};
 use crate::snapshot::SnapshotRecord;
 use crate::text::quote;
 use crate::vm::{Vm, VmEntry, VmId, VmName};
@@ -22,6 +22,9 @@ pub enum StoreError {
     /// The VM is not at the expected revision, or was removed.
     #[error("VM `{id}` was changed or removed by another process")]
     Conflict { id: VmId },
+    /// Another entry of the history reverts the same one.
+    #[error("entry {sequence} of the history was reverted by another process")]
+    Reverted { sequence: i64 },
     #[error("database `{location}` is locked by another process")]
     Busy { location: String },
     /// The file is not a maqet database, or is damaged.
@@ -73,6 +76,9 @@ impl Explain for StoreError {
                 .hint("pass `--name` to choose another name")
                 .hint(format!("run `maqet rm {name}` to remove it")),
             Self::Conflict { .. } => Explanation::new("store.conflict", Fault::Busy).hint("run the command again"),
+            Self::Reverted { .. } => {
+                Explanation::new("history.entry-conflict", Fault::State).hint("show the history with `maqet history`")
+            }
             Self::Busy { .. } => Explanation::new("store.busy", Fault::Busy).hint("run the command again"),
             Self::Corrupt { .. } => Explanation::new("store.corrupt", Fault::Failed)
                 .hint("run `maqet doctor --fix` to repair it; the damaged file is kept"),
@@ -166,8 +172,8 @@ pub trait SnapshotLedger: Send + Sync {
 /// Reads the history of changes.
 #[async_trait]
 pub trait HistoryLog: Send + Sync {
-    /// Returns at most `limit` entries, newest first.
-    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError>;
+    /// Returns the entries that a query asks for, newest first.
+    async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError>;
 }
 
 /// Reads the event log.
@@ -185,7 +191,8 @@ pub trait Store: VmRepository + StorageLedger + SnapshotLedger + HistoryLog + Ev
     /// Writes all of `changes` or nothing; they are durable when it returns.
     ///
     /// A dropped future may still have written. Errors: `Exists` if the name or ID of a new VM is in use; `Conflict`
-    /// if a VM is not at the expected revision or was removed; `Busy`, `Full`, `Corrupt`, `Unavailable`, `Failed`; those of
+    /// if a VM is not at the expected revision or was removed; `Reverted` if an entry of the history reverts one that
+    /// another one reverts; `Busy`, `Full`, `Corrupt`, `Unavailable`, `Failed`; those of
     /// servers, and in addition `ReadOnly` and `Interrupted`.
     async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError>;
 }

@@ -119,7 +119,7 @@ impl MonitorRole {
 /// The folders of the files of one run: absolute, private, and new for every run.
 ///
 /// New, because QEMU silently takes over the path of a socket in use (7.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunPaths {
     /// The folder of the sockets; its path is short, because socket paths have at most 107 bytes.
     pub sockets: PathBuf,
@@ -246,7 +246,7 @@ impl RunPaths {
 }
 
 /// Why and when a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEnd {
     /// Why.
     pub reason: StopReason,
@@ -271,7 +271,8 @@ impl RunEnd {
 }
 
 /// The progress of a run, as it was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Stored before QEMU is spawned.
     Starting,
@@ -284,7 +285,7 @@ pub enum Phase {
 }
 
 /// One start of a VM and its outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Its number.
     pub boot: BootNumber,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
-use maqet_domain::history::RecordedHistory;
+use maqet_domain::history::{HistoryEntry, HistoryQuery, RecordedHistory};
 use maqet_domain::port::{EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository};
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Revision, Vm, VmEntry, VmId, VmName};
@@ -113,7 +113,22 @@ impl Content {
             }
             Change::SnapshotRemoved { vm, drive, tag } => self.remove_snapshot(vm, &drive, &tag),
             Change::StorageAdded(record) => self.record(record)?,
+            Change::StorageRemoved { path } => self.storage.retain(|record| record.path != path),
         }
+        Ok(())
+    }
+
+    /// Adds an entry of the history, and removes the oldest above `limit`.
+    fn remember(&mut self, entry: HistoryEntry, limit: Option<u32>) -> Result<(), StoreError> {
+        if let Some(sequence) = entry.reverts
+            && self.history.iter().any(|other| other.entry.reverts == Some(sequence))
+        {
+            return Err(StoreError::Reverted { sequence });
+        }
+        let sequence = self.history.last().map_or(1, |last| last.sequence.saturating_add(1));
+        self.history.push(RecordedHistory { sequence, entry });
+        let excess = self.history.len().saturating_sub(limit.map_or(usize::MAX, at_most));
+        self.history.drain(..excess);
         Ok(())
     }
 
@@ -221,8 +236,10 @@ impl SnapshotLedger for MemoryStore {
 
 #[async_trait]
 impl HistoryLog for MemoryStore {
-    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
-        Ok(self.content().history.iter().rev().take(at_most(limit)).cloned().collect())
+    async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError> {
+        let content = self.content();
+        let found = content.history.iter().rev().filter(|recorded| query.matches(recorded));
+        Ok(found.take(at_most(query.limit)).cloned().collect())
     }
 }
 
@@ -247,8 +264,7 @@ impl Store for MemoryStore {
             after.apply(change)?;
         }
         if let Some(entry) = changes.history {
-            let sequence = next_sequence(after.history.len());
-            after.history.push(RecordedHistory { sequence, entry });
+            after.remember(entry, changes.history_limit)?;
         }
         for event in changes.events {
             let sequence = next_sequence(after.events.len());

@@ -6,7 +6,7 @@ use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::{Node, Value};
 use maqet_domain::event::{Event, kind};
-use maqet_domain::history::{Actor, Call, HistoryEntry};
+use maqet_domain::history::{Actor, Call, EntryKind, HistoryEntry, Irreversible};
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::{SnapshotKind, SnapshotRecord};
 use maqet_domain::vm::{
@@ -156,9 +156,12 @@ pub fn history(operation: &str, vm: Option<VmId>) -> HistoryEntry {
         at: moment(40),
         actor: Actor { user: "me".to_owned(), host: "here".to_owned(), pid: u32::MAX },
         vm,
+        vm_name: vm.map(|_| name("web")),
+        kind: vm.map_or(EntryKind::Note, |_| EntryKind::Work),
         call: call(operation),
         inverse: vm.map(|_| call("undone")),
-        reverts: vm.map(|_| 1),
+        irreversible: vm.is_none().then_some(Irreversible::ImageReplaced),
+        reverts: None,
     }
 }
 

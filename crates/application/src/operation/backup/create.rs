@@ -11,7 +11,7 @@ use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{BackupInfo, BackupRm};
+use super::BackupInfo;
 use crate::app::commit::work_done;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::backup::create::{BackupRun, source_of};
@@ -69,7 +69,7 @@ pub struct BackupCreated {
 
 impl Operation for BackupCreate {
     const NAME: &'static str = "backup.create";
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: Effect = Effect::Notes;
     type Output = BackupCreated;
 
     async fn run(&self, app: &App) -> Result<Done<BackupCreated>, Error> {
@@ -133,11 +133,9 @@ impl BackupCreate {
 
         let data = json!({ "name": backup.name, "directory": backup.directory, "kind": backup.kind });
         let event = app.committer().event(kind::BACKUP_CREATED, &entry, data);
-        let mut inverse = BackupRm::new(entry.id.to_string(), [backup.name.clone()]);
-        inverse.from.clone_from(&self.to);
         let changes = ChangeSet::default().and(work_done(&entry));
         let created = BackupCreated { id: entry.id.to_string(), name: entry.name.to_string(), backup, left_out };
-        let done = Done::changing(created, entry.id, changes).event(event).undone_by(&inverse);
+        let done = Done::changing(created, entry.id, changes).event(event);
         Ok(guards.into_iter().fold(done.holding(guard), Done::holding))
     }
 }

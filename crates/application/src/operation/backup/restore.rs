@@ -6,6 +6,7 @@ use derive_setters::Setters;
 use maqet_domain::backup::FoundBackup;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use maqet_domain::port::ImageFile;
 use maqet_domain::vm::Action;
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,10 @@ impl Operation for BackupRestore {
     const NAME: &'static str = "backup.restore";
     const EFFECT: Effect = Effect::Changes;
     type Output = BackupRestored;
+
+    fn irreversible(&self) -> Option<Irreversible> {
+        Some(Irreversible::ImageReplaced)
+    }
 
     async fn run(&self, app: &App) -> Result<Done<BackupRestored>, Error> {
         match &self.output {

@@ -61,7 +61,7 @@ pub struct BackupRemoved {
 
 impl Operation for BackupRm {
     const NAME: &'static str = "backup.rm";
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: Effect = Effect::Notes;
     type Output = BackupRemoved;
 
     async fn run(&self, app: &App) -> Result<Done<BackupRemoved>, Error> {

@@ -2,6 +2,7 @@
 
 use derive_setters::Setters;
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use maqet_domain::snapshot::SnapshotName;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,10 @@ impl Operation for SnapshotCreate {
     const NAME: &'static str = "snapshot.create";
     const EFFECT: Effect = Effect::Changes;
     type Output = SnapshotDone;
+
+    fn irreversible(&self) -> Option<Irreversible> {
+        self.overwrite.then_some(Irreversible::SnapshotReplaced)
+    }
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         if self.live {

@@ -2,6 +2,7 @@
 
 use derive_setters::Setters;
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use maqet_domain::snapshot::tag::BEFORE_LOAD;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,14 @@ impl Operation for SnapshotLoad {
     const NAME: &'static str = "snapshot.load";
     const EFFECT: Effect = Effect::Changes;
     type Output = SnapshotDone;
+
+    fn irreversible(&self) -> Option<Irreversible> {
+        match self {
+            Self { no_safety: true, .. } => Some(Irreversible::StateNotKept),
+            Self { live: true, .. } | Self { start: true, .. } => Some(Irreversible::MemoryReplaced),
+            _ => None,
+        }
+    }
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         if self.start {

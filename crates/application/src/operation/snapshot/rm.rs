@@ -2,6 +2,7 @@
 
 use derive_setters::Setters;
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use serde::{Deserialize, Serialize};
 
 use super::{Requirement, SnapshotDone, done, open};
@@ -43,6 +44,10 @@ impl Operation for SnapshotRm {
     const NAME: &'static str = "snapshot.rm";
     const EFFECT: Effect = Effect::Changes;
     type Output = SnapshotDone;
+
+    fn irreversible(&self) -> Option<Irreversible> {
+        Some(Irreversible::SnapshotDeleted)
+    }
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         if self.live {

@@ -6,6 +6,7 @@ use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use maqet_domain::port::{ImageError, ImageFile, RewritePlan};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::{FileId, StorageSpec};
@@ -110,6 +111,10 @@ impl Operation for StorageConvert {
     const NAME: &'static str = "storage.convert";
     const EFFECT: Effect = Effect::Changes;
     type Output = StorageConverted;
+
+    fn irreversible(&self) -> Option<Irreversible> {
+        self.remove_old.then_some(Irreversible::ImageReplaced)
+    }
 
     async fn run(&self, app: &App) -> Result<Done<StorageConverted>, Error> {
         let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;

@@ -3,6 +3,7 @@
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use maqet_domain::port::ImageError;
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::size::ByteSize;
@@ -78,6 +79,10 @@ impl Operation for StorageResize {
     const NAME: &'static str = "storage.resize";
     const EFFECT: Effect = Effect::Changes;
     type Output = StorageResized;
+
+    fn irreversible(&self) -> Option<Irreversible> {
+        self.shrink.then_some(Irreversible::DataCutOff)
+    }
 
     async fn run(&self, app: &App) -> Result<Done<StorageResized>, Error> {
         let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, None).await?;

@@ -89,7 +89,7 @@ pub struct KeptEntry {
 
 impl Operation for StorageTrashEmpty {
     const NAME: &'static str = "storage.trash.empty";
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: Effect = Effect::Notes;
     type Output = Emptied;
 
     async fn run(&self, app: &App) -> Result<Done<Emptied>, Error> {

@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::StoreError;
 use maqet_domain::vm::{Origins, Phase, Revision, Vm};
 
@@ -293,7 +294,7 @@ pub async fn test_commit_refused_leaves_no_history_and_no_events(subject: &dyn S
 
     check_name_taken(&store.commit(changes).await, &vm);
 
-    assert_eq!(store.newest_history(10).await.unwrap(), []);
+    assert_eq!(store.history(&HistoryQuery::newest(10)).await.unwrap(), []);
     assert_eq!(store.events_after(0, 10).await.unwrap(), []);
 }
 

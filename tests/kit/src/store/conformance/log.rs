@@ -1,10 +1,12 @@
 //! Storage records, history and events.
 
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
+use maqet_domain::history::{EntryKind, HistoryEntry, HistoryQuery, HistoryVm};
+use maqet_domain::port::StoreError;
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{Revision, Vm};
 
-use super::{Subject, add, check_conflict, commit, one, sample};
+use super::{Subject, add, check_conflict, commit, names, one, sample};
 
 fn recording(path: &str, vm: &Vm) -> ChangeSet {
     one(Change::StorageAdded(sample::storage(path, Some(vm.entry.id))))
@@ -93,13 +95,13 @@ pub async fn test_history_newest_entries_come_first(subject: &dyn Subject) {
         commit(&*store, ChangeSet { history: Some(entry), ..ChangeSet::default() }).await;
     }
 
-    let newest = store.newest_history(2).await.unwrap();
+    let newest = store.history(&HistoryQuery::newest(2)).await.unwrap();
 
     let entries: Vec<_> = newest.iter().map(|recorded| recorded.entry.clone()).collect();
     assert_eq!(entries, [sample::history("stop", Some(sample::id(2))), sample::history("start", None)]);
     assert!(newest[0].sequence > newest[1].sequence, "{newest:?}");
-    assert_eq!(store.newest_history(9).await.unwrap().len(), 3);
-    assert_eq!(store.newest_history(0).await.unwrap(), []);
+    assert_eq!(store.history(&HistoryQuery::newest(9)).await.unwrap().len(), 3);
+    assert_eq!(store.history(&HistoryQuery::newest(0)).await.unwrap(), []);
 }
 
 /// The history of a removed VM stays.
@@ -112,8 +114,90 @@ pub async fn test_history_entries_outlive_their_vm(subject: &dyn Subject) {
 
     commit(&*store, changes).await;
 
-    let newest = store.newest_history(1).await.unwrap();
+    let newest = store.history(&HistoryQuery::newest(1)).await.unwrap();
     assert_eq!(newest.into_iter().map(|recorded| recorded.entry).collect::<Vec<_>>(), [entry]);
+}
+
+/// Entries are found by their VM: by its ID, or by the name that it had; older ones before a number.
+pub async fn test_history_of_a_vm_is_found_by_id_or_name(subject: &dyn Subject) {
+    let store = subject.open();
+    for (operation, number, name) in [("a", 1, "web"), ("b", 2, "db"), ("c", 3, "web"), ("d", 1, "old")] {
+        let vm_name = Some(sample::name(name));
+        let entry = HistoryEntry { vm_name, ..sample::history(operation, Some(sample::id(number))) };
+        commit(&*store, ChangeSet { history: Some(entry), ..ChangeSet::default() }).await;
+    }
+    let of = async |vm: HistoryVm, before: Option<i64>| {
+        let query = HistoryQuery { vm: Some(vm), before, own: true, limit: 9 };
+        let found = store.history(&query).await.unwrap();
+        let operations = found.iter().map(|recorded| recorded.entry.call.operation.clone()).collect::<String>();
+        (operations, found.last().map(|recorded| recorded.sequence))
+    };
+    let (id, name) = (Some(sample::id(1)), Some(sample::name("web")));
+
+    let (_, first) = of(HistoryVm { id, name: None }, None).await;
+
+    assert_eq!(of(HistoryVm { id, name: None }, None).await.0, "da");
+    assert_eq!(of(HistoryVm { id: None, name: name.clone() }, None).await.0, "ca");
+    assert_eq!(of(HistoryVm { id, name }, None).await.0, "dca");
+    assert_eq!(of(HistoryVm { id, name: None }, first).await.0, "");
+    assert_eq!(of(HistoryVm { id: Some(sample::id(9)), name: None }, None).await.0, "");
+}
+
+/// An entry is reverted once; the other commit writes nothing.
+pub async fn test_history_entry_reverted_twice_is_refused(subject: &dyn Subject) {
+    let store = subject.open();
+    let reverting = |kind, reverts| HistoryEntry { kind, reverts, ..sample::history("rm", Some(sample::id(1))) };
+    let changes = |entry| ChangeSet { history: Some(entry), ..ChangeSet::default() };
+    commit(&*store, changes(sample::history("add", Some(sample::id(1))))).await;
+    let sequence = store.history(&HistoryQuery::newest(1)).await.unwrap()[0].sequence;
+    let undo = reverting(EntryKind::Undo, Some(sequence));
+    commit(&*store, changes(undo.clone())).await;
+
+    let again = ChangeSet { history: Some(undo.clone()), ..sample::adding(&sample::vm("web", 1)) };
+    let refused = store.commit(again).await;
+
+    assert!(matches!(refused, Err(StoreError::Reverted { sequence: twice }) if twice == sequence), "{refused:?}");
+    assert_eq!(names(&*store).await, Vec::<String>::new());
+    let newest = store.history(&HistoryQuery::newest(9)).await.unwrap();
+    assert_eq!(
+        newest.iter().map(|recorded| recorded.entry.kind).collect::<Vec<_>>(),
+        [EntryKind::Undo, EntryKind::Work]
+    );
+    commit(&*store, changes(reverting(EntryKind::Redo, Some(newest[0].sequence)))).await;
+}
+
+/// With a limit, the oldest entries are removed, and numbers are not used again.
+pub async fn test_history_above_the_limit_loses_the_oldest(subject: &dyn Subject) {
+    let store = subject.open();
+    let mut last = 0;
+    for number in 1..=5 {
+        let history = Some(sample::history(&format!("n{number}"), None));
+        let history_limit = (number == 5).then_some(2);
+        commit(&*store, ChangeSet { history, history_limit, ..ChangeSet::default() }).await;
+        let newest = store.history(&HistoryQuery::newest(1)).await.unwrap();
+        assert!(newest[0].sequence > last);
+        last = newest[0].sequence;
+    }
+
+    let kept = store.history(&HistoryQuery::newest(9)).await.unwrap();
+
+    assert_eq!(kept.iter().map(|recorded| &*recorded.entry.call.operation).collect::<Vec<_>>(), ["n5", "n4"]);
+}
+
+/// The record of an image is removed by its path; one that does not exist is no error.
+pub async fn test_storage_removed_leaves_other_records(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    for path in ["/d/a", "/d/b"] {
+        commit(&*store, recording(path, &vm)).await;
+    }
+
+    for path in ["/d/a", "/d/c"] {
+        commit(&*store, one(Change::StorageRemoved { path: path.into() })).await;
+    }
+
+    assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), [sample::storage("/d/b", Some(vm.entry.id))]);
+    assert_eq!(store.storage_without_vm().await.unwrap(), []);
 }
 
 /// Events come in writing order; reading continues after the number of the last one.

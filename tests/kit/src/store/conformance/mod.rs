@@ -84,6 +84,10 @@ macro_rules! store_conformance {
             test_storage_without_owner_has_no_vm
             test_history_newest_entries_come_first
             test_history_entries_outlive_their_vm
+            test_history_of_a_vm_is_found_by_id_or_name
+            test_history_entry_reverted_twice_is_refused
+            test_history_above_the_limit_loses_the_oldest
+            test_storage_removed_leaves_other_records
             test_events_come_back_in_order_after_a_sequence
             test_events_outlive_their_vm
         }

@@ -1,0 +1,155 @@
+//! What an inverse expects to find.
+
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Node;
+use crate::size::ByteSize;
+use crate::storage::FileId;
+use crate::vm::{BootNumber, Vm, VmId, VmName};
+
+/// A digest of a definition, to tell another one from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DefinitionDigest(String);
+
+impl DefinitionDigest {
+    /// Returns the digest of a definition: FNV-1a of its JSON, which must not find out more than changes.
+    pub fn new(definition: &Node) -> Self {
+        struct Fnv(u64);
+
+        impl fmt::Write for Fnv {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for byte in text.bytes() {
+                    self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+                }
+                Ok(())
+            }
+        }
+
+        let mut digest = Fnv(0xcbf2_9ce4_8422_2325);
+        let json = serde_json::to_string(definition).unwrap_or_default();
+        // Writing to it cannot fail.
+        let _ = digest.write_str(&json);
+        Self(format!("{:016x}", digest.0))
+    }
+}
+
+/// An image as a change left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedImage {
+    /// Its path.
+    pub path: PathBuf,
+    /// Which file it is; `None` for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileId>,
+    /// The size that the guest sees; `None` for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<ByteSize>,
+}
+
+/// What a call that reverts a change expects to find.
+///
+/// It is checked under the lock of the VM, so that nothing changes after the check.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// The VM; `None` if there must be none of [`free_name`](Self::free_name).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmId>,
+    /// A name that no VM has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_name: Option<VmName>,
+    /// The definition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<DefinitionDigest>,
+    /// The number of the last run, 0 for none: that the VM was not started since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootNumber>,
+    /// Whether the VM must not be running.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
+    /// Images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ExpectedImage>,
+    /// Paths where nothing is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub free_paths: Vec<PathBuf>,
+}
+
+/// What is otherwise than expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum Unexpected {
+    #[error("VM `{id}` was removed since")]
+    Removed { id: VmId },
+    #[error("another VM has the name `{name}` now")]
+    NameTaken { name: VmName },
+    #[error("the definition of VM `{vm}` was changed since")]
+    Redefined { vm: VmName },
+    #[error("VM `{vm}` is running")]
+    Running { vm: VmName },
+    #[error("VM `{vm}` was started since, at {at}")]
+    Started { vm: VmName, at: Timestamp },
+    #[error("VM `{vm}` was removed since, and defined again")]
+    NeverStarted { vm: VmName },
+    #[error("disk image `{}` does not exist any more", path.display())]
+    ImageGone { path: PathBuf },
+    #[error("disk image `{}` was replaced by another file since", path.display())]
+    ImageReplaced { path: PathBuf },
+    #[error("disk image `{}` was resized since: it has {found}, not {expected}", path.display())]
+    ImageResized { path: PathBuf, expected: ByteSize, found: ByteSize },
+    #[error("`{}` exists", path.display())]
+    PathTaken { path: PathBuf },
+    #[error("entry `{entry}` of the trash does not exist any more")]
+    TrashEntryGone { entry: String },
+}
+
+impl Expected {
+    /// Expects a VM of this definition.
+    pub fn vm(vm: &Vm) -> Self {
+        Self { vm: Some(vm.entry.id), ..Self::default() }.with_definition(&vm.definition)
+    }
+
+    /// Expects this definition, too.
+    #[must_use]
+    pub fn with_definition(self, definition: &Node) -> Self {
+        Self { definition: Some(DefinitionDigest::new(definition)), ..self }
+    }
+
+    /// Expects that the VM is not running and was not started since.
+    #[must_use]
+    pub fn not_started_since(self, vm: &Vm) -> Self {
+        Self { boot: Some(boot_of(vm)), stopped: true, ..self }
+    }
+
+    /// Expects an image, too.
+    #[must_use]
+    pub fn with_image(mut self, path: PathBuf, file: Option<FileId>, size: Option<ByteSize>) -> Self {
+        self.images.push(ExpectedImage { path, file, size });
+        self
+    }
+
+    /// Checks what is known of a VM.
+    pub fn check_vm(&self, vm: &Vm) -> Result<(), Unexpected> {
+        let name = || vm.entry.name.clone();
+        if self.boot.is_some_and(|boot| boot != boot_of(vm)) {
+            return Err(match &vm.entry.run {
+                Some(run) => Unexpected::Started { vm: name(), at: run.started_at },
+                None => Unexpected::NeverStarted { vm: name() },
+            });
+        }
+        if self.definition.as_ref().is_some_and(|digest| *digest != DefinitionDigest::new(&vm.definition)) {
+            return Err(Unexpected::Redefined { vm: name() });
+        }
+        Ok(())
+    }
+}
+
+fn boot_of(vm: &Vm) -> BootNumber {
+    vm.entry.run.as_ref().map_or(BootNumber(0), |run| run.boot)
+}
