@@ -52,6 +52,11 @@ impl Host for LocalHost {
         port_obstacle(endpoint)
     }
 
+    fn has_interface(&self, name: &str) -> Option<bool> {
+        // That of this network namespace; `/sys` may be of another one.
+        has_interface(&fs::read_to_string("/proc/self/net/dev").ok()?, name)
+    }
+
     fn actor(&self) -> Actor {
         let read = || Actor {
             user: self.user(),
@@ -60,6 +65,13 @@ impl Host for LocalHost {
         };
         self.actor.get_or_init(read).clone()
     }
+}
+
+/// Finds a network interface in `/proc/net/dev` (proc(5)), whose first two lines are a heading.
+fn has_interface(devices: &str, name: &str) -> Option<bool> {
+    let mut names = devices.lines().skip(2).filter_map(|line| line.trim_start().split(':').next());
+    // A kernel without the table has no heading either.
+    devices.lines().nth(1).map(|_| names.any(|known| known == name))
 }
 
 /// Finds the name of a user in `/etc/passwd` (passwd(5)).
@@ -116,6 +128,17 @@ fn has_virtualisation(cpuinfo: impl BufRead) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn test_has_interface_reads_the_names_of_the_table() {
+        let table = "Inter-|   Receive\n face |bytes\n    lo: 1 2\n  tap0:   3\n";
+
+        let found = ["lo", "tap0", "tap", "face ", ""].map(|name| has_interface(table, name));
+
+        assert_eq!(found, [Some(true), Some(true), Some(false), Some(false), Some(false)]);
+        assert_eq!(has_interface("", "lo"), None);
+        assert_eq!(LocalHost::new(None).has_interface("lo"), Some(true));
+    }
 
     #[test]
     fn test_has_virtualisation_matches_whole_flag() {

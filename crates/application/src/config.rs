@@ -92,7 +92,7 @@ pub(crate) struct Layers<'a> {
 /// A checked definition.
 pub(crate) struct Checked {
     pub(crate) definition: Node,
-    /// Unknown keys that were removed, and nulls that delete nothing.
+    /// Unknown keys that were removed, nulls that delete nothing, and what is probably not meant.
     pub(crate) warnings: Vec<Problem>,
 }
 
@@ -106,6 +106,8 @@ pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> 
     problems.extend(app.preflight().link_socket_problems(&machine, &whole).await);
     let mut missing = app.preflight().drive_conflict_problems(&machine, &whole).await;
     missing.extend(app.preflight().backing_problems(&machine, &whole).await);
+    missing.extend(app.preflight().foreign_content_problems(&machine, &whole).await);
+    missing.extend(app.preflight().tap_warnings(&machine, &whole));
     let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
     problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));
 
@@ -116,11 +118,16 @@ pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> 
     problems.extend(unreadable);
 
     let (mut warnings, problems): (Vec<Problem>, Vec<Problem>) =
-        problems.into_iter().partition(|problem| layers.lenient && problem.kind == ProblemKind::UnknownKey);
+        problems.into_iter().partition(|problem| match problem.kind {
+            ProblemKind::Warning => true,
+            ProblemKind::UnknownKey => layers.lenient,
+            ProblemKind::Missing | ProblemKind::Invalid => false,
+        });
     if !problems.is_empty() {
         return Err(ConfigError::new(problems, sources).into());
     }
-    let unknown: Vec<&str> = warnings.iter().map(|problem| problem.path.as_str()).collect();
+    let unknown = warnings.iter().filter(|problem| problem.kind == ProblemKind::UnknownKey);
+    let unknown: Vec<&str> = unknown.map(|problem| problem.path.as_str()).collect();
     let definition = remove_keys(definition, &unknown);
     warnings.extend(deletion::without_effect(&definition, &whole));
     Ok(Checked { definition, warnings })

@@ -34,6 +34,7 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::start::disk_error::DiskError;
 use crate::start::failure::StartFailure;
+use crate::start::tap_devices::TapNotFound;
 use crate::start::tpm::TpmError;
 use crate::storage::error::StorageError;
 use crate::trash::error::TrashRefusal;
@@ -96,6 +97,8 @@ pub enum Error {
     DirectoryNotFound { path: PathBuf },
     #[error("cannot use `{}`: {reason}", path.display())]
     PathRefused { path: PathBuf, reason: String },
+    #[error(transparent)]
+    TapNotFound(#[from] TapNotFound),
     #[error("cannot use KVM: {reason}")]
     KvmUnavailable { reason: String },
     #[error("unknown operation `{name}`")]
@@ -299,6 +302,7 @@ impl Explain for Error {
             Self::DirectoryNotFound { .. } => explain("storage.directory-not-found", Fault::NotFound)
                 .hint("create it, or correct the `path` under `storage`"),
             Self::PathRefused { .. } => explain("config.path-refused", Fault::Usage).hint("choose another path"),
+            Self::TapNotFound(inner) => inner.explain(),
             Self::KvmUnavailable { .. } => {
                 explain("host.kvm-unavailable", Fault::Host).hint("set `accel: tcg` for software emulation")
             }

@@ -17,9 +17,11 @@ mod memory_backend;
 mod numa;
 mod ports;
 mod ram;
+mod raw_images;
 #[cfg(test)]
 mod reading;
 mod switches;
+mod tap_devices;
 mod tpm;
 
 pub use self::cpus::Cpus;
@@ -34,6 +36,7 @@ pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
 pub(crate) use self::memory_backend::{SHARED_MEMORY, SharedMemory};
 pub use self::numa::NumaNode;
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
+pub use self::raw_images::RawImage;
 pub use self::switches::{SWITCHES, Treatment, canonical};
 pub use self::tpm::tpm_device;
 

@@ -32,7 +32,7 @@ pub use self::build::{BuildUnavailable, Builds};
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
-pub use self::disk::{DiskImages, ImageError, ImageInfo, ImageSummary, ImageUse, ImageUser};
+pub use self::disk::{DiskImages, ForeignBacking, ImageError, ImageInfo, ImageSummary, ImageUse, ImageUser};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, FirmwareRequest, SecureBoot, UefiFirmware};
 pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm, PortObstacle, PortUser};

@@ -24,6 +24,7 @@ mod ending;
 mod events;
 mod firmware;
 mod firmware_files;
+mod foreign_content;
 mod full_disks;
 mod guest;
 mod hardware;

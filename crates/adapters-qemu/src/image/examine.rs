@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
-use maqet_domain::port::{ImageError, ImageLink, ImageSummary, ImageUse};
+use maqet_domain::port::{ForeignBacking, ImageError, ImageLink, ImageSummary, ImageUse};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::qcow2::{FileReference, HEADER_BYTES, HeaderError, Qcow2Header, format_by_content};
 use maqet_domain::storage::{ImageAccess, ImageProblem, UnusableImage};
@@ -39,10 +39,14 @@ struct Link {
 /// Examines an image and its backing files.
 pub(super) fn examine(image: &ImageUse) -> Result<ImageSummary, ImageError> {
     let link = Link { path: image.path.clone(), overlay: None, format: image.format.clone(), access: image.access };
-    let (summary, mut next) = link.examine()?;
+    let (mut summary, mut next) = link.examine()?;
     for _ in 0..MAX_BACKING_FILES {
         let Some(link) = next else { return Ok(summary) };
-        next = link.examine()?.1;
+        let (backing, after) = link.examine()?;
+        if let (None, Some(format), Some(overlay)) = (&summary.foreign_backing, backing.resembles, link.overlay) {
+            summary.foreign_backing = Some(ForeignBacking { path: link.path, overlay, format });
+        }
+        next = after;
     }
     let problem = ImageProblem::BackingLoop;
     Err(UnusableImage { path: image.path.clone(), overlay: None, problem }.into())
@@ -229,6 +233,7 @@ impl Link {
             is_dirty: header.is_dirty(),
             is_corrupt: header.is_corrupt(),
             resembles: None,
+            foreign_backing: None,
         };
         (summary, next)
     }

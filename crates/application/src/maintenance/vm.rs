@@ -12,6 +12,7 @@ use crate::start::backing::EarlierImages;
 use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
 use crate::start::lost_images::ImagesLost;
+use crate::start::preflight::Preflight;
 use crate::{App, Error, limits};
 
 /// Checks the VMs.
@@ -195,9 +196,12 @@ fn image_finding(entry: &VmEntry, drive: &Drive<'_>, image: &ImageSummary) -> Op
         let message = format!("disk image `{shown}` was not closed; QEMU repairs it when it opens it for writing");
         return Some(finding(entry, Severity::Note, message).hint(format!("check it with `qemu-img check {quoted}`")));
     }
-    image.resembles.map(|format| {
-        let message = format!("drive `{}` is raw, but its content looks like {format}", drive.storage.name);
-        finding(entry, Severity::Warning, message).hint(format!("set `type: {format}` if it is a {format} image"))
+    let foreign = Preflight::foreign_content(drive, image)?;
+    let severity = if foreign.is_harmful() { Severity::Problem } else { Severity::Warning };
+    let finding = finding(entry, severity, foreign.to_string());
+    Some(match foreign.hints().into_iter().next() {
+        Some(hint) => finding.hint(hint),
+        None => finding,
     })
 }
 

@@ -32,7 +32,7 @@ pub struct ConfigChecked {
     pub valid: bool,
     /// The merged definition.
     pub definition: Node,
-    /// Unknown keys that were ignored.
+    /// Unknown keys that were ignored, and what is probably not meant.
     pub warnings: Vec<Problem>,
 }
 

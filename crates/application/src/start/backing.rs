@@ -53,6 +53,9 @@ impl Preflight<'_> {
         earlier: &EarlierImages,
     ) -> Result<(), Error> {
         let Some(backing) = &plan.backing else { return Ok(()) };
+        if let Some(foreign) = self.foreign_backing(drive, plan).await {
+            return Err(DiskError::from(foreign).into());
+        }
         let size = match earlier.find(&backing.file) {
             Some(image) => image.size,
             None => self.backing_size(backing, plan.size.is_some()).await?,

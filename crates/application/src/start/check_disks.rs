@@ -21,6 +21,8 @@ pub(crate) struct CheckedDisks<'m> {
     /// The drives and shares; the image of each exists, or can be created.
     pub(crate) drives: Vec<Drive<'m>>,
     pub(crate) mismatches: ImageMismatches,
+    /// What of the definition is probably not meant.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Preflight<'_> {
@@ -44,11 +46,19 @@ impl Preflight<'_> {
                     let (drive, path) = (drive.storage.name.to_string(), drive.path.clone());
                     return Err(DiskError::RecreateConflict { drive, path }.into());
                 }
-                Some(image) => self.add_mismatches(&entry.name, drive, &image, &mut checked.mismatches).await,
+                Some(image) => {
+                    match Self::foreign_content(drive, &image) {
+                        Some(foreign) if foreign.is_harmful() => return Err(DiskError::from(foreign).into()),
+                        Some(foreign) => checked.warnings.push(foreign.to_string()),
+                        None => {}
+                    }
+                    self.add_mismatches(&entry.name, drive, &image, &mut checked.mismatches).await;
+                }
                 None if drive.plan().is_some() => missing.push(drive.as_missing()),
                 None => {}
             }
         }
+        checked.warnings.extend(self.check_raw_images(machine).await?);
         missing.extend(self.check_variables(entry, machine, recreate).await?);
         missing.extend(self.check_tpm(entry, machine, recreate).await?);
         self.refuse_lost(entry, missing, recreate).await?;

@@ -11,6 +11,7 @@ use maqet_domain::vm::VmName;
 use super::failure::virtiofsd_hint;
 use super::firmware::VARIABLES_NAME;
 use super::firmware_files::FirmwareRefusal;
+use super::foreign_content::ForeignContent;
 use super::lost_images::ImagesLost;
 
 /// An overlay that would be smaller than its backing file.
@@ -43,6 +44,8 @@ pub enum DiskError {
     #[error(transparent)]
     Firmware(#[from] FirmwareRefusal),
     #[error(transparent)]
+    Foreign(#[from] ForeignContent),
+    #[error(transparent)]
     OverlayTooSmall(#[from] OverlayTooSmall),
     /// An image that maqet would create if it had a size.
     #[error("{error}")]
@@ -70,6 +73,7 @@ impl Explain for DiskError {
         match self {
             Self::Lost(lost) => lost.explain(),
             Self::Firmware(refusal) => refusal.explain(),
+            Self::Foreign(foreign) => foreign.explain(),
             Self::OverlayTooSmall(overlay) => {
                 Explanation::new("storage.size-conflict", Fault::Usage).hint(overlay.help())
             }

@@ -33,7 +33,8 @@ impl Preflight<'_> {
             if let Some((key, path)) = card.own_socket()
                 && self.would_replace(path).await
             {
-                problems.push(problem(card, key, path, definition));
+                let message = format!("cannot use `{path}`: {REASON}");
+                problems.push(card_problem(card, key, message, "choose another path".to_owned(), definition));
             }
         }
         problems
@@ -44,13 +45,13 @@ impl Preflight<'_> {
     }
 }
 
-fn problem(card: &NetworkSpec, key: &str, path: &str, definition: &Node) -> Problem {
+/// Returns a problem with a key of a network card.
+pub(super) fn card_problem(card: &NetworkSpec, key: &str, message: String, help: String, definition: &Node) -> Problem {
     let network = definition.get("network");
     let (at, entry) = match network.map(|node| &node.value) {
         Some(Value::List(items)) => (format!("network[{}]", card.index), items.get(card.index)),
         _ => ("network".to_owned(), network),
     };
     let location = entry.and_then(|entry| entry.get(key)).and_then(|node| node.location().cloned());
-    let help = Some("choose another path".to_owned());
-    Problem { help, location, ..Problem::new(format!("{at}.{key}"), format!("cannot use `{path}`: {REASON}")) }
+    Problem { help: Some(help), location, ..Problem::new(format!("{at}.{key}"), message) }
 }

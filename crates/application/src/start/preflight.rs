@@ -36,7 +36,9 @@ impl Preflight<'_> {
         self.check_link_sockets(machine).await?;
         self.check_firmware_files(entry, machine).await?;
         let command_line = self.command_line(entry, machine, paths).await?;
-        let disks = self.check_disks(entry, machine, recreate).await?;
+        let taps = self.check_tap_devices(machine)?;
+        let mut disks = self.check_disks(entry, machine, recreate).await?;
+        disks.warnings.extend(taps);
         Ok((command_line, disks))
     }
 

@@ -284,6 +284,7 @@ fn host() -> MockHost {
     let facts =
         HostFacts { architecture: "x86_64".to_owned(), kvm: Kvm::Unusable("a test".to_owned()), is_root: false };
     host.expect_facts().return_const(facts);
+    host.expect_has_interface().return_const(Some(true));
     host.expect_actor().return_const(Actor { user: "me".to_owned(), host: "here".to_owned(), pid: 1 });
     host
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use maqet::domain::config::Problem;
+use maqet::domain::config::{Problem, ProblemKind};
 use maqet::operation::Start;
 use maqet::{Document, ErrorReport, ImageMismatches, InsecureFiles, LogFailure, Maqet, operation, read_document};
 
@@ -71,11 +71,20 @@ pub(super) fn warn_of_log_failure(failure: Option<&LogFailure>, output: &Output)
     }
 }
 
-/// Warns of keys that were ignored.
+/// Warns of keys that were ignored, and of what is probably not meant.
 pub(super) fn warn(warnings: &[Problem], output: &Output) {
     for problem in warnings {
         let location = problem.location.as_ref().map(|location| format!("{location}: ")).unwrap_or_default();
-        output.note(&format!("warning: {location}ignored `{}`: {}", problem.path.escape_debug(), problem.message));
+        let warning = match problem.kind {
+            ProblemKind::Warning => problem.title(),
+            ProblemKind::UnknownKey | ProblemKind::Missing | ProblemKind::Invalid => {
+                format!("ignored `{}`: {}", problem.path.escape_debug(), problem.message)
+            }
+        };
+        output.note(&format!("warning: {location}{warning}"));
+        if let Some(help) = problem.help.as_ref().filter(|_| problem.kind == ProblemKind::Warning) {
+            output.note(&format!("  hint: {help}"));
+        }
     }
 }
 

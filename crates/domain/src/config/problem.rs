@@ -12,6 +12,8 @@ pub enum ProblemKind {
     UnknownKey,
     /// Something required is missing; another file could provide it.
     Missing,
+    /// Valid, and probably not meant.
+    Warning,
     /// Anything else.
     Invalid,
 }

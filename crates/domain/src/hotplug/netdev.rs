@@ -67,6 +67,11 @@ impl Netdev {
         arguments
     }
 
+    /// Returns the tap device that it connects to, if any.
+    pub fn tap_device(&self) -> Option<&str> {
+        self.arguments.get("ifname").and_then(Value::as_str)
+    }
+
     /// Returns whether it forwards ports of the host.
     pub fn has_forwards(&self) -> bool {
         self.arguments.contains_key("hostfwd")

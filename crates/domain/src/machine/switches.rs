@@ -47,6 +47,11 @@ impl<'d> UserSwitch<'d> {
         }
     }
 
+    /// Returns the options in its argument.
+    pub(super) const fn options(&self) -> &OptionString {
+        &self.options
+    }
+
     /// Returns the value of an option.
     fn option(&self, key: &str) -> Option<&str> {
         self.options.get(key)
@@ -105,7 +110,7 @@ impl Machine {
     }
 
     /// Returns the user's switches, and the keys that are passed to QEMU, with their positions in the definition.
-    fn switches_in<'d>(&self, definition: &'d Node) -> Vec<UserSwitch<'d>> {
+    pub(super) fn switches_in<'d>(&self, definition: &'d Node) -> Vec<UserSwitch<'d>> {
         let text = |switch: &Option<Switch>| switch.as_ref().and_then(Switch::argument).map(str::to_owned);
         let serial = if let super::Serial::Qemu(text) = &self.serial { Some(text.clone()) } else { None };
         let keys = [

@@ -49,6 +49,19 @@ pub struct ImageSummary {
     pub is_corrupt: bool,
     /// The format that the content suggests, if it differs from that of the use.
     pub resembles: Option<&'static str>,
+    /// The first backing file that is opened as raw, and whose content suggests another format.
+    pub foreign_backing: Option<ForeignBacking>,
+}
+
+/// A backing file that is opened as raw, and whose content suggests another format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignBacking {
+    /// Its path.
+    pub path: PathBuf,
+    /// The image that has it as its backing file.
+    pub overlay: PathBuf,
+    /// The format that the content suggests.
+    pub format: &'static str,
 }
 
 /// A process that has an image open.

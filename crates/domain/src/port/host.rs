@@ -74,6 +74,9 @@ pub trait Host: Send + Sync {
     /// Returns what keeps this user from listening at a port; `None` if nothing does.
     fn port_obstacle(&self, endpoint: &Endpoint) -> Option<PortObstacle>;
 
+    /// Returns whether the host has a network interface of this name; `None` if that cannot be determined.
+    fn has_interface(&self, name: &str) -> Option<bool>;
+
     /// Returns the user and process that run maqet.
     fn actor(&self) -> Actor;
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use derive_setters::Setters;
 use maqet_domain::event::kind;
 use maqet_domain::hotplug::{
-    BackendSpec, DeviceError, DeviceId, DevicePlan, DeviceRequest, FreePort, VmDevices, is_pci_by_name, plan_device_add,
+    BackendSpec, DeviceError, DeviceId, DevicePlan, DeviceRequest, FreePort, Netdev, VmDevices, is_pci_by_name,
+    plan_device_add,
 };
 use maqet_domain::network::{Forward, forwards_of};
 use maqet_domain::port::BuildUnavailable;
@@ -128,7 +129,11 @@ impl QmpDeviceAdd {
                 let format = image_format(app, file, self.file_format.as_deref(), self.readonly).await?;
                 Ok(Some(BackendSpec::Disk { file: file.clone(), format, read_only: self.readonly }))
             }
-            (None, Some(netdev)) => Ok(Some(BackendSpec::Network(netdev.parse().map_err(DeviceError::Netdev)?))),
+            (None, Some(netdev)) => {
+                let netdev: Netdev = netdev.parse().map_err(DeviceError::Netdev)?;
+                let missing = netdev.tap_device().and_then(|device| app.preflight().missing_tap(device));
+                missing.map_or(Ok(Some(BackendSpec::Network(netdev))), |missing| Err(missing.into()))
+            }
             (None, None) => Ok(None),
         }
     }

@@ -59,7 +59,7 @@ pub struct Added {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Unknown keys that were ignored.
+    /// Unknown keys that were ignored, and what is probably not meant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
 }

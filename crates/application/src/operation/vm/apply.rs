@@ -85,7 +85,7 @@ pub struct Applied {
     pub changed: bool,
     /// The values that differ.
     pub differences: Vec<Changed>,
-    /// Unknown keys that were ignored.
+    /// Unknown keys that were ignored, and what is probably not meant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
     /// Images that differ from the definition; they stay as they are.

@@ -164,7 +164,8 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
     match job.run(app.ports.hypervisor.launch(&launch)).await {
         Ok(Ok(launched)) => {
             let log_failure = launched.log_failure.clone();
-            let warnings = machine.relative_path_warnings().chain(launched.warnings.iter().cloned()).collect();
+            let warnings = machine.relative_path_warnings().chain(launched.warnings.iter().cloned());
+            let warnings = disks.warnings.iter().cloned().chain(warnings).collect();
             let records = shown(&launch.paths.records);
             let mut done = mark_running(app, entry, &machine, launched, created).await?;
             done.value.mismatches = disks.mismatches;

@@ -1,0 +1,119 @@
+//! Images that are opened as raw and are not, and tap devices that do not exist: refused before QEMU harms anything.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use maqet_testkit::{TestHome, guest, namespaces};
+
+fn qemu_img(arguments: &[&str]) {
+    let output = Command::new("qemu-img").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn create(home: &TestHome, format: &str, name: &str) -> String {
+    let path = home.path(name).to_str().unwrap().to_owned();
+    qemu_img(&["create", "-q", "-f", format, &path, "1M"]);
+    path
+}
+
+fn hints(error: &serde_json::Value) -> String {
+    error["hints"].to_string()
+}
+
+#[test]
+fn test_image_of_another_format_is_not_written_as_raw() {
+    let home = TestHome::new();
+    for format in ["qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed"] {
+        // The raw image is replaced once the VM is defined.
+        let image = create(&home, "raw", &format!("{format}.img"));
+        let drive = format!("storage: [{{name: hdd, type: raw, file: {image}}}]\n");
+        home.add(&format!("{}{drive}", guest::paused_yaml(format)));
+        create(&home, format, &format!("{format}.img"));
+        let before = fs::read(&image).unwrap();
+
+        let refused = home.json_error(&["start", format], 69);
+
+        assert_eq!(refused["code"], "storage.format-conflict", "{refused}");
+        let hint = if format == "qed" { "convert" } else { "set `type: " };
+        assert!(hints(&refused).contains(hint) && hints(&refused).contains("blockdev"), "{refused}");
+        assert_eq!(fs::read(&image).unwrap(), before, "{format}");
+        let file = home.write("vm.yaml", format!("name: other\n{drive}"));
+        let invalid = home.json_error(&["config", "check", file.to_str().unwrap()], 2);
+        assert_eq!(invalid["problems"][0]["path"], "storage[0].type", "{invalid}");
+    }
+}
+
+#[test]
+fn test_image_of_another_format_that_is_only_read_is_a_warning() {
+    let home = TestHome::new();
+    let image = create(&home, "qcow2", "a.img");
+    create(&home, "raw", "base.img");
+    let overlay = home.path("overlay.img");
+    let base = home.path("base.img");
+    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "raw", "-b", base.to_str().unwrap(), overlay.to_str().unwrap()]);
+    create(&home, "vmdk", "base.img");
+    let yaml = format!(
+        "{}  - {{drive: \"file={image},format=raw,if=none,id=x,readonly=on\"}}\n\
+         storage:\n  - {{name: a, type: raw, readonly: true, file: {image}}}\n  - {{name: b, type: iso, file: {image}}}\n  \
+         - {{name: c, file: {}}}\n",
+        guest::paused_yaml("web"),
+        overlay.display()
+    );
+    home.add(&yaml);
+
+    let started = home.json(&["start", "web"]);
+
+    let warnings: Vec<&str> = started["warnings"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    assert_eq!(warnings.len(), 4, "{started}");
+    for (warning, expected) in warnings.iter().zip(["drive `a` is raw", "drive `b` is raw", "base.img`", "`-drive`"]) {
+        assert!(warning.contains(expected) && warning.contains("looks like"), "{warning}");
+    }
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// The way for those who mean it.
+#[test]
+fn test_image_of_another_format_by_switch_is_refused_or_warned() {
+    let home = TestHome::new();
+    let image = create(&home, "qcow2", "a.img");
+    let drive = home.write("d.yaml", format!("name: a\nargs: [-drive, \"if=virtio,format=raw,file={image}\"]\n"));
+    let backing = format!("name: a\nstorage: [{{name: b, backing_file: {image}, backing_format: raw}}]\n");
+    let backing = home.write("b.yaml", backing);
+    for (file, path) in [(drive, "args[0]"), (backing, "storage[0].backing_format")] {
+        let refused = home.json_error(&["add", file.to_str().unwrap()], 2);
+        assert_eq!(refused["problems"][0]["path"], path, "{refused}");
+    }
+    let node = format!("driver: raw, node-name: n, file: {{driver: file, filename: {image}}}");
+    home.add(&format!(
+        "{}  - {{blockdev: {{{node}}}}}\n  - {{device: virtio-blk-pci, drive: n}}\n",
+        guest::paused_yaml("web")
+    ));
+
+    let started = home.json(&["start", "web"]);
+
+    assert!(started["warnings"].to_string().contains("`-blockdev` opens"), "{started}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_tap_device_that_does_not_exist_is_not_created() {
+    namespaces::within("foreign_content::test_tap_device_that_does_not_exist_is_not_created", || {
+        let home = TestHome::new();
+        let device = |name: &str| Path::new("/proc/self/net/dev_snmp6").join(name).exists();
+        home.add(&format!("{}network: {{mode: tap, interface: tap5}}\n", guest::paused_yaml("web")));
+
+        let refused = home.json_error(&["start", "web"], 69);
+
+        assert_eq!(refused["code"], "host.tap-unavailable", "{refused}");
+        assert!(hints(&refused).contains("ip tuntap add tap5"), "{refused}");
+        assert!(!device("tap5"));
+        let tap = Command::new("ip").args(["tuntap", "add", "tap5", "mode", "tap"]).status().unwrap();
+        assert!(tap.success());
+        home.json(&["start", "web"]);
+        let netdev = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "tap,ifname=tap6"];
+        assert_eq!(home.json_error(&netdev, 69)["code"], "host.tap-unavailable");
+        assert!(!device("tap6"));
+        home.json(&["stop", "web", "--force"]);
+    });
+}
