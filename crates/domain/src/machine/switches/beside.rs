@@ -17,7 +17,8 @@ impl Machine {
             "machine" if switch.options.iter().any(|option| option.key.starts_with("pflash")) => {
                 self.second_firmware(switch)
             }
-            "machine" => self.unprotected_variables(switch),
+            "machine" => self.without_smm(switch),
+            "global" => self.unprotected_variables(switch),
             "tpmdev" => self.second_tpm(),
             "object" => self.unshared_memory(&switch.options),
             "mem-path" | "mem-prealloc" => self.ignored_memory(switch),
@@ -60,7 +61,6 @@ impl Machine {
         let key = match &self.firmware {
             Firmware::Default => return None,
             Firmware::Uefi(_) => "firmware: uefi".to_owned(),
-            Firmware::File(_) if switch.name != "bios" => return None,
             Firmware::File(path) => format!("firmware: {}", path.display()),
         };
         let message = format!("`-{}` sets the firmware, and so does `{key}`", switch.name);
@@ -68,13 +68,29 @@ impl Machine {
     }
 
     /// Without system management mode, firmware with Secure Boot does not boot (OVMF 2022.11).
-    fn unprotected_variables(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
-        let is_secure = self.firmware.uefi().is_some_and(|uefi| uefi.secure_boot);
+    fn without_smm(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
         let is_off = switch.options.is_on("smm") == Some(false);
-        (is_secure && is_off).then(|| Refusal {
+        (self.has_secure_boot() && is_off).then(|| Refusal {
             message: "`secure_boot` requires system management mode, and `smm` is off".to_owned(),
             help: "remove `smm`".to_owned(),
         })
+    }
+
+    /// A later `-global` replaces that of maqet, with which only the firmware can write the variables.
+    ///
+    /// The short form `DRIVER.PROPERTY=VALUE` has no effect, because QEMU ends the driver's name at its first dot, and for
+    /// what the driver inherits from QEMU refuses it (7.2, 10.0).
+    fn unprotected_variables(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let is_flash = switch.option("driver") == Some("cfi.pflash01") && switch.option("property") == Some("secure");
+        let is_off = switch.options.is_on("value") == Some(false);
+        (self.has_secure_boot() && is_flash && is_off).then(|| Refusal {
+            message: "`secure_boot` requires protected flash, and `secure` of `cfi.pflash01` is off".to_owned(),
+            help: "remove it: the guest could change the keys".to_owned(),
+        })
+    }
+
+    fn has_secure_boot(&self) -> bool {
+        self.firmware.uefi().is_some_and(|uefi| uefi.secure_boot)
     }
 
     /// QEMU allows one TPM (7.2, 10.0).

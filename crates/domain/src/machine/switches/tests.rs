@@ -133,7 +133,13 @@ fn test_firmware_of_a_key_and_of_a_switch_is_refused() {
         check_switch(&uefi, name, Some(argument), Some("sets the firmware, and so does `firmware: uefi`"));
         check_switch(&json!({"firmware": "bios"}), name, Some(argument), None);
     }
-    check_switch(&json!({"firmware": "/f.fd"}), "bios", Some("/b"), Some("so does `firmware: /f.fd`"));
+    let file = json!({"firmware": "/f.fd"});
+    for (name, argument) in
+        [("bios", "/b"), ("pflash", "/b"), ("drive", "file=/b,if=pflash"), ("machine", "q35,pflash0=x")]
+    {
+        check_switch(&file, name, Some(argument), Some("so does `firmware: /f.fd`"));
+    }
+    check_switch(&file, "drive", Some("file=/b,if=virtio"), None);
     check_switch(&uefi, "drive", Some("if=virtio,format=raw,file=/b"), None);
     check_switch(&uefi, "machine", Some("q35,usb=on"), None);
 }
@@ -245,6 +251,16 @@ fn test_switches_against_tpm_and_secure_boot_are_refused() {
     let secure = json!({"machine": "q35", "firmware": {"secure_boot": true}});
     check_switch(&secure, "machine", Some("q35,smm=off"), Some("`secure_boot` requires"));
     check_switch(&secure, "machine", Some("q35,smm=on"), None);
+    for argument in ["driver=cfi.pflash01,property=secure,value=off", "value=no,property=secure,driver=cfi.pflash01"] {
+        check_switch(&secure, "global", Some(argument), Some("`secure_boot` requires protected flash"));
+        check_switch(&json!({"firmware": "uefi"}), "global", Some(argument), None);
+    }
+    for argument in ["driver=cfi.pflash01,property=secure,value=on", "driver=virtio-pci,property=secure,value=off"] {
+        check_switch(&secure, "global", Some(argument), None);
+    }
+    let map = json!([{"global": {"driver": "cfi.pflash01", "property": "secure", "value": false}}]);
+    let definition = json!({"machine": "q35", "firmware": {"secure_boot": true}, "arguments": map});
+    check_refused(&definition, "arguments[0]", "`secure` of `cfi.pflash01` is off");
     check_refused(
         &json!({"machine": {"type": "q35", "smm": false}, "firmware": {"secure_boot": true}}),
         "machine",
