@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod content;
 mod create;
 mod examine;
 mod in_use;
@@ -10,6 +11,7 @@ mod progress;
 mod resize;
 mod rewrite;
 mod snapshot_table;
+mod state_file;
 mod tool;
 mod truncation;
 
@@ -102,6 +104,10 @@ impl DiskImages for QemuImg {
         examine::examine(image)
     }
 
+    async fn content_start(&self, image: &ImageUse, bytes: usize) -> Result<Option<Vec<u8>>, ImageError> {
+        content::start(image, bytes)
+    }
+
     async fn require_unlocked(&self, image: &ImageUse) -> Result<(), ImageError> {
         in_use::require_unlocked(image).await
     }
@@ -140,6 +146,14 @@ impl DiskImages for QemuImg {
         let action = "remove a snapshot of";
         Self::snapshot_id(action, path, tag)?;
         self.snapshot(action, "-d", path, tag, guard).await
+    }
+
+    async fn copy_state(&self, from: &Path, to: &Path) -> Result<(), ImageError> {
+        state_file::copy(from, to)
+    }
+
+    async fn remove_state(&self, path: &Path) -> Result<(), ImageError> {
+        state_file::remove(path)
     }
 }
 

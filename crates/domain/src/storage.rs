@@ -9,6 +9,7 @@ pub mod qcow2;
 pub mod qcow2_bitmap;
 mod share;
 mod slot;
+pub mod uefi_variables;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -61,6 +61,38 @@ fn test_cpu_topology_is_that_of_the_definition() {
     assert_eq!(levels, [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]]);
 }
 
+/// What a store holds decides, and not how this VM came by it: `rm` and `add` leave no record.
+#[test]
+fn test_secure_boot_is_decided_by_the_content_of_the_variables() {
+    let home = TestHome::new();
+    let add =
+        |firmware: &str| home.add(&format!("{}machine: q35\nfirmware: {{{firmware}}}\n", guest::paused_yaml("web")));
+    let run = || {
+        home.json(&["start", "web"]);
+        home.json(&["stop", "web", "--force"]);
+    };
+    add("type: uefi");
+    run();
+    home.json(&["rm", "web"]);
+    add("secure_boot: true");
+    let without = home.json_error(&["start", "web"], 4);
+    home.json(&["rm", "web"]);
+    fs::remove_file(variables(&home)).unwrap();
+    // With keys, although the record says otherwise.
+    add(&format!("type: uefi, code: /usr/share/OVMF/OVMF_CODE_4M.secboot.fd, variables: {ENROLLED}"));
+    run();
+    set(&home, "firmware={type: uefi, secure_boot: true}");
+    run();
+    fs::remove_file(variables(&home)).unwrap();
+    set(&home, "firmware={secure_boot: true, variables: /usr/share/OVMF/OVMF_VARS_4M.fd}");
+
+    let template = home.json_error(&["start", "web", "--recreate", "uefi-vars"], 4);
+
+    assert_eq!(without["code"], "firmware.variables-conflict", "{without}");
+    assert_eq!(template["code"], "firmware.variables-conflict", "{template}");
+    assert!(!variables(&home).exists());
+}
+
 /// With such variables, the firmware would run any code.
 #[test]
 fn test_secure_boot_with_variables_without_keys_is_refused() {

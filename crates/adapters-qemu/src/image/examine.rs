@@ -52,6 +52,11 @@ pub(super) fn examine(image: &ImageUse) -> Result<ImageSummary, ImageError> {
     Err(UnusableImage { path: image.path.clone(), overlay: None, problem }.into())
 }
 
+/// Opens an image, and not its backing files.
+pub(super) fn open_image(image: &ImageUse) -> Result<OpenImage, ImageError> {
+    Link { path: image.path.clone(), overlay: None, format: None, access: image.access }.open()
+}
+
 /// Returns the paths of an image and its backing files, as far as they can be opened.
 pub(super) fn chain(image: &ImageUse) -> Vec<OpenImage> {
     let mut next =
@@ -196,14 +201,7 @@ impl Link {
     }
 
     fn header(&self, image: &OpenImage) -> Result<Qcow2Header, ImageError> {
-        let parsed = match Qcow2Header::parse(&image.start) {
-            Err(HeaderError::Incomplete(bytes)) => {
-                let start = image.read(0, bytes).map_err(|error| io_error("read", &self.path, error))?;
-                Qcow2Header::parse(&start)
-            }
-            parsed => parsed,
-        };
-        parsed.map_err(|error| {
+        image.header().map_err(|error| io_error("read", &self.path, error))?.map_err(|error| {
             self.unusable(match error {
                 HeaderError::NotQcow2 => {
                     let found = format_by_content(&image.start);
@@ -244,6 +242,14 @@ impl Link {
 }
 
 impl OpenImage {
+    /// Parses the header of a qcow2 image.
+    pub(super) fn header(&self) -> io::Result<Result<Qcow2Header, HeaderError>> {
+        Ok(match Qcow2Header::parse(&self.start) {
+            Err(HeaderError::Incomplete(bytes)) => Qcow2Header::parse(&self.read(0, bytes)?),
+            parsed => parsed,
+        })
+    }
+
     /// Reads up to `bytes` bytes at `offset`; fewer at the end of the file.
     pub(super) fn read(&self, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let mut read = vec![0; bytes];

@@ -64,8 +64,10 @@ pub enum DiskError {
     VariablesNotFound { path: PathBuf },
     #[error("UEFI variables `{}` cannot be used: {reason}", path.display())]
     VariablesInvalid { path: PathBuf, reason: String },
-    #[error("the UEFI variables of VM `{vm}` were created without the keys of Secure Boot: `{}`", path.display())]
+    #[error("the UEFI variables of VM `{vm}` have no keys for Secure Boot: `{}`", path.display())]
     VariablesConflict { vm: VmName, path: PathBuf },
+    #[error("UEFI variables `{}` have no keys for Secure Boot", path.display())]
+    VariablesWithoutKeys { path: PathBuf },
 }
 
 impl Explain for DiskError {
@@ -100,7 +102,10 @@ impl Explain for DiskError {
                 .hint(format!("convert it with `qemu-img convert -O raw {} FILE`", quote(&path.to_string_lossy()))),
             Self::VariablesConflict { vm, .. } => Explanation::new("firmware.variables-conflict", Fault::State)
                 .hint(format!("move them away, and create others with `maqet start {vm} --recreate {VARIABLES_NAME}`"))
-                .hint("remove `secure_boot` from `firmware` to go on without it"),
+                .hint("remove `secure_boot` from `firmware` to go on without it, or to enroll keys in the guest"),
+            Self::VariablesWithoutKeys { .. } => Explanation::new("firmware.variables-conflict", Fault::State)
+                .hint("remove `variables` from `firmware` to begin with the keys of Microsoft")
+                .hint("set `secure_boot: false` until keys are enrolled"),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use maqet_domain::machine::{Machine, UefiOptions};
 use maqet_domain::port::{FirmwareRequest, ImageError, ImageUse, SecureBoot, UefiFirmware};
 use maqet_domain::storage::ImageAccess;
+use maqet_domain::storage::uefi_variables::{MAX_VARIABLES_BYTES, has_platform_key};
 use maqet_domain::vm::{VmEntry, VmName};
 
 use super::disk_error::DiskError;
@@ -107,10 +108,11 @@ impl Preflight<'_> {
         let (name, path) = (VARIABLES_NAME.to_owned(), image.path.clone());
         match self.images.examine(&image).await {
             Ok(_) if recreate.contains(&name) => Err(DiskError::RecreateConflict { drive: name, path }.into()),
-            Ok(_) => self.require_keys(entry, options, path).await.map(|()| None),
+            Ok(_) => self.require_keys(entry, options, &image).await.map(|()| None),
             Err(error) if is_missing(&error) => {
                 if let Some(firmware) = self.uefi(machine).await? {
-                    self.variables_template(machine, &firmware).await?;
+                    let (path, _) = self.variables_template(machine, &firmware).await?;
+                    self.require_keys_of_template(options, path).await?;
                 }
                 Ok(Some(MissingImage { name, path, is_default: true }))
             }
@@ -118,16 +120,37 @@ impl Preflight<'_> {
         }
     }
 
-    /// Refuses Secure Boot with variables that were created without its keys: the firmware would run any code.
-    async fn require_keys(&self, entry: &VmEntry, options: &UefiOptions, path: PathBuf) -> Result<(), Error> {
+    /// Refuses Secure Boot with variables without its keys: the firmware would run any code.
+    ///
+    /// The record decides only about a format that is not known: it says how the store was created, by that VM.
+    async fn require_keys(&self, entry: &VmEntry, options: &UefiOptions, store: &ImageUse) -> Result<(), Error> {
         if !options.secure_boot {
             return Ok(());
         }
-        let records = self.store.storage_of_vm(&entry.id).await?;
-        if records.iter().any(|record| record.path == path && record.kind == VARIABLES_NAME) {
-            return Err(DiskError::VariablesConflict { vm: entry.name.clone(), path }.into());
+        let has_keys = if let Some(has_key) = self.platform_key(store).await? {
+            has_key
+        } else {
+            let records = self.store.storage_of_vm(&entry.id).await?;
+            !records.iter().any(|record| record.path == store.path && record.kind == VARIABLES_NAME)
+        };
+        if has_keys {
+            return Ok(());
+        }
+        Err(DiskError::VariablesConflict { vm: entry.name.clone(), path: store.path.clone() }.into())
+    }
+
+    /// Refuses Secure Boot with variables of the user without its keys.
+    async fn require_keys_of_template(&self, options: &UefiOptions, path: PathBuf) -> Result<(), Error> {
+        if options.secure_boot && self.platform_key(&to_read(&path, "raw")).await? == Some(false) {
+            return Err(DiskError::VariablesWithoutKeys { path }.into());
         }
         Ok(())
+    }
+
+    /// Returns whether variables have the key with which Secure Boot is active, if their format is known.
+    async fn platform_key(&self, variables: &ImageUse) -> Result<Option<bool>, Error> {
+        let content = self.images.content_start(variables, MAX_VARIABLES_BYTES).await?;
+        Ok(content.as_deref().and_then(has_platform_key))
     }
 
     /// Returns the path or the name of the QEMU of a machine.

@@ -156,6 +156,11 @@ pub trait DiskImages: Send + Sync {
     /// Errors: `Unusable`, if QEMU would not open it, or should not; `Io`.
     async fn examine(&self, image: &ImageUse) -> Result<ImageSummary, ImageError>;
 
+    /// Returns up to `bytes` bytes from the start of what the guest sees of a qcow2 or raw image, by its content.
+    ///
+    /// `None` if they are not simply in the file, as those of a backing file. Errors: `Unusable`, `Io`.
+    async fn content_start(&self, image: &ImageUse, bytes: usize) -> Result<Option<Vec<u8>>, ImageError>;
+
     /// Returns an error if a QEMU or `qemu-img` has the image or one of its backing files open in a way that excludes
     /// this use.
     ///
@@ -198,4 +203,15 @@ pub trait DiskImages: Send + Sync {
 
     /// Removes a snapshot.
     async fn remove_snapshot(&self, path: &Path, tag: &str, guard: &HeldLock) -> Result<(), ImageError>;
+
+    /// Copies a small file that is no image, such as the state of a TPM, to another path, which it replaces; complete or not
+    /// at all, readable by its owner only.
+    ///
+    /// Errors: `NotFound` (no `from`), `Full`, `Io`.
+    async fn copy_state(&self, from: &Path, to: &Path) -> Result<(), ImageError>;
+
+    /// Removes such a copy, if it exists.
+    ///
+    /// Errors: `Io`.
+    async fn remove_state(&self, path: &Path) -> Result<(), ImageError>;
 }

@@ -95,6 +95,17 @@ pub struct Qcow2Header {
     refcount_table: (u64, u32),
 }
 
+/// Where the content of a cluster is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterContent {
+    /// At an offset of the image.
+    At(u64),
+    /// All zeros.
+    Zeros,
+    /// In the backing file; zeros without one.
+    Absent,
+}
+
 impl Qcow2Header {
     /// Parses the first bytes of an image.
     pub fn parse(start: &[u8]) -> Result<Self, HeaderError> {
@@ -184,6 +195,20 @@ impl Qcow2Header {
     pub fn l2_tables(l1: &[u8]) -> impl Iterator<Item = u64> {
         let offsets = l1.chunks_exact(8).filter_map(|entry| be_u64(entry, 0)).map(|entry| entry & OFFSET_MASK);
         offsets.filter(|offset| *offset != 0)
+    }
+
+    /// Returns where the content of a cluster is, by its place in the first table and what the second one has there.
+    ///
+    /// `None` for what is not simply at an offset of this file: compressed, encrypted, or in parts of clusters.
+    pub const fn cluster(&self, entry: u64) -> Option<ClusterContent> {
+        if self.is_encrypted || self.features & (EXTERNAL_DATA | SUBCLUSTERS) != 0 || entry & COMPRESSED != 0 {
+            return None;
+        }
+        Some(match entry & OFFSET_MASK {
+            offset if offset != 0 && entry & ZERO == 0 => ClusterContent::At(offset),
+            0 if entry & ZERO == 0 => ClusterContent::Absent,
+            _ => ClusterContent::Zeros,
+        })
     }
 
     /// Returns the offsets of the clusters with data, by a second table; none if they are in another file.
