@@ -9,6 +9,7 @@
 //! | `live` | creating, loading and removing snapshots of a running VM, by QEMU itself |
 //! | `offline` | creating, loading and removing snapshots of images by `qemu-img` |
 //! | `recover` | what becomes of snapshots that were being created, loaded or removed when maqet was killed |
+//! | `tpm_copy` | copies of the state of a TPM, which are kept with safety snapshots |
 
 pub(crate) mod bitmaps;
 pub(crate) mod check;
@@ -17,3 +18,4 @@ pub(crate) mod live;
 pub(crate) mod offline;
 pub(crate) mod recover;
 pub(crate) mod selection;
+pub(crate) mod tpm_copy;

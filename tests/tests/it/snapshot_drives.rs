@@ -113,6 +113,7 @@ fn test_snapshot_drives_share_an_image_and_are_not_saved() {
         assert_eq!(error["code"], "snapshot.refused", "{error}");
         assert!(error["hints"][0].as_str().unwrap().starts_with("set `snapshot: false` for drive `base`"), "{error}");
     }
+    assert!(!one["hints"].to_string().contains("maqet stop"), "{one}");
     assert_eq!(resized["code"], "vm.status-conflict", "{resized}");
     assert_eq!(saved["left_out"], json!([{"drive": "base", "reason": "snapshot"}]), "{saved}");
     assert_eq!(refused["code"], "storage.in-use", "{refused}");
@@ -131,4 +132,38 @@ fn test_snapshot_drive_by_the_printed_command_line_is_empty() {
 
     assert!(created.is_some_and(|create| create.contains(" -F raw ") && create.ends_with(overlay)), "{line}");
     assert!(line.contains(&format!("{overlay} ")), "{line}");
+}
+
+/// Also those that would be shared, or that are read-only; what was created before can be removed.
+#[test]
+fn test_snapshot_drive_image_is_not_changed_by_snapshots() {
+    let home = TestHome::new();
+    let drives = |more: &str| format!("storage:\n  - {{name: hdd, size: 1M{more}}}\n  - {{name: own, size: 1M}}\n");
+    home.add(&format!("{}{}", guest::paused_yaml("web"), drives("")));
+    home.json(&["snapshot", "create", "web", "all", "old"]);
+    let before = fs::read(image(&home, "hdd.qcow2")).unwrap();
+    let mut refused = Vec::new();
+    for (option, reset) in [("snapshot", "false"), ("readonly", "false")] {
+        home.json(&["apply", "web", "--set", &format!("storage.hdd.{option}=true")]);
+        for arguments in [["create", "web", "hdd", "new"], ["load", "web", "hdd", "old"]] {
+            let error = home.json_error(&[&["snapshot"], &arguments[..]].concat(), 4);
+            assert_eq!(error["code"], "snapshot.refused", "{error}");
+            refused.push(error["hints"][0].as_str().unwrap().to_owned());
+        }
+        home.json(&["apply", "web", "--set", &format!("storage.hdd.{option}={reset}")]);
+    }
+    home.json(&["apply", "web", "--set", "storage.hdd.snapshot=true"]);
+
+    let all = home.json(&["snapshot", "create", "web", "all", "new"]);
+    let check = home.json(&["snapshot", "check", "web"]);
+    home.json(&["apply", "web", "--set", "storage.own.snapshot=true"]);
+    let none = home.json_error(&["snapshot", "create", "web", "all", "none"], 4);
+
+    assert_eq!(fs::read(image(&home, "hdd.qcow2")).unwrap(), before);
+    assert!(refused[0].contains("`maqet apply web --set storage.hdd.snapshot=false`"), "{refused:?}");
+    assert!(refused[2].contains("`maqet apply web --set storage.hdd.readonly=false`"), "{refused:?}");
+    assert_eq!((&all["drives"], &all["omitted"][0]["drive"]), (&json!(["own"]), &json!("hdd")), "{all}");
+    assert_eq!((&check["ready"], &check["obstacles"][0]["drive"]), (&json!(true), &json!("hdd")), "{check}");
+    assert_eq!(none["hints"], json!(["set `snapshot: false` for a drive that needs snapshots: hdd, own"]), "{none}");
+    home.json(&["snapshot", "rm", "web", "hdd", "old"]);
 }

@@ -149,6 +149,68 @@ fn test_tpm_state_goes_to_the_trash_with_the_disks() {
     assert!(orphaned.to_string().contains("other/tpm2-00.permall"), "{orphaned}");
 }
 
+/// Returns the state of the TPM of a paused VM with a live snapshot `s`, whose firmware changed the TPM since.
+fn changed_since_snapshot(home: &TestHome) -> Vec<u8> {
+    home.add("name: web\naccel: tcg\nmemory: 64M\nnetwork: none\ntpm: true\nstorage: [{name: hdd, size: 4M}]\n");
+    home.json(&["start", "web", "--paused"]);
+    home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
+    let made = fs::read(state(home)).unwrap();
+    home.json(&["resume", "web"]);
+    wait::until(LONG, "a change of the TPM by the firmware", || {
+        fs::read(state(home)).is_ok_and(|now| now != made).then_some(())
+    });
+    home.json(&["pause", "web"]);
+    fs::read(state(home)).unwrap()
+}
+
+#[test]
+fn test_tpm_state_before_live_load_comes_back_with_the_disks() {
+    let home = TestHome::new();
+    let changed = changed_since_snapshot(&home);
+    let read = || fs::read(state(&home)).unwrap();
+    let copies = || ["before-load", "before-load~2"].map(|tag| state(&home).with_extension(format!("permall.{tag}")));
+    let kept = || copies().into_iter().filter_map(|path| fs::read(path).ok()).collect::<Vec<_>>();
+
+    home.json(&["snapshot", "load", "web", "all", "s", "--live"]);
+    let (loaded, kept_by_load) = (read(), kept());
+    home.json(&["stop", "web", "--force"]);
+    let taken_back = home.json(&["snapshot", "load", "web", "all", "before-load"]);
+    let (restored, kept_by_restore) = (read(), kept());
+    home.json(&["snapshot", "load", "web", "all", "s"]);
+    let untouched = (read(), kept());
+    let orphaned = home.json(&["storage", "orphaned"]);
+    home.json(&["snapshot", "rm", "web", "all", "before-load"]);
+
+    assert_ne!(loaded, changed);
+    assert_eq!((kept_by_load, &restored), (vec![changed.clone()], &changed));
+    assert_eq!(kept_by_restore, [loaded]);
+    assert_eq!((&taken_back["drives"], &taken_back["omitted"]), (&json!(["hdd", "tpm-state"]), &json!([])));
+    assert_eq!(untouched, (changed.clone(), vec![changed]));
+    assert!(!orphaned.to_string().contains("before-load"), "{orphaned}");
+    assert_eq!(kept(), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn test_tpm_state_of_load_that_is_cut_off_comes_back() {
+    let home = TestHome::with_fault_points();
+    let changed = changed_since_snapshot(&home);
+    let pid = home.qemu_pids()[0].to_string();
+
+    let load =
+        home.maqet(["snapshot", "load", "web", "all", "s", "--live"]).env("MAQET_FAULT_POINT", "snapshot.loaded");
+    assert_eq!(load.run().code, None);
+    let loaded = fs::read(state(&home)).unwrap();
+    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    wait::until(LONG, "the end of swtpm", || (swtpms(&home) == 0).then_some(()));
+    home.json(&["doctor", "--fix"]);
+
+    assert_ne!(loaded, changed);
+    assert_eq!(fs::read(state(&home)).unwrap(), changed);
+    home.json(&["snapshot", "load", "web", "all", "s"]);
+    home.json(&["rm", "web", "--delete-storage"]);
+    assert!(!state(&home).parent().unwrap().exists());
+}
+
 #[test]
 fn test_tpm_state_is_part_of_live_snapshots_only() {
     let home = TestHome::new();

@@ -65,8 +65,10 @@ impl Explain for BackupError {
                 .hint("run the command again: what is left of the backup is removed first"),
             Self::WrongState { vm, .. } => Explanation::new("backup.status-conflict", Fault::State)
                 .hint(format!("stop it with `maqet stop {vm}`, or try again once it is running")),
-            Self::NoDisks { .. } => Explanation::new("backup.drive-required", Fault::State)
-                .hint("add a disk under `storage`; CDs, shared directories and read-only disks are not backed up"),
+            Self::NoDisks { .. } => Explanation::new("backup.drive-required", Fault::State).hint(
+                "add a disk under `storage`; CDs, shared directories, read-only disks, disks with `snapshot: true` \
+                       and the state of a TPM are not backed up",
+            ),
             Self::DriveNotRunning { vm, .. } => Explanation::new("backup.drive-conflict", Fault::State)
                 .hint(format!("restart the VM with `maqet restart {vm}`, or stop it for the backup")),
             Self::DiskMissing { vm, .. } => Explanation::new("backup.disk-not-found", Fault::NotFound)

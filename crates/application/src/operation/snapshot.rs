@@ -22,7 +22,7 @@ pub use self::rm::SnapshotRm;
 pub use crate::snapshot::check::{ObstacleEffect, SnapshotObstacle};
 pub use crate::snapshot::selection::OmittedDrive;
 
-use crate::app::operations::Done;
+use crate::app::operations::{Done, Operation};
 use crate::snapshot::check::require_ready;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::offline::{OfflineImages, Outcome};
@@ -82,6 +82,9 @@ async fn open<'a>(
     let (guard, vm) = app.vms().lock(vm, operation).await?;
     let machine = app.machine(&vm)?;
     let selection = SnapshotImages::new(app, &vm.entry, &machine, drive)?;
+    if operation != SnapshotRm::NAME {
+        selection.require_written(&vm.entry)?;
+    }
     let observation = app.observer().observe_locked(&vm.entry).await;
     if let Status::Running | Status::Paused = observation.status {
         let (vm, status) = (vm.entry.name, observation.status);

@@ -61,6 +61,13 @@ pub(crate) async fn obstacles(
     for drive in app.preflight().drives(&entry.name, machine) {
         let storage = drive.storage;
         let is_named = found.iter().any(|known| known.drive.as_deref() == Some(storage.name.as_str()));
+        if !is_named && storage.snapshot {
+            found.push(SnapshotObstacle::of_save(
+                ObstacleEffect::Incomplete,
+                SaveObstacle::overlay(storage.name.as_str()),
+            ));
+            continue;
+        }
         if is_named || storage.keeps_image() {
             continue;
         }

@@ -15,6 +15,7 @@ use super::bitmaps::refuse_foreign;
 use super::error::SnapshotError;
 use super::recover::{record_removals, recover_load, remove_present};
 use super::selection::{DriveImage, SnapshotImages};
+use super::tpm_copy::{self, TpmCopies};
 use crate::app::commit::work_done;
 use crate::backup::changes::forget_changes;
 use crate::job::Job;
@@ -117,15 +118,23 @@ impl<'a> OfflineImages<'a> {
         for tag in &loaded {
             refuse_foreign(self.app, &tag.path).await?;
         }
-        let [only] = loaded.as_slice() else { return self.load_all(loaded, keep).await };
+        let copies = if self.selection.is_all { Some(TpmCopies::find(self.app, &self.entry.name).await) } else { None };
+        loaded.extend(copies.as_ref().and_then(|copies| copies.of(name)));
+        let [only] = loaded.as_slice() else { return self.load_all(loaded, copies, keep).await };
         if keep {
-            return self.load_all(loaded, keep).await;
+            return self.load_all(loaded, copies, keep).await;
         }
         self.load_tag(only).await?;
         Ok(self.outcome(Vec::new(), false))
     }
 
-    async fn load_all(mut self, loaded: Vec<ImageTag>, keep: bool) -> Result<Outcome<'a>, Error> {
+    /// Does so with several, or with a safety snapshot; `copies` of the state of the TPM follow the disks.
+    async fn load_all(
+        mut self,
+        loaded: Vec<ImageTag>,
+        copies: Option<TpmCopies>,
+        keep: bool,
+    ) -> Result<Outcome<'a>, Error> {
         let (mut safety, mut replaced) = (Vec::new(), Vec::new());
         for image in &self.selection.images {
             let table = self.table(image);
@@ -133,6 +142,9 @@ impl<'a> OfflineImages<'a> {
             safety.push(image.tag(new.ok_or_else(|| self.exists(image, tag::BEFORE_LOAD, true))?));
             replaced.extend(tag::find(table, tag::BEFORE_LOAD).filter(|_| keep).map(|old| image.tag(&old.name)));
         }
+        let (copy, old_copy) = copies.map(|copies| copies.safety()).unwrap_or_default();
+        safety.extend(copy);
+        replaced.extend(old_copy.filter(|_| keep));
         let work = PendingWork::SnapshotLoad { loaded: loaded.clone(), safety: safety.clone(), guest: LoadGuest::Off };
         self.begin(work, Vec::new()).await?;
         let done = async {
@@ -148,13 +160,14 @@ impl<'a> OfflineImages<'a> {
             Err(error) => return Err(self.take_back(error, safety, true).await),
         };
         if !keep {
-            return self.remove_replaced(Vec::new(), safety).await;
+            let outcome = self.remove_replaced(Vec::new(), safety).await?;
+            return Ok(outcome.with_tpm(&loaded));
         }
         let record = |(tag, made)| self.record(tag, tag::BEFORE_LOAD, made, SnapshotKind::Safety);
         let mut records: Vec<SnapshotRecord> = safety.iter().zip(made).map(record).collect();
         self.join_set(&mut records);
         let added = records.into_iter().map(|record| Change::SnapshotAdded(Box::new(record))).collect();
-        self.remove_replaced(added, replaced).await
+        Ok(self.remove_replaced(added, replaced).await?.with_tpm(&loaded))
     }
 
     /// Removes the snapshot `name` of each image that has it; one that cannot be removed leaves the others removed.
@@ -166,8 +179,11 @@ impl<'a> OfflineImages<'a> {
         if removed.is_empty() {
             return Err(match self.selection.images.first() {
                 Some(image) => self.not_found(image, name).await,
-                None => self.no_drives(),
+                None => SnapshotError::NoDrives { vm: self.entry.name.clone(), lossy: Vec::new() }.into(),
             });
+        }
+        if self.selection.is_all {
+            removed.extend(TpmCopies::find(self.app, &self.entry.name).await.of(name));
         }
         if removed.len() > 1 {
             self.begin(PendingWork::SnapshotRemove { removed: removed.clone() }, Vec::new()).await?;
@@ -181,7 +197,7 @@ impl<'a> OfflineImages<'a> {
             self.app.faults.reach(FaultPoint::SnapshotStep);
         }
         let changes = record_removals(&self.entry, &removed);
-        let drives = removed.into_iter().map(|tag| tag.drive).collect();
+        let drives = removed.into_iter().filter(|tag| !tpm_copy::is_of_tpm(tag)).map(|tag| tag.drive).collect();
         Ok(Outcome { drives, ..self.outcome(changes, false) })
     }
 
@@ -201,12 +217,17 @@ impl<'a> OfflineImages<'a> {
         Ok(self.outcome(changes, true))
     }
 
-    /// Creates the snapshots, and returns them as the images describe them.
+    /// Creates the snapshots, and returns them as the images describe them; one of the state of a TPM, the last, has no
+    /// description.
     async fn create_tags(&self, tags: &[ImageTag]) -> Result<Vec<ImageSnapshot>, Error> {
         let images = &self.app.ports.images;
         let mut made = Vec::new();
         for tag in tags {
             self.stage(tag);
+            if tpm_copy::is_of_tpm(tag) {
+                tpm_copy::create(self.app, tag).await?;
+                continue;
+            }
             self.job.reporting_elapsed(images.create_snapshot(&tag.path, &tag.tag, &*self.guard)).await?;
             self.app.faults.reach(FaultPoint::SnapshotStep);
             // Not before: a `qemu-img` that is killed can damage the image.
@@ -221,6 +242,9 @@ impl<'a> OfflineImages<'a> {
 
     async fn load_tag(&self, tag: &ImageTag) -> Result<(), Error> {
         self.stage(tag);
+        if tpm_copy::is_of_tpm(tag) {
+            return tpm_copy::load(self.app, tag).await;
+        }
         forget_changes(self.app, &tag.path, &*self.guard).await?;
         self.job.reporting_elapsed(self.app.ports.images.load_snapshot(&tag.path, &tag.tag, &*self.guard)).await?;
         self.app.faults.reach(FaultPoint::SnapshotStep);
@@ -230,6 +254,9 @@ impl<'a> OfflineImages<'a> {
     async fn remove_tag(&self, tag: &ImageTag) -> Result<(), Error> {
         // Not during the work: a `qemu-img` that is killed can damage the image.
         self.job.run(async {}).await?;
+        if tpm_copy::is_of_tpm(tag) {
+            return tpm_copy::remove(self.app, tag).await;
+        }
         let removal = self.app.ports.images.remove_snapshot(&tag.path, &tag.tag, &*self.guard);
         Ok(self.job.reporting_elapsed(removal).await?)
     }
@@ -322,13 +349,20 @@ impl<'a> OfflineImages<'a> {
         SnapshotError::Exists { vm, drive, name: second, requested: self.selection.drive.clone() }.into()
     }
 
-    fn no_drives(&self) -> Error {
-        SnapshotError::NoDrives { vm: self.entry.name.clone() }.into()
-    }
-
     fn lost(&self, tag: &ImageTag) -> Error {
         let (vm, drive) = (self.entry.name.clone(), tag.drive.clone());
         SnapshotError::Lost { vm, drive, name: tag.tag.clone() }.into()
+    }
+}
+
+impl Outcome<'_> {
+    /// Reports that the state of the TPM was loaded, too, if it was.
+    fn with_tpm(mut self, loaded: &[ImageTag]) -> Self {
+        for tag in loaded.iter().filter(|tag| tpm_copy::is_of_tpm(tag)) {
+            self.images.selection.omitted.retain(|omitted| omitted.drive != tag.drive);
+            self.drives.push(tag.drive.clone());
+        }
+        self
     }
 }
 

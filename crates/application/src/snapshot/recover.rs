@@ -11,6 +11,7 @@ use maqet_domain::vm::{ImageTag, VmEntry};
 use crate::app::recovered::Recovered;
 use crate::backup::changes::forget_changes;
 use crate::snapshot::bitmaps::refuse_foreign;
+use crate::snapshot::tpm_copy;
 use crate::{App, Error};
 
 /// Removes the snapshots of a set that is not complete.
@@ -52,7 +53,9 @@ pub(crate) async fn recover_load(
 /// Removes those of the snapshots that exist.
 pub(crate) async fn remove_present(app: &App, guard: &HeldLock, tags: &[ImageTag]) -> Result<(), Error> {
     for tag in tags {
-        if is_present(app, tag).await? == Some(true) {
+        if tpm_copy::is_of_tpm(tag) {
+            tpm_copy::remove(app, tag).await?;
+        } else if is_present(app, tag).await? == Some(true) {
             app.ports.images.remove_snapshot(&tag.path, &tag.tag, guard).await?;
         }
     }
@@ -69,7 +72,9 @@ pub(crate) fn record_removals(entry: &VmEntry, tags: &[ImageTag]) -> Vec<Change>
 /// Loads the snapshots of the images that exist; loading one twice is harmless.
 async fn load_present(app: &App, guard: &HeldLock, tags: &[ImageTag]) -> Result<(), Error> {
     for tag in tags {
-        if app.ports.images.exists(&tag.path).await {
+        if tpm_copy::is_of_tpm(tag) {
+            tpm_copy::load(app, tag).await?;
+        } else if app.ports.images.exists(&tag.path).await {
             refuse_foreign(app, &tag.path).await?;
             forget_changes(app, &tag.path, guard).await?;
             app.ports.images.load_snapshot(&tag.path, &tag.tag, guard).await?;
@@ -89,6 +94,9 @@ async fn are_all_present(app: &App, tags: &[ImageTag]) -> Result<bool, Error> {
 
 /// Returns whether an image has a snapshot; `None` if there is no image.
 async fn is_present(app: &App, tag: &ImageTag) -> Result<Option<bool>, Error> {
+    if tpm_copy::is_of_tpm(tag) {
+        return Ok(Some(tpm_copy::is_present(app, tag).await));
+    }
     if !app.ports.images.exists(&tag.path).await {
         return Ok(None);
     }

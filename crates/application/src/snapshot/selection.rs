@@ -51,6 +51,8 @@ pub(crate) struct SnapshotImages {
     /// The requested drive, or `all`.
     pub(crate) drive: String,
     pub(crate) images: Vec<DriveImage>,
+    /// Whether that is all that the VM has.
+    pub(crate) is_all: bool,
     /// The images that were not requested.
     pub(crate) others: Vec<DriveImage>,
     pub(crate) omitted: Vec<OmittedDrive>,
@@ -63,7 +65,8 @@ impl SnapshotImages {
         let one = |image: DriveImage| {
             let mut others = Self::listed(app, entry, machine);
             others.retain(|other| other.drive != image.drive);
-            Self { drive: drive.to_owned(), images: vec![image], others, omitted: Vec::new() }
+            let (is_all, drive) = (others.is_empty(), drive.to_owned());
+            Self { drive, images: vec![image], is_all, others, omitted: Vec::new() }
         };
         let variables = variables(app, entry, machine);
         if machine.drive(drive).is_none() {
@@ -87,8 +90,14 @@ impl SnapshotImages {
         image: impl Fn(&StorageSpec) -> DriveImage,
         variables: Option<DriveImage>,
     ) -> Result<Self, Error> {
-        let mut selection = Self { drive: ALL.to_owned(), images: Vec::new(), others: Vec::new(), omitted: Vec::new() };
+        let drive = ALL.to_owned();
+        let mut selection = Self { drive, images: Vec::new(), is_all: true, others: Vec::new(), omitted: Vec::new() };
         for spec in &machine.storage {
+            if spec.snapshot {
+                let reason = "what the guest writes to it is lost (`snapshot: true`)".to_owned();
+                selection.omitted.push(OmittedDrive { drive: spec.name.to_string(), reason });
+                continue;
+            }
             if spec.keeps_image() {
                 continue;
             }
@@ -104,7 +113,7 @@ impl SnapshotImages {
             selection.omitted.push(OmittedDrive { drive: TPM_NAME.to_owned(), reason });
         }
         if selection.images.is_empty() {
-            return Err(SnapshotError::NoDrives { vm: entry.name.clone() }.into());
+            return Err(SnapshotError::no_drives(&entry.name, machine).into());
         }
         selection.images.extend(variables);
         Ok(selection)
@@ -115,6 +124,12 @@ impl SnapshotImages {
         let supported = machine.storage.iter().filter(|spec| spec.driver.features().internal_snapshots);
         let images = supported.map(|spec| DriveImage::of(app, entry, spec));
         images.chain(variables(app, entry, machine)).collect()
+    }
+
+    /// Refuses to change the images of drives that a run leaves as they are; only a drive that is named is one.
+    pub(crate) fn require_written(&self, entry: &VmEntry) -> Result<(), Error> {
+        let mut specs = self.images.iter().filter_map(|image| image.spec.as_ref());
+        Ok(specs.try_for_each(|spec| SnapshotError::require_written(&entry.name, spec))?)
     }
 
     /// Returns the names of the drives.

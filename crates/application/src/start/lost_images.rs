@@ -90,15 +90,23 @@ impl fmt::Display for ImagesLost {
 
 impl Explain for ImagesLost {
     fn explain(&self) -> Explanation {
-        let mut explanation = Explanation::new("storage.created-image-not-found", Fault::NotFound)
-            .hint("mount its volume, move it back, or restore it from a backup");
+        let only_tpm = self.images.iter().all(|image| image.name == TPM_NAME);
+        let mut explanation = Explanation::new("storage.created-image-not-found", Fault::NotFound).hint(if only_tpm {
+            "mount its volume, or move it back: backups do not have it"
+        } else {
+            "mount its volume, move it back, or restore it from a backup"
+        });
         let is_drive = |image: &&LostImage| ![VARIABLES_NAME, TPM_NAME].contains(&image.name.as_str());
         if let Some(drive) = self.images.iter().find(is_drive) {
             let key = quote(&format!("storage.{}.file=PATH", key_part(&drive.name)));
             explanation = explanation.hint(format!("run `maqet apply {} --set {key}` if it has moved", self.vm));
         }
         let options = self.images.iter().map(|image| format!(" --recreate {}", image.name));
-        let what = if self.images.len() == 1 { "an empty one" } else { "empty ones" };
+        let what = match self.images.len() {
+            1 if only_tpm => "one without the keys of the old one",
+            1 => "an empty one",
+            _ => "empty ones",
+        };
         explanation.hint(format!("create {what} with `maqet start {}{}`", self.vm, options.collect::<String>()))
     }
 }

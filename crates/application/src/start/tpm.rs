@@ -1,11 +1,12 @@
 //! The TPM of a VM and its state.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use maqet_domain::command_line::{TPM_STATE_FILE, Tpm};
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::machine::{Machine, tpm_device};
 use maqet_domain::qemu::NodeName;
+use maqet_domain::snapshot::tag::BEFORE_LOAD;
 use maqet_domain::vm::{VmEntry, VmName};
 
 use super::disk_error::DiskError;
@@ -15,6 +16,19 @@ use crate::Error;
 
 /// The name of the state of a VM's TPM, as of a drive; no drive has it.
 pub(crate) const TPM_NAME: &str = NodeName::TPM_STATE;
+
+/// Returns the tags that copies of the state can have: those of safety snapshots, with which they are made.
+pub(crate) fn copy_tags() -> [String; 2] {
+    [BEFORE_LOAD.to_owned(), format!("{BEFORE_LOAD}~2")]
+}
+
+/// Returns the path of a copy of the state at `state`.
+pub(crate) fn copy_path(state: &Path, tag: &str) -> PathBuf {
+    let mut path = state.as_os_str().to_owned();
+    path.push(".");
+    path.push(tag);
+    path.into()
+}
 
 /// Why a machine cannot have a TPM.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +94,6 @@ impl Preflight<'_> {
     }
 }
 
-fn has_comma(path: &std::path::Path) -> bool {
+fn has_comma(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().contains(&b',')
 }

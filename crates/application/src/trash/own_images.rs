@@ -13,7 +13,7 @@ use super::error::TrashRefusal;
 use super::used_files::UsedFiles;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::start::image_owner::image_error;
-use crate::start::tpm::TPM_NAME;
+use crate::start::tpm::{TPM_NAME, copy_path, copy_tags};
 use crate::{App, Error};
 
 /// An image of a VM.
@@ -43,8 +43,10 @@ pub(crate) async fn own_records(app: &App, vm: &Vm) -> Result<Vec<StorageRecord>
     // One that an older maqet created has no record until the next start.
     let variables = (app.preflight().uefi_variables(&vm.entry.name), VARIABLES_NAME);
     // One of a start that was killed has none, either.
-    let tpm = (app.preflight().tpm_state(&vm.entry.name), TPM_NAME);
-    for (path, name) in [variables, tpm] {
+    let tpm = app.preflight().tpm_state(&vm.entry.name);
+    // Copies have none, as the snapshots in an image.
+    let copies = copy_tags().map(|tag| copy_path(&tpm, &tag)).into_iter().chain([tpm]).map(|path| (path, TPM_NAME));
+    for (path, name) in copies.chain([variables]) {
         if records.iter().any(|record| record.path == path) {
             continue;
         }

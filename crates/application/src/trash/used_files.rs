@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::own_images::unused_images;
 use crate::start::firmware::VARIABLES_NAME;
-use crate::start::tpm::TPM_NAME;
+use crate::start::tpm::{TPM_NAME, copy_path, copy_tags};
 use crate::{App, Error};
 
 /// What uses a file.
@@ -157,7 +157,10 @@ impl<'a> UsedFiles<'a> {
         let name = &vm.entry.name;
         let drive = |drive: &str| FileUser::Drive { vm: name.clone(), drive: drive.to_owned() };
         self.add_file(app.preflight().uefi_variables(name), drive(VARIABLES_NAME)).await;
-        self.add_file(app.preflight().tpm_state(name), drive(TPM_NAME)).await;
+        let tpm = app.preflight().tpm_state(name);
+        for path in copy_tags().map(|tag| copy_path(&tpm, &tag)).into_iter().chain([tpm]) {
+            self.add_file(path, drive(TPM_NAME)).await;
+        }
         let Ok(machine) = app.machine(vm) else {
             for (file, named) in named_files(&vm.definition) {
                 self.add_file(file, drive(&named)).await;

@@ -19,13 +19,13 @@ use crate::job::Job;
 use crate::operation::vm::start::{self, StartOptions};
 use crate::operation::vm::stop;
 use crate::snapshot::error::SnapshotError;
-use crate::snapshot::live::check::SaveObstacle;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::live::load::{LiveLoad, Loaded, check_set};
 use crate::snapshot::live::save::{LiveMemory, LiveSave, by_tag};
 use crate::snapshot::live::{LiveDisk, LiveVm};
 use crate::snapshot::recover::record_removals;
 use crate::snapshot::selection::{ALL, SnapshotImages};
+use crate::snapshot::tpm_copy::{self, TpmCopies};
 use crate::start::create_disks::find_drive;
 use crate::{App, Error, HumanDuration};
 
@@ -84,18 +84,15 @@ impl<'a> Request<'a> {
     fn requested(&self, all: Vec<LiveDisk>) -> Result<Vec<LiveDisk>, Error> {
         let vm = || self.entry.name.clone();
         if self.is_all() {
-            return if all.is_empty() { Err(SnapshotError::NoDrives { vm: vm() }.into()) } else { Ok(all) };
+            return if all.is_empty() { Err(SnapshotError::no_drives(&vm(), &self.machine).into()) } else { Ok(all) };
         }
         if let Some(disk) = all.into_iter().find(|disk| disk.name == self.drive) {
             return Ok(vec![disk]);
         }
         let spec = find_drive(&self.entry, &self.machine, self.drive)?;
         let drive = self.drive.to_owned();
-        if spec.snapshot {
-            let obstacles = vec![SaveObstacle::overlay(&drive)];
-            return Err(LiveSnapshotError::Obstacles { vm: vm(), obstacles }.into());
-        }
         Err(if spec.driver.features().internal_snapshots {
+            SnapshotError::require_written(&vm(), spec)?;
             LiveSnapshotError::NotAttached { vm: vm(), drive }.into()
         } else {
             let kind = spec.driver.type_name().to_owned();
@@ -313,10 +310,13 @@ pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>,
     let tables = tables(app, &disks).await?;
     let table = |disk: &LiveDisk| tables.get(&disk.name).map(Vec::as_slice).unwrap_or_default();
     let found = |disk: &LiveDisk| tag::find(table(disk), &rm.name).map(|found| disk.tag(&found.name));
-    let removed: Vec<ImageTag> = disks.iter().filter_map(found).collect();
+    let mut removed: Vec<ImageTag> = disks.iter().filter_map(found).collect();
     if removed.is_empty() {
         let (vm, name) = (request.entry.name, rm.name.clone());
         return Err(LiveSnapshotError::Incomplete { vm, name, missing: names(&disks) }.into());
+    }
+    if request.is_all() {
+        removed.extend(TpmCopies::find(app, &request.entry.name).await.of(&rm.name));
     }
     let work = PendingWork::SnapshotRemove { removed: removed.clone() };
     request.entry = app.committer().begin_work(&request.entry, operation, work, Vec::new()).await?;
@@ -332,7 +332,7 @@ pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>,
         job.reporting_elapsed(live.delete(&tags)).await?;
         app.faults.reach(FaultPoint::SnapshotStep);
         changes.extend(record_removals(&request.entry, &tags));
-        drives.extend(tags.into_iter().map(|tag| tag.drive));
+        drives.extend(tags.into_iter().filter(|tag| !tpm_copy::is_of_tpm(tag)).map(|tag| tag.drive));
     }
     changes.push(work_done(&request.entry));
     let changes = ChangeSet { changes, ..ChangeSet::default() };

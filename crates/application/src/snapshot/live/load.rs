@@ -31,6 +31,7 @@ use crate::app::commit::run_change;
 use crate::backup::changes::forget_changes_live;
 use crate::job::Job;
 use crate::job::qmp_job::QmpJobs;
+use crate::snapshot::tpm_copy::{self, TpmCopies};
 use crate::vm::reconcile::stopped_data;
 use crate::vm::shutdown::StopMethod;
 use crate::{App, Error};
@@ -180,6 +181,9 @@ impl LiveLoad<'_> {
             safety.push(disk.tag(&free));
             replaced.extend(tag::find(table(disk), BEFORE_LOAD).map(|old| disk.tag(&old.name)));
         }
+        let (copy, old_copy) = TpmCopies::find(app, &entry.name).await.safety();
+        safety.extend(copy);
+        replaced.extend(old_copy);
         Ok((LoadPlan { state: set.state, tag: set.tag, disks, safety, replaced }, is_checked))
     }
 
@@ -245,9 +249,10 @@ pub(crate) struct SavedSet {
 
 /// Returns the changes that record safety snapshots.
 pub(super) async fn safety_records(app: &App, entry: &VmEntry, safety: &[ImageTag]) -> Result<Vec<Change>, Error> {
-    let set = (safety.len() > 1).then(|| app.ports.ids.snapshot_set_id());
+    let set =
+        (safety.iter().filter(|tag| !tpm_copy::is_of_tpm(tag)).count() > 1).then(|| app.ports.ids.snapshot_set_id());
     let mut changes = Vec::new();
-    for tag in safety {
+    for tag in safety.iter().filter(|tag| !tpm_copy::is_of_tpm(tag)) {
         let snapshots = app.ports.images.snapshots(&tag.path).await?;
         if let Some(snapshot) = snapshots.into_iter().find(|snapshot| snapshot.name == tag.tag) {
             let (kind, now) = (SnapshotKind::Safety, app.committer().now());
@@ -262,7 +267,12 @@ impl LiveVm<'_> {
     /// Pauses the guest, and creates the safety snapshot.
     async fn make_safe(&mut self, plan: &LoadPlan) -> Result<(), Error> {
         self.query(&QmpCommand::new("stop")).await?;
-        self.save_disks(&plan.safety).await?;
+        let (copies, disks): (Vec<ImageTag>, Vec<ImageTag>) =
+            plan.safety.iter().cloned().partition(tpm_copy::is_of_tpm);
+        for copy in copies {
+            tpm_copy::create(self.app, &copy).await?;
+        }
+        self.save_disks(&disks).await?;
         let nodes: Vec<&str> = plan.disks.iter().map(|disk| disk.name.as_str()).collect();
         Ok(forget_changes_live(&mut *self.session, &nodes, self.app.timeouts().qmp).await?)
     }

@@ -11,6 +11,7 @@ use super::load::{FailedLoad, safety_records};
 use crate::app::recovered::{FollowUp, Recovered};
 use crate::job::qmp_job::QmpJobs;
 use crate::snapshot::recover::{self as offline, record_removals};
+use crate::snapshot::tpm_copy;
 use crate::{App, Error};
 
 /// The job that loads a snapshot.
@@ -40,8 +41,9 @@ impl LiveVm<'_> {
         self.finished_jobs().await?;
         let mut present = Vec::new();
         for one in tags {
-            if self.app.ports.images.exists(&one.path).await
-                && tag::has_tag(&self.app.ports.images.snapshots(&one.path).await?, &one.tag)
+            if tpm_copy::is_of_tpm(one)
+                || self.app.ports.images.exists(&one.path).await
+                    && tag::has_tag(&self.app.ports.images.snapshots(&one.path).await?, &one.tag)
             {
                 present.push(one.clone());
             }
@@ -93,7 +95,7 @@ pub(super) async fn revert(
 async fn free_leaks(app: &App, guard: &HeldLock, tags: &[ImageTag]) -> Result<(), Error> {
     let work = ImageWork { guard, progress: &|_, _| {} };
     for tag in tags {
-        if app.ports.images.exists(&tag.path).await {
+        if !tpm_copy::is_of_tpm(tag) && app.ports.images.exists(&tag.path).await {
             let image = ImageFile { path: tag.path.clone(), format: "qcow2".to_owned() };
             app.ports.image_tools.check(&image, Some(ImageRepair::Leaks), &work).await?;
         }

@@ -20,6 +20,7 @@ use super::{LiveDisk, LiveVm, nodes};
 use crate::app::recovered::Recovered;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
+use crate::snapshot::tpm_copy;
 use crate::{App, Error, limits};
 
 /// A snapshot of a running VM that is to be created; its name is free, and the VM can be saved.
@@ -177,7 +178,11 @@ impl LiveVm<'_> {
 
     /// Removes snapshots; one that does not exist is ignored, as QEMU does.
     pub(crate) async fn delete(&mut self, tags: &[ImageTag]) -> Result<(), Error> {
-        for tags in by_tag(tags) {
+        let (copies, tags): (Vec<ImageTag>, Vec<ImageTag>) = tags.iter().cloned().partition(tpm_copy::is_of_tpm);
+        for copy in copies {
+            tpm_copy::remove(self.app, &copy).await?;
+        }
+        for tags in by_tag(&tags) {
             let name = tags.first().map(|tag| tag.tag.as_str()).unwrap_or_default();
             let devices = tags.iter().map(|tag| Value::from(tag.drive.as_str()));
             let id = QmpJobs::id("delete", self.app.committer().now());
