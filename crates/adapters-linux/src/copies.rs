@@ -12,19 +12,28 @@ use maqet_domain::error::Cause;
 use maqet_domain::port::{VmCopies, VmCopy};
 use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::atomic_file::replace_unsynced;
 use crate::limits::MAX_COPY_BYTES;
+use crate::lock::stable_hash;
 use crate::private_file::private_folder;
 
 /// The name of the copy in the folder of the records of a VM.
 const NAME: &str = "vm.json";
 
-/// Copies in files, each in the folder of the records of its VM.
+/// Copies in files, each in the folder of the records of its VM; the ID of their database is in a file beside these.
 #[derive(Debug, Clone)]
 pub struct FileCopies {
     state: PathBuf,
     database: String,
+}
+
+/// The content of the file of the ID of a database.
+#[derive(Debug, Serialize, Deserialize)]
+struct DatabaseRecord {
+    database: String,
+    id: Uuid,
 }
 
 /// The content of a file.
@@ -50,15 +59,26 @@ impl FileCopies {
         self.state.join(id.to_string())
     }
 
-    fn read(&self, folder: &Path) -> Option<Content> {
+    fn database_file(&self) -> PathBuf {
+        self.state.join(format!("database-{:016x}.json", stable_hash(self.database.as_bytes())))
+    }
+
+    fn read(&self, folder: &Path) -> Option<VmCopy> {
         let content = read(folder)?;
-        (content.database == self.database).then_some(content)
+        (content.database == self.database).then(|| content.into_copy(folder))
     }
 
     /// Returns the copies of this database.
-    fn contents(&self) -> impl Iterator<Item = Content> {
+    fn contents(&self) -> impl Iterator<Item = VmCopy> {
         vm_folders(&self.state).into_iter().filter_map(|(_, folder)| self.read(&folder))
     }
+}
+
+/// Returns when the copy in `folder` was written; `None` if there is none, and a time if it cannot be read.
+pub(crate) fn copied_at(folder: &Path) -> Option<Timestamp> {
+    let found = fs::symlink_metadata(folder.join(NAME)).ok()?;
+    let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    Some(modified.unwrap_or(Timestamp::MAX))
 }
 
 /// Returns the folders with records of VMs.
@@ -80,18 +100,18 @@ fn read(folder: &Path) -> Option<Content> {
     (folder.file_name()?.to_str()? == content.id.to_string()).then_some(content)
 }
 
-impl From<Content> for VmCopy {
-    fn from(content: Content) -> Self {
+impl Content {
+    fn into_copy(self, folder: &Path) -> VmCopy {
         let entry = VmEntry {
-            id: content.id,
-            name: content.name,
+            id: self.id,
+            name: self.name,
             revision: Revision::FIRST,
-            created_at: content.created_at,
+            created_at: self.created_at,
             run: None,
             pending: None,
         };
-        let vm = Vm { entry, definition: content.definition, origins: content.origins };
-        Self { vm, storage: content.storage }
+        let vm = Vm { entry, definition: self.definition, origins: self.origins };
+        VmCopy { written_at: copied_at(folder), ..VmCopy::new(vm, self.storage) }
     }
 }
 
@@ -119,18 +139,30 @@ impl VmCopies for FileCopies {
     }
 
     async fn all(&self) -> Vec<VmCopy> {
-        let mut all: Vec<VmCopy> = self.contents().map(VmCopy::from).collect();
+        let mut all: Vec<VmCopy> = self.contents().collect();
         all.sort_by(|one, other| one.vm.entry.name.cmp(&other.vm.entry.name));
         all
     }
 
     async fn of_other_databases(&self) -> Vec<VmCopy> {
-        let contents = vm_folders(&self.state).into_iter().filter_map(|(_, folder)| read(&folder));
-        contents.filter(|content| content.database != self.database).map(VmCopy::from).collect()
+        let of_other = |folder: &Path| read(folder).filter(|content| content.database != self.database);
+        let copy = |(_, folder): (VmId, PathBuf)| Some(of_other(&folder)?.into_copy(&folder));
+        vm_folders(&self.state).into_iter().filter_map(copy).collect()
     }
 
     async fn find(&self, id: &VmId) -> Option<VmCopy> {
-        self.read(&self.folder(id)).map(VmCopy::from)
+        self.read(&self.folder(id))
+    }
+
+    async fn database_id(&self) -> Option<Uuid> {
+        let record: DatabaseRecord = serde_json::from_slice(&fs::read(self.database_file()).ok()?).ok()?;
+        (record.database == self.database).then_some(record.id)
+    }
+
+    async fn record_database_id(&self, id: Uuid) -> Result<(), Cause> {
+        let record = DatabaseRecord { database: self.database.clone(), id };
+        private_folder(&self.state)?;
+        Ok(replace_unsynced(&self.database_file(), &serde_json::to_vec(&record)?)?)
     }
 }
 
@@ -150,7 +182,12 @@ mod tests {
                 "definition": {{"z": 1, "a": "2G"}}, "origins": {{"a": "web.yaml:2:9"}}, "storage": [{{"path": "/d/a.qcow2",
                 "vm": "{ID}", "drive": "hdd", "kind": "qcow2", "size": "1G", "created_at": "2026-11-25T10:00:00Z"}}]}}"#
         );
-        serde_json::from_str::<Content>(&text).unwrap().into()
+        serde_json::from_str::<Content>(&text).unwrap().into_copy(Path::new("/nonexistent"))
+    }
+
+    /// Returns copies as if they had not been written yet.
+    fn unwritten(copies: impl IntoIterator<Item = VmCopy>) -> Vec<VmCopy> {
+        copies.into_iter().map(|copy| VmCopy { written_at: None, ..copy }).collect()
     }
 
     #[tokio::test]
@@ -161,8 +198,10 @@ mod tests {
         copies.write(&copy_of("old")).await.unwrap();
         copies.write(&copy_of("web")).await.unwrap();
 
-        assert_eq!(copies.all().await, [copy_of("web")]);
-        assert_eq!(copies.find(&ID.parse().unwrap()).await, Some(copy_of("web")));
+        let found = copies.find(&ID.parse().unwrap()).await;
+        assert!(found.as_ref().is_some_and(|copy| copy.written_at.is_some()));
+        assert_eq!(unwritten(copies.all().await), [copy_of("web")]);
+        assert_eq!(unwritten(found), [copy_of("web")]);
         assert_eq!(fs::read_dir(folder.path().join(ID)).unwrap().count(), 1);
     }
 
@@ -174,8 +213,22 @@ mod tests {
         let other = copies(folder.path(), "sqlite:/d/b.db");
 
         assert_eq!((other.count().await, other.all().await), (0, Vec::new()));
-        assert_eq!(other.of_other_databases().await, [copy_of("web")]);
+        assert_eq!(unwritten(other.of_other_databases().await), [copy_of("web")]);
         assert_eq!(database_of(&folder.path().join(ID)).as_deref(), Some("sqlite:/d/a.db"));
+    }
+
+    #[tokio::test]
+    async fn test_database_id_is_recorded_for_each_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (copies(folder.path(), "postgres:db/a"), copies(folder.path(), "postgres:db/b"));
+        let [first, second] = [1, 2].map(Uuid::from_u128);
+
+        one.record_database_id(first).await.unwrap();
+        other.record_database_id(first).await.unwrap();
+        one.record_database_id(second).await.unwrap();
+
+        assert_eq!((one.database_id().await, other.database_id().await), (Some(second), Some(first)));
+        assert_eq!(copies(folder.path(), "postgres:db/c").database_id().await, None);
     }
 
     #[tokio::test]
@@ -188,5 +241,7 @@ mod tests {
         fs::write(folder.path().join(ID).join(NAME), "{").unwrap();
 
         assert_eq!(copies.all().await, []);
+        assert!(copied_at(&folder.path().join(ID)).is_some());
+        assert_eq!(copied_at(folder.path()), None);
     }
 }

@@ -183,7 +183,7 @@ pub(crate) const TRASH_LOCK: &str = "trash.lock";
 pub(crate) const IMAGE_LOCK_PREFIX: &str = "image-";
 
 /// Returns a hash that is the same in every build (FNV-1a): two images that share one merely wait for each other.
-fn stable_hash(bytes: &[u8]) -> u64 {
+pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

@@ -11,7 +11,7 @@ use maqet_domain::port::{LockName, StaleFile, StaleFileKind};
 use maqet_domain::vm::{BootNumber, VmId};
 
 use crate::backup_store::left_over_backups;
-use crate::copies::{database_of, vm_folders};
+use crate::copies::{copied_at, database_of, vm_folders};
 use crate::lock::{FileLocks, IMAGE_LOCK_PREFIX, RUN_LOCK_PREFIX, TRASH_LOCK, parse_lock_name};
 use crate::private_file::unless_missing;
 use crate::process::PidScope;
@@ -100,7 +100,8 @@ impl LocalStaleFiles {
             let boots =
                 numbered(&path, "boot-").into_iter().map(|(boot, folder)| (boot, created_at(&folder))).collect();
             let is_foreign = self.is_foreign(&path);
-            StaleFile { kind: StaleFileKind::Records { id, boots }, path, is_foreign }
+            let kind = StaleFileKind::Records { id, boots, copied_at: copied_at(&path) };
+            StaleFile { kind, path, is_foreign }
         };
         vm_folders(&self.folders.state).into_iter().map(records).collect()
     }

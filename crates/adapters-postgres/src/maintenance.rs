@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{RecoverySource, RepairReport, StoreError, StoreHealth, StoreMaintenance, VmCopy};
+use maqet_domain::port::{RecoverySource, RepairReport, StoreError, StoreHealth, StoreMaintenance, VmCopy, VmPresence};
+use maqet_domain::vm::VmId;
 use maqet_fault_points::FaultPoints;
 use tokio_postgres::Client;
 
@@ -35,9 +36,11 @@ impl PostgresMaintenance {
 
     async fn try_check(&self) -> Result<Option<StoreHealth>, Failure> {
         let client = self.pool.connect().await?;
-        let State::Version(schema) = self.pool.reply(schema::state(&client, self.pool.url().location())).await? else {
-            return Ok(None);
-        };
+        let state = self.pool.reply(schema::state(&client, self.pool.url().location())).await?;
+        let State::Version { number: schema, .. } = state else { return Ok(None) };
+        if let Some(id) = state.current_id() {
+            self.pool.require_same(&client, id).await?;
+        }
         let vms = if schema == schema::newest() { self.read_all(&client).await? } else { 0 };
         let facts = "SELECT pg_database_size(current_database()), pg_is_in_recovery(), \
             current_setting('transaction_read_only') = 'on'";
@@ -64,26 +67,41 @@ impl PostgresMaintenance {
         Ok(entries.len() as u64)
     }
 
-    /// Creates the tables of a database that lost them, with the VMs of `known`.
+    /// Creates the tables of a database that lost them, unless another host did, and adds the VMs of `known` that it lacks.
     async fn try_repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, Failure> {
         let client = self.pool.connect().await?;
         let location = self.pool.url().location();
-        if self.pool.reply(schema::state(&client, location)).await? != State::Absent {
-            let why = "the database has its tables; restore a backup made with `pg_dump`";
-            return Err(Failure::Value(Unsupported(why).into()));
+        if self.pool.reply(schema::state(&client, location)).await?.current_id().is_none() {
+            self.pool.reply(schema::migrate(&client, location)).await?;
         }
-        self.pool.reply(schema::migrate(&client, location)).await?;
+        let ids: Vec<VmId> = known.iter().map(|copy| copy.vm.entry.id).collect();
+        let presence = self.pool.reply(read::presence(&client, &ids)).await?;
+        let missing = known.into_iter().zip(presence).filter(|(copy, presence)| copy.is_missing(*presence));
+        self.try_add(missing.map(|(copy, _)| copy).collect()).await
+    }
+
+    /// Adds VMs, each in a commit of its own, and uses the database as that of the copies.
+    async fn try_add(&self, missing: Vec<VmCopy>) -> Result<RepairReport, Failure> {
+        self.pool.accept().await?;
         let mut report = RepairReport::default();
-        for VmCopy { vm, storage } in known {
+        for VmCopy { vm, storage, .. } in missing {
             let (id, name) = (vm.entry.id, vm.entry.name.to_string());
             let added = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
             let changes = storage.into_iter().map(Change::StorageAdded).fold(added, ChangeSet::and);
             let statements = write::statements(&changes, &self.identity)?;
-            transaction::commit(&self.pool, &statements, &FaultPoints::default()).await?;
-            report.vms.push((id, name, RecoverySource::Copy));
+            match transaction::commit(&self.pool, &statements, &FaultPoints::default()).await {
+                Ok(()) => report.vms.push((id, name, RecoverySource::Copy)),
+                Err(Failure::Store(StoreError::Exists { .. })) => {}
+                Err(failure) => return Err(failure),
+            }
         }
         report.vms.sort_by(|one, other| one.1.cmp(&other.1));
         Ok(report)
+    }
+
+    async fn try_presence(&self, vms: &[VmId]) -> Result<Vec<VmPresence>, Failure> {
+        let client = self.pool.connect().await?;
+        self.pool.reply(read::presence(&client, vms)).await
     }
 
     fn error(&self, action: &'static str, failure: Failure) -> StoreError {
@@ -112,5 +130,13 @@ impl StoreMaintenance for PostgresMaintenance {
 
     async fn repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, StoreError> {
         self.try_repair(known).await.map_err(|failure| self.error("repair the database", failure))
+    }
+
+    async fn presence(&self, vms: Vec<VmId>) -> Result<Vec<VmPresence>, StoreError> {
+        self.try_presence(&vms).await.map_err(|failure| self.error("look for VMs", failure))
+    }
+
+    async fn add_missing(&self, missing: Vec<VmCopy>) -> Result<RepairReport, StoreError> {
+        self.try_add(missing).await.map_err(|failure| self.error("add VMs", failure))
     }
 }

@@ -8,17 +8,19 @@ use std::time::Duration;
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult};
 use maqet_domain::port::{StoreError, VmCopies};
+use maqet_domain::vm::VmId;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client};
+use uuid::Uuid;
 
 use crate::error::{Failure, cause, is_io, is_shutdown};
 use crate::limits::Timeouts;
 use crate::listener::News;
 use crate::tls::TlsMode;
 use crate::url::PostgresUrl;
-use crate::{limits, schema};
+use crate::{limits, read, schema};
 
 /// A connection of the pool, to which it returns when it is dropped.
 pub(crate) type Connection = Object<Connector>;
@@ -76,6 +78,23 @@ impl Pool {
         Ok(client)
     }
 
+    /// Refuses a database that was created anew and lacks VMs of which there are copies.
+    pub(crate) async fn require_same(&self, client: &Client, id: Uuid) -> Result<(), Failure> {
+        let Some(copies) = &self.connector.copies else { return Ok(()) };
+        self.reply(require_same(client, self.url().location(), &**copies, id)).await.map(drop)
+    }
+
+    /// Records that the copies are those of the database as it is now.
+    pub(crate) async fn accept(&self) -> Result<(), Failure> {
+        let Some(copies) = &self.connector.copies else { return Ok(()) };
+        let client = self.connect().await?;
+        let state = self.reply(schema::state(&client, self.url().location())).await?;
+        match state.current_id() {
+            Some(id) => copies.record_database_id(id).await.map_err(Failure::Value),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn url(&self) -> &PostgresUrl {
         &self.connector.url
     }
@@ -101,17 +120,27 @@ impl managed::Manager for Connector {
         let Settings { url, copies, timeouts, .. } = &*self.0;
         let client = connect(&self.0, None).await?;
         let location = url.location();
-        let state = in_time(timeouts.reply, schema::state(&client, location)).await?;
+        let copies = copies.as_deref();
+        let mut state = in_time(timeouts.reply, schema::state(&client, location)).await?;
         if state == schema::State::Absent
             && let Some(copies) = copies
         {
             let vms = copies.count().await;
-            if vms > 0 {
+            // Another host would take the empty database for that of its own VMs.
+            if vms > 0 || copies.database_id().await.is_some() {
                 return Err(StoreError::NotFound { location: location.to_owned(), vms }.into());
             }
         }
-        if state != schema::State::Version(schema::newest()) {
+        if state.current_id().is_none() {
             in_time(timeouts.reply, schema::migrate(&client, location)).await?;
+            state = in_time(timeouts.reply, schema::state(&client, location)).await?;
+        }
+        if let (Some(copies), Some(id)) = (copies, state.current_id()) {
+            let is_known = in_time(timeouts.reply, require_same(&client, location, copies, id)).await?;
+            if !is_known {
+                // Where it cannot be written, a loss of the database is noticed by its missing VMs.
+                let _not_critical = copies.record_database_id(id).await;
+            }
         }
         Ok(client)
     }
@@ -121,6 +150,21 @@ impl managed::Manager for Connector {
             return Err(RecycleError::message("the server closed the connection"));
         }
         Ok(())
+    }
+}
+
+/// Refuses a database that was created anew and lacks VMs of which there are copies; returns whether its ID is recorded.
+async fn require_same(client: &Client, location: &str, copies: &dyn VmCopies, id: Uuid) -> Result<bool, Failure> {
+    let known = copies.database_id().await;
+    if known.is_none_or(|known| known == id) {
+        return Ok(known.is_some());
+    }
+    let all = copies.all().await;
+    let ids: Vec<VmId> = all.iter().map(|copy| copy.vm.entry.id).collect();
+    let presence = read::presence(client, &ids).await?;
+    match all.iter().zip(presence).filter(|(copy, presence)| copy.is_missing(*presence)).count() {
+        0 => Ok(false),
+        vms => Err(StoreError::Replaced { location: location.to_owned(), vms }.into()),
     }
 }
 
@@ -168,7 +212,7 @@ fn may_pass(failure: &Failure, was_connected: bool) -> bool {
 
 /// Returns a pause between half and all of `pause`, so that processes do not try in step.
 pub(crate) fn with_jitter(pause: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() % 1000;
+    let random = Uuid::new_v4().as_u128() % 1000;
     let part = u32::try_from(random).unwrap_or_default();
     pause / 2 + pause * part / 2000
 }

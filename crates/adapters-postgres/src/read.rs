@@ -1,15 +1,16 @@
 //! Reads: SQL, and the conversion of rows into domain values.
 
 use maqet_domain::change::StorageRecord;
-use maqet_domain::event::{Event, RecordedEvent};
+use maqet_domain::event::{Event, RecordedEvent, kind};
 use maqet_domain::history::{Actor, Call, HistoryEntry, HistoryQuery, RecordedHistory};
-use maqet_domain::port::ForeignVm;
+use maqet_domain::port::{ForeignVm, VmPresence};
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{
     BootId, BootNumber, Phase, PidNamespace, ProcessIdentity, Revision, Run, RunEnd, RunPaths, Vm, VmEntry, VmId,
     VmName,
 };
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -127,6 +128,24 @@ pub(crate) fn history(query: &HistoryQuery, identity: &Identity) -> Query<Record
 pub(crate) fn events(sequence: i64, limit: u32) -> Query<RecordedEvent> {
     let sql = "SELECT sequence, at, kind, vm, vm_name, data FROM event WHERE sequence > $1 ORDER BY sequence LIMIT $2";
     Query { sql, values: vec![Value::Number(Some(sequence)), Value::Number(Some(limit.into()))], row: event }
+}
+
+/// Returns what the database says about each of `vms`, also of other identities.
+pub(crate) async fn presence(client: &Client, vms: &[VmId]) -> Result<Vec<VmPresence>, Failure> {
+    let sql = "SELECT asked.id, vm.id IS NOT NULL, (SELECT max(at) FROM event WHERE event.vm = asked.id AND kind = $2) \
+        FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) LEFT JOIN vm ON vm.id = asked.id ORDER BY place";
+    let ids: Vec<Uuid> = vms.iter().map(|id| Uuid::from_bytes(id.bytes())).collect();
+    let rows = client.query_typed(sql, &[(&ids, Type::UUID_ARRAY), (&kind::VM_REMOVED, Type::TEXT)]).await?;
+    let presence = |row: &Row| {
+        let mut columns = Columns::new(row);
+        columns.skip(1);
+        Ok(match (columns.get()?, columns.optional_moment()?) {
+            (true, _) => VmPresence::Held,
+            (false, Some(at)) => VmPresence::Removed { at },
+            (false, None) => VmPresence::Unknown,
+        })
+    };
+    rows.iter().map(presence).collect()
 }
 
 fn of<const N: usize>(identity: &Identity, more: [Value; N]) -> Vec<Value> {

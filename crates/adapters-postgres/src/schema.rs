@@ -7,11 +7,13 @@ use maqet_domain::port::StoreError;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use crate::error::{Failure, cause};
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/v1.sql"), include_str!("schema/v2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema/v1.sql"), include_str!("schema/v2.sql"), include_str!("schema/v3.sql")];
 
 /// The table of the version, as the first migration of a database finds it.
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS maqet (version bigint NOT NULL)";
@@ -24,8 +26,23 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1836148084, 0)";
 pub(crate) enum State {
     /// Nothing of maqet.
     Absent,
-    /// A schema of this version, which is at most the newest.
-    Version(i64),
+    /// A schema.
+    Version {
+        /// Its version, which is at most the newest.
+        number: i64,
+        /// The ID of the database; a schema of version 1 or 2 has none.
+        id: Option<Uuid>,
+    },
+}
+
+impl State {
+    /// Returns the ID of a database with the newest schema.
+    pub(crate) fn current_id(self) -> Option<Uuid> {
+        match self {
+            Self::Version { number, id } if number == newest() => id,
+            Self::Version { .. } | Self::Absent => None,
+        }
+    }
 }
 
 /// Returns the newest version of the schema.
@@ -37,20 +54,22 @@ pub(crate) fn newest() -> i64 {
 ///
 /// Errors: `UnsupportedSchema` for one of a newer maqet, `Corrupt` for a table `maqet` of another program.
 pub(crate) async fn state(client: &Client, location: &str) -> Result<State, Failure> {
-    let rows = match client.query_typed("SELECT version FROM maqet", &[]).await {
+    let rows = match client.query_typed("SELECT * FROM maqet", &[]).await {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(State::Absent),
         rows => rows?,
     };
     let corrupt = |detail: &str| StoreError::Corrupt { location: location.to_owned(), detail: detail.to_owned() };
     let [row] = rows.as_slice() else { return Err(corrupt("the table `maqet` does not have one row").into()) };
-    let version: i64 = row.try_get(0).map_err(|_| corrupt("the table `maqet` has no version"))?;
+    let version: i64 = row.try_get("version").map_err(|_| corrupt("the table `maqet` has no version"))?;
+    let id = row.try_get("id").ok();
     match version {
         _ if version > newest() => {
             let location = location.to_owned();
             Err(StoreError::UnsupportedSchema { location, found: version, known: newest() }.into())
         }
         _ if version < 1 => Err(corrupt(&format!("invalid schema version {version}")).into()),
-        _ => Ok(State::Version(version)),
+        3.. if id.is_none() => Err(corrupt("the table `maqet` has no ID").into()),
+        number => Ok(State::Version { number, id }),
     }
 }
 
@@ -79,7 +98,7 @@ async fn migrate_locked(client: &Client, location: &str) -> Result<(), Failure> 
     // Read again: only the lock keeps other processes out.
     let done = match if exists { state(client, location).await? } else { State::Absent } {
         State::Absent => 0,
-        State::Version(version) => usize::try_from(version).unwrap_or_default(),
+        State::Version { number, .. } => usize::try_from(number).unwrap_or_default(),
     };
     if done == 0 {
         client.batch_execute(&format!("{CREATE}; INSERT INTO maqet VALUES (0)")).await?;

@@ -1,6 +1,7 @@
 //! The port [`StoreMaintenance`]: checks, backs up and repairs a database as a whole.
 
 mod check;
+mod missing;
 mod repair;
 mod salvage;
 
@@ -10,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use async_trait::async_trait;
-use maqet_domain::port::{RepairReport, StoreError, StoreHealth, StoreMaintenance, VmCopy};
+use maqet_domain::port::{RepairReport, StoreError, StoreHealth, StoreMaintenance, VmCopy, VmPresence};
+use maqet_domain::vm::VmId;
 use tokio::sync::oneshot;
 
 use crate::database::{LazyDatabase, Reader};
@@ -71,6 +73,16 @@ impl StoreMaintenance for SqliteMaintenance {
             repair::repair(&path, &known)
         })
         .await
+    }
+
+    async fn presence(&self, vms: Vec<VmId>) -> Result<Vec<VmPresence>, StoreError> {
+        let path = self.path.clone();
+        on_own_thread("look for VMs", move || missing::presence(&path, &vms)).await
+    }
+
+    async fn add_missing(&self, missing: Vec<VmCopy>) -> Result<RepairReport, StoreError> {
+        let path = self.path.clone();
+        on_own_thread("add VMs", move || missing::add(&path, missing)).await
     }
 }
 

@@ -53,6 +53,9 @@ pub enum Error {
     NoSuchVm { name: String, similar: Vec<String> },
     #[error("VM `{name}` belongs to user `{owner}` of host `{host}`")]
     ForeignVm { name: VmName, id: VmId, host: String, owner: String },
+    /// There is a copy of its definition, and the database records no removal.
+    #[error("the database has no VM `{name}`, but a copy of its definition exists")]
+    LostVm { name: VmName },
     #[error("ambiguous ID prefix `{prefix}`: matches {}", quoted_list(matches))]
     AmbiguousVm { prefix: String, matches: Vec<VmName> },
     #[error("VM `{vm}` has no drive `{}`", drive.escape_debug())]
@@ -240,6 +243,11 @@ impl Error {
     }
 }
 
+fn lost_vm() -> Explanation {
+    Explanation::new("vm.not-found", Fault::NotFound)
+        .hint("run `maqet doctor --fix` to add it to the database from the copy")
+}
+
 fn foreign_vm(host: &str) -> Explanation {
     Explanation::new("vm.host-refused", Fault::State)
         .hint(format!("run the command on host `{host}`, as that user"))
@@ -254,6 +262,7 @@ impl Explain for Error {
                 explain("vm.not-found", Fault::NotFound).did_you_mean(similar).or_hint("list the VMs with `maqet ls`")
             }
             Self::ForeignVm { host, .. } => foreign_vm(host),
+            Self::LostVm { .. } => lost_vm(),
             Self::AmbiguousVm { .. } => explain("vm.ambiguous", Fault::Usage).hint("use the name or a longer prefix"),
             Self::NoSuchDrive { known, .. } => {
                 choose_from(explain("drive.not-found", Fault::NotFound), "drives", known)

@@ -5,6 +5,7 @@
 //! | `binaries` | the versions of the QEMU binaries in use |
 //! | `host` | KVM, tools, limits, maqet's directories and their free space |
 //! | `database` | the database and its backups; repairs a damaged one |
+//! | `missing` | VMs of which there are copies, and that the database lacks |
 //! | `vm` | whether each VM can start, and whether its records agree with what runs |
 //! | `stale_files` | files and processes that belong to no VM |
 //! | `trash` | what killed processes left in the trash |
@@ -13,6 +14,7 @@
 mod binaries;
 mod database;
 mod host;
+mod missing;
 mod removal;
 mod stale_files;
 mod trash;
@@ -27,6 +29,7 @@ use serde::Serialize;
 pub(crate) use self::binaries::BinaryCheck;
 pub(crate) use self::database::{DatabaseAccess, DatabaseCheck};
 pub(crate) use self::host::HostCheck;
+pub(crate) use self::missing::missing_vms;
 pub(crate) use self::removal::StaleFileRemoval;
 pub(crate) use self::stale_files::{StaleItem, Survey, describe_file, describe_orphan, stale_findings};
 pub(crate) use self::trash::{interrupted, trash_findings};

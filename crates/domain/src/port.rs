@@ -45,7 +45,7 @@ pub use self::image_tools::{
 };
 pub use self::journal::Journal;
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
-pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMaintenance, VmCopy};
+pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMaintenance, VmCopy, VmPresence};
 pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
 pub use self::path::{PathKind, Paths};
 pub use self::picture::{PictureError, PictureFile, Pictures};

@@ -3,15 +3,20 @@
 #[cfg(feature = "postgres")]
 mod postgres;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use maqet_adapters_sqlite::{Options, SqliteStore};
+use maqet_domain::event::kind;
 use maqet_domain::history::Actor;
-use maqet_domain::port::{Host, RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies, VmCopy};
+use maqet_domain::port::{
+    Host, RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies, VmCopy, VmPresence,
+};
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::text::similar;
+use maqet_domain::vm::VmId;
 use maqet_fault_points::FaultPoints;
 
 use crate::{Environment, OpenError};
@@ -186,6 +191,9 @@ pub(crate) fn without_secrets(url: &str) -> String {
     format!("{scheme}//{address}{query}")
 }
 
+/// How many events are read at a time.
+const EVENTS_AT_A_TIME: u32 = 1_000;
+
 /// The maintenance of a store that has none: it can only be read.
 pub(crate) struct NoMaintenance {
     name: String,
@@ -224,6 +232,28 @@ impl StoreMaintenance for NoMaintenance {
 
     async fn repair(&self, _: Vec<VmCopy>) -> Result<RepairReport, StoreError> {
         Err(StoreError::Failed { action: "repair the database", source: Unsupported.into() })
+    }
+
+    async fn presence(&self, vms: Vec<VmId>) -> Result<Vec<VmPresence>, StoreError> {
+        let mut removals = HashMap::new();
+        let mut last = 0;
+        loop {
+            let events = self.store.events_after(last, EVENTS_AT_A_TIME).await?;
+            let Some(newest) = events.last() else { break };
+            last = newest.sequence;
+            let removed = events.into_iter().filter(|recorded| recorded.event.kind == kind::VM_REMOVED);
+            removals.extend(removed.filter_map(|recorded| Some((recorded.event.vm?, recorded.event.at))));
+        }
+        let mut found = Vec::with_capacity(vms.len());
+        for id in vms {
+            let removed = || removals.get(&id).map_or(VmPresence::Unknown, |at| VmPresence::Removed { at: *at });
+            found.push(if self.store.by_id(&id).await?.is_some() { VmPresence::Held } else { removed() });
+        }
+        Ok(found)
+    }
+
+    async fn add_missing(&self, _: Vec<VmCopy>) -> Result<RepairReport, StoreError> {
+        Err(StoreError::Failed { action: "add VMs", source: Unsupported.into() })
     }
 }
 

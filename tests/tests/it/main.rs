@@ -44,6 +44,7 @@ mod live_snapshots;
 mod log_limits;
 mod logs;
 mod long_work;
+mod lost_databases;
 mod lost_images;
 mod machines;
 mod messages;

@@ -11,28 +11,28 @@ use maqet_testkit::wait::until;
 use maqet_testkit::{Finished, Maqet};
 
 /// A host of its own, with a schema of the server as its database.
-struct Host {
-    home: TestHome,
+pub(crate) struct Host {
+    pub(crate) home: TestHome,
     url: String,
     name: &'static str,
 }
 
 impl Host {
-    fn new(name: &'static str, schema: &PostgresSchema) -> Self {
+    pub(crate) fn new(name: &'static str, schema: &PostgresSchema) -> Self {
         Self { home: TestHome::new(), url: schema.url.clone(), name }
     }
 
-    fn maqet<const N: usize>(&self, arguments: [&str; N]) -> Maqet {
+    pub(crate) fn maqet<const N: usize>(&self, arguments: [&str; N]) -> Maqet {
         self.home.maqet(arguments).env("MAQET_DATABASE", &self.url).env("MAQET_HOST", self.name)
     }
 
     #[track_caller]
-    fn ok<const N: usize>(&self, arguments: [&str; N]) -> Finished {
+    pub(crate) fn ok<const N: usize>(&self, arguments: [&str; N]) -> Finished {
         self.maqet(arguments).run().ok()
     }
 
     #[track_caller]
-    fn add(&self, name: &str) {
+    pub(crate) fn add(&self, name: &str) {
         let file = self.home.write(format!("{name}.yaml"), paused_yaml(name));
         self.ok(["add", file.to_str().unwrap()]);
     }

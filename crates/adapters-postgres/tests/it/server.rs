@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maqet_adapters_postgres::{Identity, PostgresStore, Timeouts};
-use maqet_domain::port::{RecoverySource, StoreError, StoreMaintenance, VmRepository};
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::event::{Event, kind};
+use maqet_domain::port::{RecoverySource, Store, StoreError, StoreMaintenance, VmPresence, VmRepository};
+use maqet_domain::vm::Revision;
 use maqet_testkit::postgres::{PASSWORD_ROLE, PostgresServer};
 use maqet_testkit::store::sample;
 
@@ -179,16 +182,37 @@ async fn test_repair_of_a_database_without_tables_adds_the_known() {
     let maintenance = database.open().maintenance();
     let vm = sample::vm("web", 1);
     let storage = vec![sample::storage("/d/a", Some(vm.entry.id))];
-    let copy = maqet_domain::port::VmCopy { vm: vm.clone(), storage };
+    let copy = maqet_domain::port::VmCopy::new(vm.clone(), storage);
 
     assert_eq!(maintenance.check().await.unwrap(), None);
     let report = maintenance.repair(vec![copy.clone()]).await.unwrap();
-    let again = maintenance.repair(vec![copy]).await;
+    let again = maintenance.repair(vec![copy]).await.unwrap();
 
     assert_eq!(report.vms, [(vm.entry.id, "web".to_owned(), RecoverySource::Copy)]);
     assert_eq!(database.open().by_id(&vm.entry.id).await.unwrap(), Some(vm));
     assert_eq!(maintenance.check().await.unwrap().map(|health| health.vms), Some(1));
-    assert!(matches!(again, Err(StoreError::Failed { .. })), "{again:?}");
+    assert_eq!(again.vms, []);
+}
+
+#[tokio::test]
+async fn test_presence_distinguishes_removed_vms_from_unknown_ones_on_every_host() {
+    let database = Database::new();
+    let (here, there) = (database.open(), database.open_as("there", "me"));
+    let held = add(&there, "web", 1).await.unwrap().entry.id;
+    let removed = add(&there, "db", 2).await.unwrap().entry.id;
+    let mut removal = ChangeSet::default().and(Change::VmRemoved { id: removed, expected: Revision::FIRST });
+    removal.events.push(Event {
+        at: sample::moment(7),
+        kind: kind::VM_REMOVED.to_owned(),
+        vm: Some(removed),
+        ..sample::event("x", None)
+    });
+    there.commit(removal).await.unwrap();
+
+    let presence = here.maintenance().presence(vec![removed, sample::id(3), held]).await.unwrap();
+
+    let expected = [VmPresence::Removed { at: sample::moment(7) }, VmPresence::Unknown, VmPresence::Held];
+    assert_eq!(presence, expected);
 }
 
 #[tokio::test]

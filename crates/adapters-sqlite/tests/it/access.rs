@@ -121,7 +121,7 @@ fn check_repair_on_full_disk(database: &Path) {
     fs::write(database, "damaged").unwrap();
     fill(&folder.join("ballast"));
     let maintenance = SqliteMaintenance::new(database);
-    let known = vec![VmCopy { vm, storage: Vec::new() }];
+    let known = vec![VmCopy::new(vm, Vec::new())];
 
     let refused = wait(maintenance.repair(known.clone()));
 

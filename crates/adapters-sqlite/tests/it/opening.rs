@@ -11,6 +11,7 @@ use maqet_domain::port::{Store, StoreError, StoreMaintenance, VmCopies, VmCopy, 
 use maqet_domain::vm::VmId;
 use maqet_testkit::store::sample;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 /// Copies of so many VMs, of which only the number is known.
 struct Copies(usize);
@@ -35,6 +36,14 @@ impl VmCopies for Copies {
 
     async fn find(&self, _: &VmId) -> Option<VmCopy> {
         None
+    }
+
+    async fn database_id(&self) -> Option<Uuid> {
+        None
+    }
+
+    async fn record_database_id(&self, _: Uuid) -> Result<(), Cause> {
+        Ok(())
     }
 }
 
@@ -96,7 +105,7 @@ async fn test_repair_by_a_store_is_seen_by_it() {
     fs::remove_file(&path).unwrap();
     fs::write(&path, "damaged").unwrap();
 
-    store.maintenance().repair(vec![VmCopy { vm, storage: Vec::new() }]).await.unwrap();
+    store.maintenance().repair(vec![VmCopy::new(vm, Vec::new())]).await.unwrap();
 
     assert_eq!(store.list().await.unwrap()[0].name.as_str(), "web");
 }

@@ -37,7 +37,7 @@ impl Fixture {
             adding.history = Some(sample::history("add", Some(vm.entry.id)));
             adding.events.push(event(kind::VM_DEFINED, &vm.entry));
             store.commit(adding).await.unwrap();
-            copies.push(VmCopy { vm, storage: vec![record] });
+            copies.push(VmCopy::new(vm, vec![record]));
         }
         let started = Change::RunChanged {
             id: sample::id(7),

@@ -95,7 +95,7 @@ impl Committer<'_> {
 
     async fn write_copy(&self, copy: OutdatedCopy) {
         let current = match copy {
-            OutdatedCopy::New(vm) => Ok(Some(VmCopy { vm: *vm, storage: Vec::new() })),
+            OutdatedCopy::New(vm) => Ok(Some(VmCopy::new(*vm, Vec::new()))),
             OutdatedCopy::Changed(id) => read_vm_copy(self.store, &id).await,
         };
         let written = match current {
@@ -123,7 +123,7 @@ pub(crate) fn work_done(entry: &VmEntry) -> Change {
 /// Reads the content of a copy of a VM from the store.
 pub(crate) async fn read_vm_copy(store: &dyn Store, id: &VmId) -> Result<Option<VmCopy>, StoreError> {
     let Some(vm) = store.by_id(id).await? else { return Ok(None) };
-    Ok(Some(VmCopy { vm, storage: store.storage_of_vm(id).await? }))
+    Ok(Some(VmCopy::new(vm, store.storage_of_vm(id).await?)))
 }
 
 enum OutdatedCopy {

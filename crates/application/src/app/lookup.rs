@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use maqet_domain::port::{ForeignVm, Guard, HeldLock, LockName, Locks, Store};
 use maqet_domain::text::similar;
-use maqet_domain::vm::{Vm, VmId, VmName};
+use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 
+use crate::maintenance::missing_vms;
 use crate::recovery::recover;
 use crate::vm::orphan::Orphans;
 use crate::vm::reconcile::Reconciler;
@@ -55,6 +56,9 @@ impl Vms<'_> {
         if let Some(ForeignVm { host, owner, entry }) = self.find_foreign(name).await? {
             return Err(Error::ForeignVm { name: entry.name, id: entry.id, host, owner });
         }
+        if let Some(name) = self.find_lost(name).await {
+            return Err(Error::LostVm { name });
+        }
         let similar = similar(name, entries.iter().map(|entry| entry.name.as_str()));
         Err(Error::NoSuchVm { name: name.chars().take(SHOWN_NAME_CHARS).collect(), similar })
     }
@@ -63,6 +67,13 @@ impl Vms<'_> {
     async fn find_foreign(&self, name: &str) -> Result<Option<ForeignVm>, Error> {
         let is_meant = |vm: &ForeignVm| vm.entry.name.as_str() == name || vm.entry.id.to_string() == name;
         Ok(self.store.foreign().await?.into_iter().find(is_meant))
+    }
+
+    /// Finds a VM that the database lost, by its name or ID among the copies.
+    async fn find_lost(&self, name: &str) -> Option<VmName> {
+        let missing = missing_vms(&self.app.ports.maintenance).await.ok()?;
+        let is_meant = |entry: &VmEntry| entry.name.as_str() == name || entry.id.to_string() == name;
+        missing.into_iter().map(|copy| copy.vm.entry).find(is_meant).map(|entry| entry.name)
     }
 
     /// Locks a VM for an operation, and reads it again, as it may have changed while this waited.

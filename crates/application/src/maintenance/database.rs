@@ -4,6 +4,7 @@ use maqet_domain::Timestamp;
 use maqet_domain::port::{Hypervisor, RecoverySource, RepairReport, StaleFileKind, StoreError, StoreHealth, VmCopy};
 use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, StopReason, VmId};
 
+use super::missing::{missing_finding, missing_vms, name_in_use_finding};
 use super::{Area, Finding, Maintenance, Severity, count_vms};
 use crate::app::ports::Directories;
 use crate::app::shown;
@@ -46,7 +47,8 @@ impl DatabaseCheck<'_> {
     /// Distinguishes a database that was never created from one that was lost, by the copies of VMs.
     async fn check_missing(&self) -> (Vec<Finding>, DatabaseAccess) {
         let vms = self.maintenance.copies.count().await;
-        if vms == 0 {
+        // Without a copy, other hosts may have VMs in a database that was used here.
+        if vms == 0 && self.maintenance.copies.database_id().await.is_none() {
             let finding = finding(Severity::Ok, format!("`{}` does not exist yet", self.maintenance.store.location()));
             return (vec![finding], DatabaseAccess::NotCreated);
         }
@@ -83,7 +85,29 @@ impl DatabaseCheck<'_> {
         if is_file {
             findings.push(self.check_backup(health).await);
         }
+        findings.extend(self.check_copies().await);
         findings
+    }
+
+    /// Finds VMs that the database lacks although there are copies of them, and adds them for `--fix`.
+    async fn check_copies(&self) -> Vec<Finding> {
+        let missing = match missing_vms(self.maintenance).await {
+            Ok(missing) => missing,
+            Err(error) => return vec![error_finding(&error)],
+        };
+        if missing.is_empty() || !self.fix {
+            return missing.iter().map(missing_finding).collect();
+        }
+        match self.maintenance.store.add_missing(self.with_runs(missing.clone()).await).await {
+            Ok(report) => {
+                let is_added = |copy: &VmCopy| report.vms.iter().any(|(id, ..)| *id == copy.vm.entry.id);
+                let finding = |copy: &VmCopy| {
+                    if is_added(copy) { missing_finding(copy).fixed("added it") } else { name_in_use_finding(copy) }
+                };
+                missing.iter().map(finding).collect()
+            }
+            Err(error) => missing.iter().map(|copy| missing_finding(copy).fix_failed(&error)).collect(),
+        }
     }
 
     /// Makes a backup for `--fix`; else finds the newest one.
@@ -106,7 +130,7 @@ impl DatabaseCheck<'_> {
         if !self.fix {
             return (vec![damage], DatabaseAccess::Unusable);
         }
-        let known = self.vms_of_copies().await;
+        let known = self.with_runs(self.maintenance.copies.all().await).await;
         let report = match self.maintenance.store.repair(known).await {
             Ok(report) => report,
             Err(error) => return (vec![damage.fix_failed(&error)], DatabaseAccess::Unusable),
@@ -116,12 +140,15 @@ impl DatabaseCheck<'_> {
             let finding = finding(Severity::Warning, format!("not recovered: {lost}"));
             findings.push(finding.hint("search the kept copies of the damaged files for it"));
         }
+        match missing_vms(self.maintenance).await {
+            Ok(missing) => findings.extend(missing.iter().map(name_in_use_finding)),
+            Err(error) => findings.push(error_finding(&error)),
+        }
         (findings, DatabaseAccess::Usable)
     }
 
-    /// Returns the VMs that have a copy, with their last known run.
-    async fn vms_of_copies(&self) -> Vec<VmCopy> {
-        let mut known = self.maintenance.copies.all().await;
+    /// Returns copies of VMs with the last known run of each.
+    async fn with_runs(&self, mut known: Vec<VmCopy>) -> Vec<VmCopy> {
         if known.is_empty() {
             return known;
         }
@@ -135,7 +162,7 @@ impl DatabaseCheck<'_> {
                 continue;
             }
             let last_boot = files.iter().find_map(|file| match &file.kind {
-                StaleFileKind::Records { id, boots } if *id == entry.id => boots.last().copied(),
+                StaleFileKind::Records { id, boots, .. } if *id == entry.id => boots.last().copied(),
                 _ => None,
             });
             if let Some((boot, started_at)) = last_boot {
@@ -165,7 +192,7 @@ fn error_finding(error: &StoreError) -> Finding {
 
 /// Returns whether a repair can help; it cannot if the database is in use, newer than this maqet, or inaccessible.
 const fn is_repairable(error: &StoreError) -> bool {
-    matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound { .. })
+    matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound { .. } | StoreError::Replaced { .. })
 }
 
 fn describe_repair(report: &RepairReport) -> String {

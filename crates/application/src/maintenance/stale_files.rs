@@ -1,10 +1,11 @@
 //! Finds files and processes that belong to no VM.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use maqet_domain::port::{QemuInstance, StaleFile, StaleFileKind};
-use maqet_domain::vm::VmEntry;
+use maqet_domain::Timestamp;
+use maqet_domain::port::{QemuInstance, StaleFile, StaleFileKind, VmPresence};
+use maqet_domain::vm::{VmEntry, VmId};
 
 use super::{Area, Finding, Severity, StaleFileRemoval, trash_findings};
 use crate::app::shown;
@@ -24,6 +25,8 @@ pub(crate) enum StaleItem {
 pub(crate) struct Survey {
     /// What belongs to no VM.
     pub(crate) stale: Vec<StaleItem>,
+    /// Records with the only copy of a VM that the database lacks although it does not record its removal.
+    pub(crate) lost: Vec<StaleFile>,
     /// All VMs.
     pub(crate) entries: Vec<VmEntry>,
 }
@@ -45,8 +48,52 @@ impl Survey {
         let files = port.files(&folders).await;
         let instances = port.instances().await;
         let entries = app.ports.store.list().await?;
-        Ok(Self { stale: find_stale(files, &instances, &entries), entries })
+        let found = find_stale(files, &instances, &entries);
+        let presence = presence_of_copied(app, &found).await?;
+        Ok(Self { entries, ..Self::new_without_lost(found, &presence) })
     }
+
+    /// Keeps records with a copy, unless the database records that their VM was removed since.
+    fn new_without_lost(found: Vec<StaleItem>, presence: &HashMap<VmId, VmPresence>) -> Self {
+        let mut survey = Self::default();
+        for item in found {
+            match item {
+                StaleItem::File(file) if let Some((id, copied_at)) = copy_of(&file) => {
+                    let presence = presence.get(&id).copied().unwrap_or(VmPresence::Unknown);
+                    match presence {
+                        _ if presence.is_lost_since(Some(copied_at)) => survey.lost.push(file),
+                        VmPresence::Removed { .. } => survey.stale.push(StaleItem::File(file)),
+                        // Of another host or user by now.
+                        VmPresence::Held | VmPresence::Unknown => {}
+                    }
+                }
+                other => survey.stale.push(other),
+            }
+        }
+        survey
+    }
+}
+
+/// Returns the VM of records that have a copy of its definition, and when that was written.
+fn copy_of(file: &StaleFile) -> Option<(VmId, Timestamp)> {
+    match file.kind {
+        StaleFileKind::Records { id, copied_at, .. } => Some((id, copied_at?)),
+        StaleFileKind::Sockets { .. } | StaleFileKind::Lock { .. } | StaleFileKind::Temporary => None,
+    }
+}
+
+/// Asks the database about the VMs of records with a copy of a definition.
+async fn presence_of_copied(app: &App, found: &[StaleItem]) -> Result<HashMap<VmId, VmPresence>, Error> {
+    let copied = found.iter().filter_map(|item| match item {
+        StaleItem::File(file) => copy_of(file).map(|(id, _)| id),
+        StaleItem::Orphan(_) => None,
+    });
+    let ids: Vec<VmId> = copied.collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let presence = app.ports.maintenance.store.presence(ids.clone()).await?;
+    Ok(ids.into_iter().zip(presence).collect())
 }
 
 /// Returns the instances and files that belong to none of the VMs `entries`, nor to a VM of another database.
@@ -142,9 +189,8 @@ pub(crate) const fn describe_file(file: &StaleFile) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use maqet_domain::Timestamp;
     use maqet_domain::vm::{
-        BootId, BootNumber, Phase, ProcessIdentity, Revision, Run, RunEnd, RunPaths, StopReason, VmId, VmName,
+        BootId, BootNumber, Phase, ProcessIdentity, Revision, Run, RunEnd, RunPaths, StopReason, VmName,
     };
 
     use super::*;
@@ -198,7 +244,7 @@ mod tests {
     }
 
     fn records() -> StaleFile {
-        file(StaleFileKind::Records { id: id(), boots: Vec::new() })
+        file(StaleFileKind::Records { id: id(), boots: Vec::new(), copied_at: None })
     }
 
     const ENDED: Phase = Phase::Ended(RunEnd { reason: StopReason::Crashed, at: None });
@@ -242,5 +288,23 @@ mod tests {
         let foreign = StaleFile { is_foreign: true, ..records() };
 
         check(&[foreign], &[QemuInstance { is_foreign: true, ..instance(3) }], &[], &[]);
+    }
+
+    #[test]
+    fn test_new_without_lost_keeps_copies_without_a_removal() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let copied = file(StaleFileKind::Records { id: id(), boots: Vec::new(), copied_at: Some(at(5)) });
+        let survey = |file: &StaleFile, presence: Option<VmPresence>| {
+            let presence = presence.map(|presence| (id(), presence)).into_iter().collect();
+            let survey = Survey::new_without_lost(vec![StaleItem::File(file.clone())], &presence);
+            (survey.stale.len(), survey.lost.len())
+        };
+
+        assert_eq!(survey(&records(), None), (1, 0));
+        assert_eq!(survey(&copied, None), (0, 1));
+        assert_eq!(survey(&copied, Some(VmPresence::Unknown)), (0, 1));
+        assert_eq!(survey(&copied, Some(VmPresence::Held)), (0, 0));
+        assert_eq!(survey(&copied, Some(VmPresence::Removed { at: at(6) })), (1, 0));
+        assert_eq!(survey(&copied, Some(VmPresence::Removed { at: at(4) })), (0, 1));
     }
 }

@@ -1,7 +1,7 @@
 //! Who uses which file: drives of VMs with their backing files, images without a VM, and images in the trash.
 //!
 //! A VM whose definition is invalid counts with the files that it names and those that are recorded for it. VMs of other
-//! databases in the same directories count, too.
+//! databases in the same directories count, too, as do VMs that the database lost.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use maqet_domain::vm::{Vm, VmId, VmName};
 use serde::Serialize;
 
 use super::own_images::unused_images;
+use crate::maintenance::missing_vms;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::start::tpm::{TPM_NAME, copy_path, copy_tags};
 use crate::{App, Error};
@@ -100,8 +101,11 @@ impl<'a> UsedFiles<'a> {
                 used.add_vm(&vm).await?;
             }
         }
-        for copy in app.ports.maintenance.copies.of_other_databases().await {
-            used.add_vm(&copy.vm).await?;
+        let missing = missing_vms(&app.ports.maintenance).await?;
+        for copy in app.ports.maintenance.copies.of_other_databases().await.into_iter().chain(missing) {
+            if except != Some(&copy.vm.entry.id) {
+                used.add_vm(&copy.vm).await?;
+            }
         }
         Ok(used)
     }

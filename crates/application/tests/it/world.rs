@@ -238,6 +238,7 @@ fn maintenance(mut stale_files: MockStaleFiles, mut copies: MockVmCopies) -> Mai
     stale_files.expect_orphans().returning(|_| Vec::new());
     stale_files.expect_short_ids().returning(Vec::new);
     copies.expect_write().returning(|_| Ok(()));
+    copies.expect_all().returning(Vec::new);
     Maintenance {
         store: Arc::new(MockStoreMaintenance::new()),
         copies: Arc::new(copies),

@@ -1,6 +1,7 @@
 //! Copies of definitions outside of the database, in case it is damaged or lost.
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::VmCopy;
 use crate::error::Cause;
@@ -26,4 +27,10 @@ pub trait VmCopies: Send + Sync {
 
     /// Returns the copy of one VM.
     async fn find(&self, id: &VmId) -> Option<VmCopy>;
+
+    /// Returns the ID of the database of the copies, if one was recorded.
+    async fn database_id(&self) -> Option<Uuid>;
+
+    /// Records the ID of the database of the copies: another database of that name is not theirs.
+    async fn record_database_id(&self, id: Uuid) -> Result<(), Cause>;
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::StoreError;
 use crate::change::StorageRecord;
@@ -15,6 +16,50 @@ pub struct VmCopy {
     pub vm: Vm,
     /// The images that maqet created for it.
     pub storage: Vec<StorageRecord>,
+    /// When the copy was written, if it was.
+    pub written_at: Option<Timestamp>,
+}
+
+impl VmCopy {
+    /// Makes the copy of a VM that is yet to be written.
+    #[must_use]
+    pub const fn new(vm: Vm, storage: Vec<StorageRecord>) -> Self {
+        Self { vm, storage, written_at: None }
+    }
+
+    /// Returns whether the database lost the VM: it does not hold it, and did not hold a removal since the copy was written.
+    #[must_use]
+    pub fn is_missing(&self, presence: VmPresence) -> bool {
+        presence.is_lost_since(self.written_at)
+    }
+}
+
+/// What a database says about a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmPresence {
+    /// It holds it, perhaps for another user or host.
+    Held,
+    /// It records that it was removed.
+    Removed {
+        /// When, the last time.
+        at: Timestamp,
+    },
+    /// Nothing: it was never added, or the database is older than the VM.
+    Unknown,
+}
+
+impl VmPresence {
+    /// Returns whether a VM that was in the database when its copy was written was lost, and not removed.
+    ///
+    /// A VM that is defined again under its ID has a copy that is newer than its removal.
+    #[must_use]
+    pub fn is_lost_since(self, copied_at: Option<Timestamp>) -> bool {
+        match self {
+            Self::Held => false,
+            Self::Removed { at } => copied_at.is_some_and(|copied_at| copied_at > at),
+            Self::Unknown => true,
+        }
+    }
 }
 
 /// The result of checking a database that is not damaged.
@@ -84,4 +129,30 @@ pub trait StoreMaintenance: Send + Sync {
     /// used only if the database can neither confirm nor rule it out. Errors: `Busy` if another process has the
     /// database open, `UnsupportedSchema` (it is not damaged), `Full`, `Unavailable`, `Failed`.
     async fn repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, StoreError>;
+
+    /// Returns what the database says about each of `vms`, in their order; of whatever user and host they are.
+    ///
+    /// Works for a database that is another one than that of the copies. Errors: as [`StoreMaintenance::check`].
+    async fn presence(&self, vms: Vec<VmId>) -> Result<Vec<VmPresence>, StoreError>;
+
+    /// Adds VMs to a database that is not damaged but lacks them, except for those whose name is in use.
+    ///
+    /// From then on the database is that of the copies, even if it was created anew. Errors: those of a commit.
+    async fn add_missing(&self, missing: Vec<VmCopy>) -> Result<RepairReport, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_is_lost_since_without_later_removal_is_true() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+
+        assert!(VmPresence::Unknown.is_lost_since(None) && VmPresence::Unknown.is_lost_since(Some(at(1))));
+        assert!(VmPresence::Removed { at: at(1) }.is_lost_since(Some(at(2))));
+        assert!(!VmPresence::Removed { at: at(2) }.is_lost_since(Some(at(1))));
+        assert!(!VmPresence::Removed { at: at(1) }.is_lost_since(None));
+        assert!(!VmPresence::Held.is_lost_since(Some(at(1))));
+    }
 }

@@ -45,6 +45,8 @@ pub enum StaleFileKind {
         id: VmId,
         /// The boots that have records, each with the time its records were created.
         boots: Vec<(BootNumber, Timestamp)>,
+        /// When the copy of its definition was written; `None` without a copy.
+        copied_at: Option<Timestamp>,
     },
     /// The lock of a VM.
     Lock {

@@ -31,8 +31,11 @@ pub enum StoreError {
     #[error("database `{location}` is corrupt: {detail}")]
     Corrupt { location: String, detail: String },
     /// There is no database, but there are copies of VMs that it held.
-    #[error("database `{location}` not found, but copies of {vms} of its VMs exist")]
+    #[error("database `{location}` not found, but {}", describe_lost(*vms))]
     NotFound { location: String, vms: usize },
+    /// There is a database, but not the one that held the VMs of which there are copies.
+    #[error("database `{location}` was created anew, and copies of {vms} VMs exist that it does not have")]
+    Replaced { location: String, vms: usize },
     #[error("database `{location}` has schema version {found}; this maqet supports versions up to {known}")]
     UnsupportedSchema { location: String, found: i64, known: i64 },
     #[error("no space left to write to database `{location}`")]
@@ -68,6 +71,14 @@ pub enum StoreError {
     Failed { action: &'static str, source: Cause },
 }
 
+/// Describes what is known about a database that is gone.
+fn describe_lost(vms: usize) -> String {
+    match vms {
+        0 => "it was used before".to_owned(),
+        vms => format!("copies of {vms} of its VMs exist"),
+    }
+}
+
 impl Explain for StoreError {
     fn explain(&self) -> Explanation {
         match self {
@@ -84,6 +95,9 @@ impl Explain for StoreError {
                 .hint("run `maqet doctor --fix` to repair it; the damaged file is kept"),
             Self::NotFound { .. } => Explanation::new("store.not-found", Fault::Failed)
                 .hint("run `maqet doctor --fix` to rebuild it from the copies"),
+            Self::Replaced { .. } => Explanation::new("store.vms-not-found", Fault::Failed)
+                .hint("run `maqet doctor --fix` to add them from the copies")
+                .hint("restore a backup of the database, which also has their history and snapshots"),
             Self::UnsupportedSchema { .. } => Explanation::new("store.schema-unsupported", Fault::Host)
                 .hint("update maqet, or pass another database with `--database`"),
             Self::Full { .. } => {

@@ -126,6 +126,7 @@ impl Operation for Cleanup {
                 items.extend(self.remove_file(&removal, file).await);
             }
         }
+        items.extend(survey.lost.iter().map(lost_records));
         for found in interrupted(app, Self::NAME, self.dry_run).await? {
             let item = CleanedItem::new("trash", shown(&found.path), found.work.description());
             items.push(item.outcome(CleanupOutcome::Removed));
@@ -185,6 +186,13 @@ impl Cleanup {
         }
         item.result(CleanupOutcome::Removed, &removal.remove(file).await)
     }
+}
+
+/// Describes records that are kept although the database has no VM for them.
+fn lost_records(file: &StaleFile) -> CleanedItem {
+    let message = "records and definition of a VM that the database lacks, and does not record as removed";
+    let hint = "run `maqet doctor --fix` to add the VM again; `maqet rm` removes it for good";
+    CleanedItem { hint: Some(hint.to_owned()), ..CleanedItem::new("records", shown(&file.path), message) }
 }
 
 /// Returns what helps if an orphan cannot be adopted.
