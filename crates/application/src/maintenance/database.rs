@@ -90,11 +90,17 @@ impl DatabaseCheck<'_> {
     }
 
     /// Finds VMs that the database lacks although there are copies of them, and adds them for `--fix`.
+    ///
+    /// Those that run are orphans, about which the user decides.
     async fn check_copies(&self) -> Vec<Finding> {
-        let missing = match missing_vms(self.maintenance).await {
+        let mut missing = match missing_vms(self.maintenance).await {
             Ok(missing) => missing,
             Err(error) => return vec![error_finding(&error)],
         };
+        if !missing.is_empty() {
+            let instances = self.maintenance.stale_files.instances().await;
+            missing.retain(|copy| instances.iter().all(|one| one.short != copy.vm.entry.id.short()));
+        }
         if missing.is_empty() || !self.fix {
             return missing.iter().map(missing_finding).collect();
         }
