@@ -78,7 +78,7 @@ impl Pool {
         Ok(client)
     }
 
-    /// Refuses a database that was created anew and lacks VMs of which there are copies.
+    /// Refuses a database that was created again and lacks VMs of which there are copies.
     pub(crate) async fn require_same(&self, client: &Client, id: Uuid) -> Result<(), Failure> {
         let Some(copies) = &self.connector.copies else { return Ok(()) };
         self.reply(require_same(client, self.url().location(), &**copies, id)).await.map(drop)
@@ -153,7 +153,7 @@ impl managed::Manager for Connector {
     }
 }
 
-/// Refuses a database that was created anew and lacks VMs of which there are copies; returns whether its ID is recorded.
+/// Refuses a database that was created again and lacks VMs of which there are copies; returns whether its ID is recorded.
 async fn require_same(client: &Client, location: &str, copies: &dyn VmCopies, id: Uuid) -> Result<bool, Failure> {
     let known = copies.database_id().await;
     if known.is_none_or(|known| known == id) {

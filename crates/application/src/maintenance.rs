@@ -29,7 +29,6 @@ use serde::Serialize;
 pub(crate) use self::binaries::BinaryCheck;
 pub(crate) use self::database::{DatabaseAccess, DatabaseCheck};
 pub(crate) use self::host::HostCheck;
-pub(crate) use self::missing::missing_vms;
 pub(crate) use self::removal::StaleFileRemoval;
 pub(crate) use self::stale_files::{StaleItem, Survey, describe_file, describe_orphan, stale_findings};
 pub(crate) use self::trash::{interrupted, trash_findings};

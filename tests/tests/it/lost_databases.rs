@@ -41,7 +41,7 @@ fn drop_tables(server: &PostgresServer, schema: &PostgresSchema) {
 }
 
 #[test]
-fn test_postgres_tables_created_anew_by_another_host_cost_no_definition() {
+fn test_postgres_tables_created_again_cost_no_definition() {
     let server = server();
     let schema = server.schema();
     let (here, known, new) = (Host::new("a", &schema), Host::new("b", &schema), Host::new("c", &schema));
@@ -58,7 +58,7 @@ fn test_postgres_tables_created_anew_by_another_host_cost_no_definition() {
     new.add("mail");
     for refused in [["ls"], ["cleanup"]] {
         let refused = here.maqet(refused).run().code(1);
-        assert!(refused.stderr.contains("created anew, and copies of 2 VMs exist"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("created again, and copies of 2 VMs exist"), "{}", refused.stderr);
     }
     assert_eq!(
         here.maqet(["ls", "--format", "json"]).run().code(1).json_error()["error"]["code"],
@@ -77,7 +77,7 @@ fn test_postgres_tables_created_anew_by_another_host_cost_no_definition() {
 }
 
 #[test]
-fn test_postgres_restored_from_an_older_copy_gets_its_newer_vms_back() {
+fn test_postgres_restored_older_copy_gets_newer_vms_back() {
     let server = server();
     let schema = server.schema();
     let (here, there) = (Host::new("a", &schema), Host::new("b", &schema));
@@ -114,7 +114,7 @@ fn test_postgres_restored_from_an_older_copy_gets_its_newer_vms_back() {
 }
 
 #[test]
-fn test_sqlite_restored_from_an_older_copy_gets_its_newer_vms_back() {
+fn test_sqlite_restored_older_copy_gets_newer_vms_back() {
     let home = TestHome::new();
     let database = home.data().join("maqet.db");
     home.add(&paused_yaml("old"));
@@ -144,7 +144,7 @@ fn test_sqlite_restored_from_an_older_copy_gets_its_newer_vms_back() {
 }
 
 #[test]
-fn test_sqlite_file_created_anew_by_another_host_costs_no_definition() {
+fn test_sqlite_file_created_again_costs_no_definition() {
     let (here, there) = (TestHome::new(), TestHome::new());
     let database = here.path("shared.db");
     let shared = |home: &TestHome, arguments: &[&str]| home.maqet(arguments).env("MAQET_DATABASE", &database);

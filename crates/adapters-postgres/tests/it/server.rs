@@ -195,7 +195,7 @@ async fn test_repair_of_a_database_without_tables_adds_the_known() {
 }
 
 #[tokio::test]
-async fn test_presence_distinguishes_removed_vms_from_unknown_ones_on_every_host() {
+async fn test_presence_tells_removed_vms_from_unknown_ones() {
     let database = Database::new();
     let (here, there) = (database.open(), database.open_as("there", "me"));
     let held = add(&there, "web", 1).await.unwrap().entry.id;

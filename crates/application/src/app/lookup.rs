@@ -7,7 +7,6 @@ use maqet_domain::text::similar;
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 
-use crate::maintenance::missing_vms;
 use crate::recovery::recover;
 use crate::vm::orphan::Orphans;
 use crate::vm::reconcile::Reconciler;
@@ -71,7 +70,7 @@ impl Vms<'_> {
 
     /// Finds a VM that the database lost, by its name or ID among the copies.
     async fn find_lost(&self, name: &str) -> Option<VmName> {
-        let missing = missing_vms(&self.app.ports.maintenance).await.ok()?;
+        let missing = self.app.ports.maintenance.missing_vms().await.ok()?;
         let is_meant = |entry: &VmEntry| entry.name.as_str() == name || entry.id.to_string() == name;
         missing.into_iter().map(|copy| copy.vm.entry).find(is_meant).map(|entry| entry.name)
     }

@@ -4,7 +4,7 @@ use maqet_domain::Timestamp;
 use maqet_domain::port::{Hypervisor, RecoverySource, RepairReport, StaleFileKind, StoreError, StoreHealth, VmCopy};
 use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, StopReason, VmId};
 
-use super::missing::{missing_finding, missing_vms, name_in_use_finding};
+use super::missing::{missing_finding, name_in_use_finding};
 use super::{Area, Finding, Maintenance, Severity, count_vms};
 use crate::app::ports::Directories;
 use crate::app::shown;
@@ -93,7 +93,7 @@ impl DatabaseCheck<'_> {
     ///
     /// Those that run are orphans, about which the user decides.
     async fn check_copies(&self) -> Vec<Finding> {
-        let mut missing = match missing_vms(self.maintenance).await {
+        let mut missing = match self.maintenance.missing_vms().await {
             Ok(missing) => missing,
             Err(error) => return vec![error_finding(&error)],
         };
@@ -146,7 +146,7 @@ impl DatabaseCheck<'_> {
             let finding = finding(Severity::Warning, format!("not recovered: {lost}"));
             findings.push(finding.hint("search the kept copies of the damaged files for it"));
         }
-        match missing_vms(self.maintenance).await {
+        match self.maintenance.missing_vms().await {
             Ok(missing) => findings.extend(missing.iter().map(name_in_use_finding)),
             Err(error) => findings.push(error_finding(&error)),
         }

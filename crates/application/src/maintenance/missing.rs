@@ -6,16 +6,18 @@ use maqet_domain::vm::VmId;
 
 use super::{Area, Finding, Maintenance, Severity};
 
-/// Returns the copies of VMs that the database neither holds nor records as removed.
-pub(crate) async fn missing_vms(maintenance: &Maintenance) -> Result<Vec<VmCopy>, StoreError> {
-    let copies = maintenance.copies.all().await;
-    if copies.is_empty() {
-        return Ok(copies);
+impl Maintenance {
+    /// Returns the copies of VMs that the database neither holds nor records as removed.
+    pub(crate) async fn missing_vms(&self) -> Result<Vec<VmCopy>, StoreError> {
+        let copies = self.copies.all().await;
+        if copies.is_empty() {
+            return Ok(copies);
+        }
+        let ids: Vec<VmId> = copies.iter().map(|copy| copy.vm.entry.id).collect();
+        let presence = self.store.presence(ids).await?;
+        let missing = copies.into_iter().zip(presence).filter(|(copy, presence)| copy.is_missing(*presence));
+        Ok(missing.map(|(copy, _)| copy).collect())
     }
-    let ids: Vec<VmId> = copies.iter().map(|copy| copy.vm.entry.id).collect();
-    let presence = maintenance.store.presence(ids).await?;
-    let missing = copies.into_iter().zip(presence).filter(|(copy, presence)| copy.is_missing(*presence));
-    Ok(missing.map(|(copy, _)| copy).collect())
 }
 
 /// Reports a VM that the database lacks.

@@ -14,7 +14,6 @@ use maqet_domain::vm::{Vm, VmId, VmName};
 use serde::Serialize;
 
 use super::own_images::unused_images;
-use crate::maintenance::missing_vms;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::start::tpm::{TPM_NAME, copy_path, copy_tags};
 use crate::{App, Error};
@@ -101,7 +100,7 @@ impl<'a> UsedFiles<'a> {
                 used.add_vm(&vm).await?;
             }
         }
-        let missing = missing_vms(&app.ports.maintenance).await?;
+        let missing = app.ports.maintenance.missing_vms().await?;
         for copy in app.ports.maintenance.copies.of_other_databases().await.into_iter().chain(missing) {
             if except != Some(&copy.vm.entry.id) {
                 used.add_vm(&copy.vm).await?;

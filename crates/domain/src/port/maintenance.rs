@@ -137,7 +137,7 @@ pub trait StoreMaintenance: Send + Sync {
 
     /// Adds VMs to a database that is not damaged but lacks them, except for those whose name is in use.
     ///
-    /// From then on the database is that of the copies, even if it was created anew. Errors: those of a commit.
+    /// From then on the database is that of the copies, even if it was created again. Errors: those of a commit.
     async fn add_missing(&self, missing: Vec<VmCopy>) -> Result<RepairReport, StoreError>;
 }
 

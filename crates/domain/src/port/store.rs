@@ -34,7 +34,7 @@ pub enum StoreError {
     #[error("database `{location}` not found, but {}", describe_lost(*vms))]
     NotFound { location: String, vms: usize },
     /// There is a database, but not the one that held the VMs of which there are copies.
-    #[error("database `{location}` was created anew, and copies of {vms} VMs exist that it does not have")]
+    #[error("database `{location}` was created again, and copies of {vms} VMs exist that it does not have")]
     Replaced { location: String, vms: usize },
     #[error("database `{location}` has schema version {found}; this maqet supports versions up to {known}")]
     UnsupportedSchema { location: String, found: i64, known: i64 },
