@@ -46,7 +46,7 @@ fn merged(documents: &[Document]) -> Result<Node, Vec<Problem>> {
     let mut definition = Node::empty_map();
     for document in documents {
         match read(&document.name, &document.text) {
-            Ok(node) => definition = merge(definition, rebased(node, &document.directory, &HANDLERS)),
+            Ok(node) => definition = merge(definition, rebased(node, &document.directory, &HANDLERS), &HANDLERS),
             Err(found) => problems.extend(found),
         }
     }

@@ -15,10 +15,10 @@ static HANDLERS: LazyLock<Registry<dyn ConfigHandler>> =
     LazyLock::new(|| builtin_handlers(&builtin_drivers().expect("names differ")).expect("names differ"));
 
 fuzz_target!(|text: &str| {
-    match set(Node::empty_map(), text) {
+    match set(Node::empty_map(), text, &HANDLERS) {
         Ok(once) => {
             let _ = Machine::read(&once, &HANDLERS);
-            if let Ok(twice) = set(once, text) {
+            if let Ok(twice) = set(once, text, &HANDLERS) {
                 let _ = Machine::read(&twice, &HANDLERS);
             }
         }

@@ -100,7 +100,7 @@ pub(crate) struct Checked {
 pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
     let Loaded { definition, mut sources, problems: unreadable } = load(layers, base, app.handlers());
     sources.extend(&app.settings().sources);
-    let whole = merge(app.settings().defaults.clone(), definition.clone());
+    let whole = merge(app.settings().defaults.clone(), definition.clone(), app.handlers());
     let (machine, mut problems) = Machine::read(&whole, app.handlers());
     problems.extend(app.preflight().path_problems(&machine, &whole).await);
     problems.extend(app.preflight().link_socket_problems(&machine, &whole).await);
@@ -135,7 +135,7 @@ pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> 
 
 /// Checks a definition whose nodes hold their source locations, merged over the defaults of the settings.
 pub(crate) fn check_machine(app: &App, definition: Node) -> Result<Machine, Error> {
-    let merged = merge(app.settings().defaults.clone(), definition);
+    let merged = merge(app.settings().defaults.clone(), definition, app.handlers());
     Machine::check(&merged, app.handlers())
         .map_err(|problems| ConfigError::new(problems, app.settings().sources.clone()).into())
 }
@@ -159,14 +159,14 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
         let mut report = Diagnostics::default();
         // Merging would lose a document that is not a map.
         if report.map(&KeyPath::default(), &node).is_some() {
-            merged = merge(merged, rebased(node, &document.directory, handlers));
+            merged = merge(merged, rebased(node, &document.directory, handlers), handlers);
         }
         problems.extend(report.into_problems());
     }
-    merged = merge(merged, flag_layer(&layers.flags));
+    merged = merge(merged, flag_layer(&layers.flags), handlers);
     for setting in layers.set {
         match Setting::read(&merged, setting) {
-            Ok(setting) => merged = setting.over(merged),
+            Ok(setting) => merged = setting.over(merged, handlers),
             Err(invalid) => problems.push(invalid.into()),
         }
     }
@@ -248,6 +248,22 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&node).unwrap(),
             r#"{"storage":[{"name":"a","file":"/conf/d/x.raw"}],"binary":"/conf/./qemu"}"#
+        );
+    }
+
+    /// The name, or the type that has the key, may be in another file.
+    #[test]
+    fn test_load_paths_of_a_drive_without_name_or_type_are_relative_to_their_file() {
+        let node = loaded(&["storage: {file: x.raw}", "storage: {name: a, type: raw}"], vec![]);
+        assert_eq!(
+            serde_json::to_string(&node).unwrap(),
+            r#"{"storage":[{"name":"a","file":"/conf/x.raw","type":"raw"}]}"#
+        );
+
+        let node = loaded(&["storage: [{name: s, type: virtfs}]", "storage: [{name: s, path: src}]"], vec![]);
+        assert_eq!(
+            serde_json::to_string(&node).unwrap(),
+            r#"{"storage":[{"name":"s","type":"virtfs","path":"/conf/src"}]}"#
         );
     }
 

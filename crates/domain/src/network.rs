@@ -41,6 +41,33 @@ pub enum NetworkMode {
     None,
 }
 
+/// Keys of a card that only some modes have, with these modes.
+pub(crate) const KEYS_OF_MODES: [(&str, &[NetworkMode]); 12] = {
+    use NetworkMode::{Bridge, Dgram, Passt, Stream, Tap, User};
+    const CARDS: &[NetworkMode] = &[User, Tap, Bridge, Passt, Stream, Dgram];
+    [
+        ("forward", &[User, Passt]),
+        ("restrict", &[User]),
+        ("subnet", &[User]),
+        ("bridge", &[Bridge]),
+        ("interface", &[Tap]),
+        ("listen", &[Stream]),
+        ("connect", &[Stream]),
+        ("local", &[Dgram]),
+        ("remote", &[Dgram]),
+        ("model", CARDS),
+        ("mac", CARDS),
+        ("bootindex", CARDS),
+    ]
+};
+
+impl NetworkMode {
+    /// Returns whether a card with this mode may have the key.
+    pub fn has_key(self, key: &str) -> bool {
+        KEYS_OF_MODES.iter().all(|(known, modes)| *known != key || modes.contains(&self))
+    }
+}
+
 /// The MAC address of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MacAddress([u8; 6]);

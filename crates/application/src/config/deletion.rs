@@ -51,7 +51,7 @@ fn warning(path: &KeyPath, message: String, help: Option<String>, location: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::merge;
+    use crate::config::merge::merge_builtin as merge;
 
     #[track_caller]
     fn check(defaults: &str, definition: &str, expected: &[&str]) {

@@ -1,7 +1,9 @@
 //! `--set key.path=value`: setting one value of a definition.
 
 use maqet_domain::config::{Node, Problem, SourceLocation, Value};
+use maqet_domain::machine::ConfigHandler;
 use maqet_domain::network::default_card_name;
+use maqet_domain::registry::Registry;
 
 use super::merge::{NAMED_LISTS, merge};
 use super::{read, with_texts};
@@ -41,9 +43,16 @@ pub(super) struct Setting {
 /// The value is read as YAML, so `[a, b]`, `true` and `null` mean the same as in a file; a list replaces the previous one.
 /// After a list of named entries the next part of the path is a name. A part with dots is quoted, as in
 /// `storage."a.b".size=20G`; after `hooks` and `labels` the rest of the path is one key.
-pub fn set(base: Node, setting: &str) -> Result<Node, InvalidSetting> {
+pub fn set(base: Node, setting: &str, handlers: &Registry<dyn ConfigHandler>) -> Result<Node, InvalidSetting> {
     let setting = Setting::read(&base, setting)?;
-    Ok(setting.over(base))
+    Ok(setting.over(base, handlers))
+}
+
+/// Sets a value with the built-in keys.
+#[cfg(test)]
+pub(super) fn set_builtin(base: Node, setting: &str) -> Result<Node, InvalidSetting> {
+    let drivers = maqet_domain::storage::builtin_drivers().unwrap();
+    set(base, setting, &maqet_domain::machine::builtin_handlers(&drivers).unwrap())
 }
 
 impl Setting {
@@ -58,7 +67,7 @@ impl Setting {
         }
         let location = SourceLocation::named(format!("option `--set {path}`"));
         let value = with_texts(&keys[0], value_of(text, &location));
-        let is_drive = keys == ["storage"] && matches!(value.value, Value::Map(_));
+        let is_drive = keys == ["storage"] && value.get("name").is_some();
         let value = if is_drive { value.clone().map_value(|_| Value::List(vec![value])) } else { value };
         if value.is_null() && !NULLS.contains(&text.trim()) {
             // Rarely intended, as when a shell variable is not set.
@@ -75,12 +84,12 @@ impl Setting {
     }
 
     /// Returns `base` with the value set.
-    pub(super) fn over(self, base: Node) -> Node {
+    pub(super) fn over(self, base: Node, handlers: &Registry<dyn ConfigHandler>) -> Node {
         let Self { keys, location, value, is_named } = self;
         let layer = |value| nested(&keys, is_named, value, &location);
         let is_replaced = matches!(value.value, Value::List(_)) && !(is_named && keys.len() == 1);
-        let base = if is_replaced { merge(base, layer(Node::new(Value::Null))) } else { base };
-        merge(base, layer(value))
+        let base = if is_replaced { merge(base, layer(Node::new(Value::Null)), handlers) } else { base };
+        merge(base, layer(value), handlers)
     }
 }
 
@@ -192,7 +201,7 @@ mod tests {
 
     fn over(base: &str, setting: &str) -> Result<String, InvalidSetting> {
         let base = serde_json::from_str(base).unwrap();
-        set(base, setting).map(|node| serde_json::to_string(&node).unwrap())
+        set_builtin(base, setting).map(|node| serde_json::to_string(&node).unwrap())
     }
 
     #[track_caller]
@@ -250,6 +259,14 @@ mod tests {
             "network.lan.model=e1000",
             r#"{"network":[{"name":"lan","model":"e1000"}]}"#,
         );
+    }
+
+    #[test]
+    fn test_set_below_a_scalar_keeps_what_it_stands_for() {
+        check(r#"{"machine":"q35"}"#, "machine.usb=on", r#"{"machine":{"type":"q35","usb":"on"}}"#);
+        check(r#"{"machine":{"usb":"on"}}"#, "machine=q35", r#"{"machine":{"usb":"on","type":"q35"}}"#);
+        check(r#"{"sound":"ac97"}"#, "sound.backend=pa", r#"{"sound":{"model":"ac97","backend":"pa"}}"#);
+        check(r#"{"storage":[{"name":"a"}]}"#, "storage={serial: y}", r#"{"storage":[{"name":"a","serial":"y"}]}"#);
     }
 
     #[test]

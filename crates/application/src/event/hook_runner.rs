@@ -9,6 +9,7 @@ use maqet_domain::event::{Event, kind};
 use maqet_domain::hook::Hook;
 use maqet_domain::port::{Clock, HookCall, HookOutcome, Hooks, Records, Store, describe_left};
 use maqet_domain::qmp::QmpEvent;
+use maqet_domain::registry::Registry;
 use maqet_domain::vm::{Vm, VmId};
 use serde_json::json;
 
@@ -136,7 +137,8 @@ impl HookRunner<'_> {
         if defaults.get("hooks").is_none() && definition.get("hooks").is_none() {
             return Vec::new();
         }
-        let merged = merge(defaults.clone(), definition.clone());
+        // The handlers are about other keys.
+        let merged = merge(defaults.clone(), definition.clone(), &Registry::new("configuration key"));
         let read = |node| Hook::read_all(&KeyPath::top("hooks"), node, &mut Diagnostics::default());
         merged.get("hooks").map(read).unwrap_or_default()
     }

@@ -34,6 +34,14 @@ pub trait ConfigHandler: fmt::Debug + Send + Sync {
         node
     }
 
+    /// Returns the map that a value other than a map stands for, as `{type: q35}` for `machine: q35`, or `None` if it stands
+    /// for none.
+    ///
+    /// A value with a map is merged with maps of other layers, and otherwise replaces them, or is replaced.
+    fn as_map(&self, _node: &Node) -> Option<Node> {
+        None
+    }
+
     /// Checks the value and stores it in the machine, or reports what is wrong with it.
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics);
 }

@@ -21,7 +21,7 @@ pub(super) use self::arguments::switch_of as structured_argument;
 pub(super) use self::table::ARCHITECTURES;
 
 use super::{ConfigHandler, KeyDoc, Machine};
-use crate::config::{Diagnostics, KeyPath, Node};
+use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::registry::{DuplicateName, Registry};
 use crate::storage::StorageDriver;
 
@@ -43,6 +43,12 @@ fn deletes(item: &Node, keys: &[&str]) -> bool {
     item.deletion().is_some_and(|name| !keys.contains(&name))
 }
 
+/// Returns a map with these values, which are where `node` is.
+fn map_at<'k>(node: &Node, entries: impl IntoIterator<Item = (&'k str, Value)>) -> Node {
+    let entry = |(key, value): (&str, Value)| (key.to_owned(), node.clone().map_value(|_| value));
+    node.clone().map_value(|_| Value::Map(entries.into_iter().map(entry).collect()))
+}
+
 /// A built-in key, as an entry of a table.
 #[derive(Debug, Clone, Copy)]
 struct KeySpec {
@@ -50,6 +56,7 @@ struct KeySpec {
     doc: KeyDoc,
     schema: fn() -> serde_json::Value,
     rebase: fn(Node, &Path) -> Node,
+    as_map: fn(&Node) -> Option<Node>,
     apply: fn(&KeyPath, &Node, &mut Machine, &mut Diagnostics),
 }
 
@@ -60,12 +67,18 @@ impl KeySpec {
         schema: fn() -> serde_json::Value,
         apply: fn(&KeyPath, &Node, &mut Machine, &mut Diagnostics),
     ) -> Self {
-        Self { key, doc, schema, rebase: |node, _| node, apply }
+        Self { key, doc, schema, rebase: |node, _| node, as_map: |_| None, apply }
     }
 
     /// Sets the function for values that hold paths.
     const fn rebased_by(mut self, rebase: fn(Node, &Path) -> Node) -> Self {
         self.rebase = rebase;
+        self
+    }
+
+    /// Sets the function for values that stand for a map.
+    const fn merged_as(mut self, as_map: fn(&Node) -> Option<Node>) -> Self {
+        self.as_map = as_map;
         self
     }
 }
@@ -85,6 +98,10 @@ impl ConfigHandler for KeySpec {
 
     fn rebase(&self, node: Node, folder: &Path) -> Node {
         (self.rebase)(node, folder)
+    }
+
+    fn as_map(&self, node: &Node) -> Option<Node> {
+        (self.as_map)(node)
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use maqet_domain::config::{Node, Value};
-use maqet_domain::network::default_card_name;
+use maqet_domain::network::{NetworkMode, default_card_name};
 
 use super::raw::merge_forwards;
 use super::{append, join, merge_by, merge_nested};
@@ -11,17 +11,56 @@ use crate::config::without_name;
 
 /// Merges the values of `storage` or `network`, each a list or a single entry.
 ///
-/// Entries merge by name, and a card without one has its default name; `{NAME: null}` deletes the earlier entry. A single
-/// card that is a mode replaces what was before, and is replaced.
+/// Entries merge by name; `{NAME: null}` deletes the earlier entry. A single entry without a name is the only one of the
+/// other layer; a card beside several has its default name. A card that is only a mode keeps the options of the only card
+/// that this mode has; `none`, and a mode beside several cards, replaces what was before, and is replaced.
 pub(super) fn merge_entries(list: &str, base: Node, over: Node) -> Node {
+    let (base, over) = match (mode_of(list, &base), mode_of(list, &over)) {
+        (Some(_), None) if is_one(&over) => (mode_as_map(base), over),
+        (None, Some(mode)) if is_one(&base) => (with_mode(base, mode), mode_as_map(over)),
+        (_, _) => (base, over),
+    };
     match (&base.value, &over.value) {
         (Value::Map(_), Value::Map(_)) if is_same_entry(&base, &over) => merge_entry(base, over),
         (Value::Map(_) | Value::List(_), Value::Map(_) | Value::List(_)) => {
-            let [base, over] = [base, over].map(|node| in_a_list(list, node));
+            let (name_below, name_above) = (name_beside(list, &over), name_beside(list, &base));
+            let (base, over) = (in_a_list(base, name_below), in_a_list(over, name_above));
             join(base, over, |base, over| merge_lists(list, base, over), merge_nested)
         }
         (_, _) => over,
     }
+}
+
+/// Returns the mode of a network card that is nothing but that.
+fn mode_of(list: &str, node: &Node) -> Option<NetworkMode> {
+    let mode = node.as_text().filter(|_| list == "network")?.parse().ok()?;
+    Some(mode).filter(|mode| *mode != NetworkMode::None)
+}
+
+/// Returns whether this is a single entry, on its own or in a list.
+fn is_one(node: &Node) -> bool {
+    matches!(node.value, Value::Map(_)) || only_entry(node).is_some()
+}
+
+/// Returns the entry of a list that has no other one.
+fn only_entry(list: &Node) -> Option<&Node> {
+    let mut entries = list.items().iter().filter(|item| item.deletion().is_none());
+    entries.next().filter(|_| entries.next().is_none())
+}
+
+fn mode_as_map(mode: Node) -> Node {
+    let entry = ("mode".to_owned(), mode.clone());
+    mode.map_value(|_| Value::Map(vec![entry]))
+}
+
+/// Returns a single card without the options that other modes have.
+fn with_mode(card: Node, mode: NetworkMode) -> Node {
+    let kept = |entries: Vec<(String, Node)>| entries.into_iter().filter(|(key, _)| mode.has_key(key)).collect();
+    card.map_items(|items| {
+        let keep = |item: Node| if item.deletion().is_some() { item } else { item.map_entries(kept) };
+        items.into_iter().map(keep).collect()
+    })
+    .map_entries(kept)
 }
 
 /// Returns whether two single entries are the same one, which has no name or the same in both.
@@ -43,26 +82,42 @@ fn name_of(entry: &Node) -> Option<String> {
     entry.get("name").and_then(Node::written)
 }
 
-/// Returns a single entry as a list of it, with its default name; a list is unchanged.
-fn in_a_list(list: &str, node: Node) -> Node {
+/// Returns the name that a single entry has if it is written without one beside `other`.
+fn name_beside(list: &str, other: &Node) -> Option<String> {
+    let default = (list == "network").then(|| default_card_name(0));
+    let deletes = |name: &str| other.items().iter().any(|item| item.deletion() == Some(name));
+    let only = if matches!(other.value, Value::Map(_)) { Some(other) } else { only_entry(other) };
+    let is_deleted = default.as_deref().is_some_and(deletes);
+    only.and_then(name_of).filter(|_| !is_deleted).or(default)
+}
+
+/// Returns a single entry as a list of it, with a name; a list is unchanged.
+fn in_a_list(node: Node, name: Option<String>) -> Node {
     if !matches!(node.value, Value::Map(_)) {
         return node;
     }
+    // One of `storage` whose keys are drives is reported by the check.
+    let is_entry = node.entries().iter().all(|(key, value)| key == "options" || !matches!(value.value, Value::Map(_)));
     let item = Node { key_location: None, ..node.clone() };
-    let item = if list == "network" { with_name(item, 0) } else { item };
+    let item = match name.filter(|_| is_entry) {
+        Some(name) => with_name(item, name),
+        None => item,
+    };
     node.map_value(|_| Value::List(vec![item]))
 }
 
-/// Returns a card with its name, which is the default of its position if it has none.
-fn with_name(card: Node, index: usize) -> Node {
-    let mut entries = match &card.value {
-        Value::Text(_) => vec![("mode".to_owned(), card.clone())],
-        Value::Map(entries) if name_of(&card).is_none() => entries.clone(),
-        Value::Map(_) | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) => return card,
+/// Returns an entry with a name, unless it has one.
+fn with_name(entry: Node, name: String) -> Node {
+    let mut entries = match &entry.value {
+        Value::Text(_) => vec![("mode".to_owned(), entry.clone())],
+        Value::Map(entries) if name_of(&entry).is_none() => entries.clone(),
+        Value::Map(_) | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) => {
+            return entry;
+        }
     };
     entries.retain(|(key, _)| key != "name");
-    entries.insert(0, ("name".to_owned(), Node::text(default_card_name(index))));
-    card.map_value(|_| Value::Map(entries))
+    entries.insert(0, ("name".to_owned(), Node::text(name)));
+    entry.map_value(|_| Value::Map(entries))
 }
 
 /// Merges entries by name; that of the first layer stays, with its location.
@@ -110,7 +165,7 @@ fn with_names(cards: Vec<Node>, over: &[Node]) -> Vec<Node> {
             return card;
         }
         index += 1;
-        with_name(card, index - 1)
+        with_name(card, default_card_name(index - 1))
     });
     named.collect()
 }
@@ -118,7 +173,7 @@ fn with_names(cards: Vec<Node>, over: &[Node]) -> Vec<Node> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::merge;
+    use crate::config::merge::merge_builtin as merge;
 
     #[track_caller]
     fn check(key: &str, base: &str, over: &str, expected: &str) {
@@ -156,8 +211,70 @@ mod tests {
             check("network", &base, &over, &both);
         }
         check("network", net0, lan, &both);
-        check("network", r#"{"model":"a"}"#, &format!("[{lan}]"), &both);
-        check("network", &format!("[{lan}]"), r#"{"model":"a"}"#, &format!("[{lan},{net0}]"));
+    }
+
+    #[test]
+    fn test_merge_card_without_a_name_is_the_only_one() {
+        let (map, lan) = (r#"{"model":"a","mac":"m"}"#, r#"[{"name":"lan","model":"b"}]"#);
+
+        check("network", map, lan, r#"[{"name":"lan","model":"b","mac":"m"}]"#);
+        check("network", lan, map, r#"[{"name":"lan","model":"a","mac":"m"}]"#);
+        check("network", &lan[1..lan.len() - 1], map, r#"{"name":"lan","model":"a","mac":"m"}"#);
+        check("network", lan, r#""passt""#, r#"[{"name":"lan","model":"b","mode":"passt"}]"#);
+        check("network", r#""passt""#, lan, r#"[{"name":"lan","mode":"passt","model":"b"}]"#);
+        // Beside several it has its default name, as where the default one is deleted.
+        let two = r#"[{"name":"lan"},{"name":"wan"}]"#;
+        check("network", two, r#"{"model":"a"}"#, r#"[{"name":"lan"},{"name":"wan"},{"name":"net0","model":"a"}]"#);
+        check("network", map, r#"[{"net0":null},{"name":"lan"}]"#, r#"[{"name":"lan"}]"#);
+        check(
+            "network",
+            r#"[{"x":null},{"name":"lan"}]"#,
+            r#"{"model":"a"}"#,
+            r#"[{"x":null},{"name":"lan","model":"a"}]"#,
+        );
+    }
+
+    #[test]
+    fn test_merge_drive_without_a_name_is_the_only_one() {
+        let (serial, a) = (r#"{"serial":"y","options":{"x":1}}"#, r#"[{"name":"a","size":"1G"}]"#);
+
+        check("storage", a, serial, r#"[{"name":"a","size":"1G","serial":"y","options":{"x":1}}]"#);
+        check("storage", serial, a, r#"[{"name":"a","serial":"y","options":{"x":1},"size":"1G"}]"#);
+        check("storage", serial, r#"{"size":"1G"}"#, r#"{"serial":"y","options":{"x":1},"size":"1G"}"#);
+        // The check reports these: it belongs to none of them.
+        let two = r#"[{"name":"a"},{"name":"b"}]"#;
+        check("storage", two, r#"{"serial":"y"}"#, r#"[{"name":"a"},{"name":"b"},{"serial":"y"}]"#);
+    }
+
+    #[test]
+    fn test_merge_mode_alone_keeps_the_options_that_it_has() {
+        let bridge = r#"{"mode":"bridge","bridge":"br0","mac":"m"}"#;
+
+        check("network", r#"{"forward":["1:2"]}"#, r#""passt""#, r#"{"forward":["1:2"],"mode":"passt"}"#);
+        check("network", r#""passt""#, r#"{"forward":["1:2"]}"#, r#"{"mode":"passt","forward":["1:2"]}"#);
+        check("network", bridge, r#""user""#, r#"{"mode":"user","mac":"m"}"#);
+        check("network", &format!("[{bridge}]"), r#""user""#, r#"[{"name":"net0","mode":"user","mac":"m"}]"#);
+        check("network", r#""user""#, bridge, bridge);
+        check("network", r#""user""#, r#""passt""#, r#""passt""#);
+        let two = r#"["user",{"model":"a"}]"#;
+        check("network", two, r#""passt""#, r#""passt""#);
+        check("network", r#""passt""#, two, two);
+    }
+
+    /// That they are the same is an error of their file, with or without another one.
+    #[test]
+    fn test_merge_entries_with_one_name_in_a_layer_are_both_kept() {
+        let twice = r#"[{"name":"a","size":"2G"},{"name":"a","file":"f"}]"#;
+
+        for (base, expected) in [
+            (r#"[{"name":"a","serial":"s"}]"#, r#"[{"name":"a","serial":"s","size":"2G"},{"name":"a","file":"f"}]"#),
+            (r#"[{"name":"b"}]"#, r#"[{"name":"b"},{"name":"a","size":"2G"},{"name":"a","file":"f"}]"#),
+        ] {
+            check("storage", base, twice, expected);
+        }
+        check("storage", twice, r#"[{"name":"b"}]"#, &format!(r#"{},{{"name":"b"}}]"#, &twice[..twice.len() - 1]));
+        let cards = r#"[{"name":"a"},{"name":"a","model":"m"}]"#;
+        check("network", r#"[{"name":"a","mac":"x"}]"#, cards, r#"[{"name":"a","mac":"x"},{"name":"a","model":"m"}]"#);
     }
 
     #[test]
@@ -172,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn test_merge_mode_alone_replaces_and_is_replaced() {
+    fn test_merge_no_card_replaces_and_is_replaced() {
         for other in [r#"{"model":"a"}"#, r#"[{"name":"net0"}]"#, r#""user""#] {
             check("network", r#""none""#, other, other);
             check("network", other, r#""none""#, r#""none""#);

@@ -62,7 +62,7 @@ fn structured(mut items: Vec<Node>, overridden: &[&str]) -> Vec<Node> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::merge;
+    use crate::config::merge::merge_builtin as merge;
 
     #[track_caller]
     fn check(base: &str, over: &str, expected: &str) {

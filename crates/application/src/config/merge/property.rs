@@ -1,11 +1,13 @@
 //! Properties of merging, for any layers.
 //!
-//! A key has the same type of value in all layers here: with different types or `null`, the order of merging matters.
+//! A key has the same type of value in all layers here, or one that stands for it: with different types or `null`, the
+//! order of merging matters.
 
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
-use super::*;
+use super::merge_builtin as merge;
+use super::{Node, Value};
 
 fn map(entries: Vec<(String, Node)>) -> Node {
     Node::new(Value::Map(entries))
@@ -77,12 +79,27 @@ fn switch_of(name: &str, word: Option<&str>, options: Vec<(String, Node)>, is_ma
     }
 }
 
+/// A value that is a scalar, or a map of the same options.
+fn machine() -> impl Strategy<Value = Node> {
+    let scalar = prop_oneof![Just("pc"), Just("q35")].prop_map(Node::text);
+    prop_oneof![scalar, scalars(&["type", "usb"]).prop_map(map)]
+}
+
 /// A layer without lists that append.
 fn layer() -> impl Strategy<Value = Node> {
     let labels = scalars(&["team", "use", "since"]).prop_map(map);
-    let parts = (scalars(&["memory", "cpu", "vga"]), labels, named(), named(), switches());
-    let parts = parts.prop_map(|(mut keys, labels, storage, network, arguments)| {
-        let others = [("labels", labels), ("storage", storage), ("network", network), ("arguments", arguments)];
+    let usb = subsequence(&["tablet", "mouse", "1-2"][..], 0..=3).prop_shuffle();
+    let usb = usb.prop_map(|devices| Node::new(Value::List(devices.into_iter().map(Node::text).collect())));
+    let parts = (scalars(&["memory", "cpu", "vga"]), labels, named(), named(), switches(), usb, machine());
+    let parts = parts.prop_map(|(mut keys, labels, storage, network, arguments, usb, machine)| {
+        let others = [
+            ("labels", labels),
+            ("storage", storage),
+            ("network", network),
+            ("arguments", arguments),
+            ("usb", usb),
+            ("machine", machine),
+        ];
         keys.extend(others.map(|(key, node)| (key.to_owned(), node)));
         keys
     });

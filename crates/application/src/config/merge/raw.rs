@@ -1,12 +1,15 @@
 //! Merging of lists of texts: `args`, forwarded ports and USB devices.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::str::FromStr;
 
 use maqet_domain::config::Node;
 use maqet_domain::machine::{UsbDevice, canonical};
 use maqet_domain::network::Forward;
 use maqet_domain::qemu::takes_value;
+
+use super::merge_by;
 
 /// Appends raw arguments. `- {-foo: null}` deletes the earlier `-foo` with its value, `- {disk.img: null}` the text.
 pub(super) fn merge_raw(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
@@ -16,22 +19,26 @@ pub(super) fn merge_raw(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     })
 }
 
-/// Appends forwarded ports. `- {"2222:22": null}` deletes the earlier one, however it is written.
+/// Adds forwarded ports that are not there, however they are written. `- {"2222:22": null}` deletes the earlier one.
 pub(super) fn merge_forwards(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     merge_values::<Forward>(base, over)
 }
 
-/// Appends USB devices. `- {tablet: null}` deletes the earlier one, however it is written.
+/// Adds USB devices that are not there, however they are written. `- {tablet: null}` deletes the earlier one.
 pub(super) fn merge_usb_devices(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     merge_values::<UsbDevice>(base, over)
 }
 
-fn merge_values<T: FromStr + PartialEq>(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
-    merge_texts(base, over, |base, deletion| {
+fn merge_values<T: FromStr + Hash + Eq>(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+    let value_of = |item: &Node| item.written().and_then(|text| text.parse::<T>().ok());
+    let is_deletion = |item: &Node| item.deletion().is_some();
+    let (deletions, over): (Vec<Node>, Vec<Node>) = over.into_iter().partition(is_deletion);
+    let base = merge_texts(base, deletions, |base, deletion| {
         let value = deletion.parse::<T>().ok();
         let is_same = |text: String| text == deletion || (value.is_some() && text.parse().ok() == value);
         without(base, |item| item.written().is_some_and(is_same))
-    })
+    });
+    merge_by(base, over, value_of, |below, _| below)
 }
 
 /// Appends items after `delete` removed those that the deletions name; deletions without effect are kept.

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::map_at;
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{Cpus, Machine};
 
@@ -41,6 +42,12 @@ pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: 
         return;
     }
     machine.cpu = topology;
+}
+
+/// Returns the topology of a number of CPUs, which is that of QEMU's `-smp`.
+pub(super) fn as_map(node: &Node) -> Option<Node> {
+    let count = i64::from(node.written()?.parse::<u32>().ok()?);
+    Some(map_at(node, KEYS.map(|key| (key, Value::Int(if key == "cores" { count } else { 1 })))))
 }
 
 #[cfg(test)]

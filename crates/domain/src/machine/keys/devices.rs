@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde_json::json;
 use strum::VariantNames;
 
-use super::KeySpec;
 use super::table::doc;
+use super::{KeySpec, map_at};
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{
     AudioBackend, MAX_USB_DEVICES, Machine, PanicAction, PanicDevice, Sound, SoundModel, UsbDevice, Watchdog,
@@ -41,7 +41,8 @@ pub(super) const DEVICE_KEYS: &[KeySpec] = &[
             ]))
         },
         watchdog,
-    ),
+    )
+    .merged_as(|node| node.boolean()?.then(|| map_at(node, []))),
     KeySpec::new(
         "panic",
         doc(
@@ -71,7 +72,11 @@ pub(super) const DEVICE_KEYS: &[KeySpec] = &[
             with_boolean(&json!({ "anyOf": [variants::<SoundModel>(), map] }))
         },
         sound,
-    ),
+    )
+    .merged_as(|node| match node.boolean() {
+        Some(has_card) => has_card.then(|| map_at(node, [])),
+        None => Some(map_at(node, [("model", Value::Text(node.written()?))])),
+    }),
 ];
 
 fn variants<T: VariantNames>() -> serde_json::Value {

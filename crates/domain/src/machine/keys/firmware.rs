@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::map_at;
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{Firmware, Machine, UefiOptions};
 use crate::text::{did_you_mean, similar};
@@ -49,6 +50,12 @@ pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: 
     if let Some(firmware) = firmware {
         machine.firmware = firmware;
     }
+}
+
+/// Returns `uefi` as a map; other firmware has no options, and an option without a type is one of UEFI.
+pub(super) fn as_map(node: &Node) -> Option<Node> {
+    let name = node.as_text().filter(|name| *name == "uefi")?;
+    Some(map_at(node, [("type", Value::Text(name.to_owned()))]))
 }
 
 fn is_image_path(text: &str) -> bool {

@@ -10,7 +10,9 @@ use super::deletes;
 use super::storage::bootindex;
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{Machine, defaults};
-use crate::network::{Forward, Link, LinkAddress, MacAddress, NetworkMode, NetworkSpec, default_card_name};
+use crate::network::{
+    Forward, KEYS_OF_MODES, Link, LinkAddress, MacAddress, NetworkMode, NetworkSpec, default_card_name,
+};
 use crate::qemu::NodeName;
 
 /// The limit of network cards: a PCI bus has 32 slots, and some are in use.
@@ -182,7 +184,7 @@ fn spec(
 fn link(at: &KeyPath, entry: &Node, shown: &Node, mode: NetworkMode, report: &mut Diagnostics) -> Option<Link> {
     let [listen, connect, local, remote] = ADDRESS_KEYS.map(|key| {
         // A key of another mode is reported as such.
-        let node = entry.non_null(key).filter(|_| is_key_of(key, mode))?;
+        let node = entry.non_null(key).filter(|_| mode.has_key(key))?;
         Some((node, report.parse::<LinkAddress>(&at.key(key), node)))
     });
     match (mode, listen, connect, remote) {
@@ -230,30 +232,6 @@ fn datagram(
         }
     }
     Some(Link::Datagram { local: local.map(|(_, address)| address), remote })
-}
-
-/// Keys that only some modes have, with these modes.
-const KEYS_OF_MODES: [(&str, &[NetworkMode]); 12] = {
-    use NetworkMode::{Bridge, Dgram, Passt, Stream, Tap, User};
-    const CARDS: &[NetworkMode] = &[User, Tap, Bridge, Passt, Stream, Dgram];
-    [
-        ("forward", &[User, Passt]),
-        ("restrict", &[User]),
-        ("subnet", &[User]),
-        ("bridge", &[Bridge]),
-        ("interface", &[Tap]),
-        ("listen", &[Stream]),
-        ("connect", &[Stream]),
-        ("local", &[Dgram]),
-        ("remote", &[Dgram]),
-        ("model", CARDS),
-        ("mac", CARDS),
-        ("bootindex", CARDS),
-    ]
-};
-
-fn is_key_of(key: &str, mode: NetworkMode) -> bool {
-    KEYS_OF_MODES.iter().all(|(known, modes)| *known != key || modes.contains(&mode))
 }
 
 /// Reports keys that do not fit the mode.

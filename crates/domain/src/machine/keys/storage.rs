@@ -88,11 +88,20 @@ impl ConfigHandler for Storage {
     }
 
     fn rebase(&self, node: Node, folder: &Path) -> Node {
-        let node = if node.get("name").is_some() { in_a_list(node) } else { node };
-        node.map_items(|items| items.into_iter().map(|item| self.rebase_entry(item, folder)).collect())
+        let paths: Vec<&str> = self.drivers.iter().flat_map(|driver| driver.own_path_keys()).copied().collect();
+        let node = match node.get("name") {
+            Some(_) => in_a_list(node),
+            // It is merged into the only drive of another layer.
+            None => self.rebase_entry(node, folder, &paths),
+        };
+        node.map_items(|items| items.into_iter().map(|item| self.rebase_entry(item, folder, &paths)).collect())
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
+        if is_without_name(node) {
+            report.missing(path, node, "`name` is missing");
+            return;
+        }
         let mut seen: HashMap<String, &Node> = HashMap::new();
         for (index, entry) in report.list(path, node).unwrap_or_default().iter().enumerate() {
             let at = path.index(index);
@@ -207,10 +216,14 @@ impl Storage {
         deletes(item, &KEYS) && self.drivers.iter().all(|driver| deletes(item, driver.own_keys()))
     }
 
-    /// Makes the paths of an entry absolute, including those of its type's own keys.
-    fn rebase_entry(&self, entry: Node, folder: &Path) -> Node {
-        let type_name = entry.get("type").and_then(Node::as_text).unwrap_or(defaults::STORAGE_TYPE);
-        let own = self.drivers.get(type_name).map(|driver| driver.own_path_keys()).unwrap_or_default();
+    /// Makes the paths of an entry absolute, including those of its type's own keys, or of all types if it has none.
+    fn rebase_entry(&self, entry: Node, folder: &Path, paths_of_types: &[&str]) -> Node {
+        let driver = |name: &Node| self.drivers.get(name.as_text()?);
+        let own = match entry.non_null("type") {
+            Some(name) => driver(name).map(|driver| driver.own_path_keys()).unwrap_or_default(),
+            // The type may be in another layer.
+            None => paths_of_types,
+        };
         entry.map_value(|value| match value {
             Value::Map(entries) => Value::Map(
                 entries
@@ -246,6 +259,11 @@ impl Storage {
 fn in_a_list(node: Node) -> Node {
     let item = Node { key_location: None, ..node.clone() };
     node.map_value(|_| Value::List(vec![item]))
+}
+
+/// Returns whether this is a single drive without a name, which another file may provide.
+fn is_without_name(node: &Node) -> bool {
+    node.get("name").is_none() && node.entries().iter().any(|(key, _)| KEYS.contains(&key.as_str()))
 }
 
 /// Reports `snapshot` of a drive without an image, or whose image is not written.

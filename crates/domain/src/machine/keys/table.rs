@@ -1,14 +1,16 @@
 //! The table of the built-in keys, and the functions of those with one value.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 
 use super::mistyped::{DISPLAYS, GRAPHICS, passed_to_qemu, serial};
-use super::{KeySpec, arguments, cpu, file_options, firmware, network, numa, raw_arguments};
+use super::{KeySpec, arguments, cpu, file_options, firmware, map_at, network, numa, raw_arguments};
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::hook::Hook;
 use crate::machine::ram::{MEBIBYTES, round_as_qemu};
 use crate::machine::{AccelChoice, KeyDoc, MAX_PORTS, Machine, Serial};
-use crate::qemu::Switch;
+use crate::qemu::{OptionString, QemuOption, Switch};
 use crate::vm::VmName;
 
 /// Keys of the machine, in the order of `maqet config keys`.
@@ -39,7 +41,8 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         doc("the machine type", "`q35` or another one of QEMU's -machine, or a map such as `{type: q35, usb: on}`"),
         text_or_options,
         |path, node, machine, report| machine.machine_type = options("machine", path, node, report),
-    ),
+    )
+    .merged_as(|node| options_as_map("machine", node)),
     KeySpec::new(
         "hotplug_ports",
         doc("how many devices can be hot-plugged into a `q35` machine", "an integer from 0 to 8"),
@@ -55,7 +58,8 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         ),
         cpu::schema,
         cpu::apply,
-    ),
+    )
+    .merged_as(cpu::as_map),
     KeySpec::new(
         "numa",
         doc(
@@ -81,7 +85,8 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         firmware::schema,
         firmware::apply,
     )
-    .rebased_by(firmware::rebase),
+    .rebased_by(firmware::rebase)
+    .merged_as(firmware::as_map),
     KeySpec::new(
         "tpm",
         doc("whether the VM has a TPM 2.0, emulated by swtpm", "`true`, or `false` (the default)"),
@@ -93,7 +98,8 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         doc("the boot order", "`c` or another value of QEMU's -boot, or a map such as `{order: dc, menu: on}`"),
         text_or_options,
         |path, node, machine, report| machine.boot = options("boot", path, node, report),
-    ),
+    )
+    .merged_as(|node| options_as_map("boot", node)),
     KeySpec::new(
         "display",
         doc("where the screen is shown", "`none`, `gtk` or another value of QEMU's -display"),
@@ -232,6 +238,15 @@ fn labels(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagn
             machine.labels.push((key.clone(), text));
         }
     }
+}
+
+/// Returns the options in an argument of QEMU that is a string; `None` if one of them is given twice.
+fn options_as_map(switch: &'static str, node: &Node) -> Option<Node> {
+    let options = OptionString::parse(switch, &node.written()?);
+    let keys: HashSet<&str> = options.iter().map(|option| option.key.as_str()).collect();
+    let is_map = keys.len() == options.iter().count() && !keys.is_empty() && !keys.contains("");
+    let value = |option: &QemuOption| Value::Text(option.value.clone());
+    is_map.then(|| map_at(node, options.iter().map(|option| (option.key.as_str(), value(option)))))
 }
 
 /// Reads an argument of QEMU that is a string, passed unchanged, or a map of options; an empty map is no argument.
