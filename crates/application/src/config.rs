@@ -253,7 +253,7 @@ mod tests {
 
     /// The name, or the type that has the key, may be in another file.
     #[test]
-    fn test_load_paths_of_a_drive_without_name_or_type_are_relative_to_their_file() {
+    fn test_load_paths_of_a_partial_drive_are_relative_to_its_file() {
         let node = loaded(&["storage: {file: x.raw}", "storage: {name: a, type: raw}"], vec![]);
         assert_eq!(
             serde_json::to_string(&node).unwrap(),
