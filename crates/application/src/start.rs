@@ -20,6 +20,7 @@ pub(crate) mod firmware;
 pub(crate) mod firmware_files;
 pub(crate) mod foreign_content;
 pub(crate) mod image_owner;
+pub(crate) mod link_listeners;
 mod link_sockets;
 pub(crate) mod lost_images;
 pub(crate) mod mismatches;

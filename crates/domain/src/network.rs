@@ -206,6 +206,14 @@ impl NetworkSpec {
         vec![backend, card]
     }
 
+    /// Returns the host and the port at which QEMU listens for the other end of a link.
+    pub fn listening_port(&self) -> Option<(&str, u16)> {
+        match self.link.as_ref()? {
+            Link::Listen(LinkAddress::Host { host, port }) => Some((host, *port)),
+            Link::Listen(LinkAddress::Path(_)) | Link::Connect(_) | Link::Datagram { .. } => None,
+        }
+    }
+
     /// Returns the path of the socket that QEMU creates for the card, with its key.
     pub fn own_socket(&self) -> Option<(&'static str, &str)> {
         let (key, address) = match self.link.as_ref()? {

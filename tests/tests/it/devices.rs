@@ -1,6 +1,7 @@
 //! Optional devices, and cards that connect VMs, on paused QEMUs.
 
 use std::fs;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use maqet_domain::qmp::versions::Difference;
@@ -219,6 +220,40 @@ fn test_stream_connects_two_vms() {
         wait::until(DEADLINE, "the link of a new listener", || is_connected("first").then_some(()));
     }
     home.json(&["stop", "first", "second", "--force"]);
+}
+
+/// QEMU starts without the link; of its own switches, it alone finds out.
+#[test]
+fn test_stream_that_cannot_listen_fails_the_start() {
+    let home = TestHome::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let own = format!("stream,id=n,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port={port}");
+    let cards = [
+        ("port", format!("network: {{mode: stream, listen: '127.0.0.1:{port}'}}\n"), 75),
+        ("name", format!("network: {{mode: stream, listen: 'localhost:{port}'}}\n"), 69),
+        ("path", "network: {mode: stream, listen: ./none/link.sock}\n".to_owned(), 69),
+        ("own", format!("network: none\nargs: [-netdev, '{own}', -device, 'e1000,netdev=n']\n"), 69),
+    ];
+    let fail = |(name, card, code): &(&str, String, i32)| {
+        home.add(&(guest::paused_yaml(name) + card));
+        let error = home.json_error(&["start", name], *code);
+        assert_eq!(home.json(&["status", name])["status"], "defined", "{name}");
+        error
+    };
+
+    let errors: Vec<Value> = cards.iter().map(fail).collect();
+
+    let user = format!("(process {})", std::process::id());
+    assert_eq!(errors[0]["code"], "host.port-in-use", "{}", errors[0]);
+    assert!(errors[0]["message"].as_str().unwrap().contains(&user), "{}", errors[0]);
+    for error in &errors[1..] {
+        assert_eq!(error["code"], "host.listen-failed", "{error}");
+    }
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+    drop(taken);
+    home.json(&["start", "port"]);
+    home.json(&["stop", "port", "--force"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub struct StartFailure {
     pub vm: VmName,
     pub cause: String,
     pub explanation: Explanation,
-    pub source: LaunchError,
+    pub source: Option<LaunchError>,
 }
 
 impl Explain for StartFailure {
@@ -48,7 +48,7 @@ pub(crate) async fn diagnose(
     };
     let Some(recognized) = recognize(stderr, status) else { return Err(source) };
     let (cause, explanation) = Diagnosis { app, vm, machine, command_line, recognized }.make().await;
-    Ok(StartFailure { vm: vm.clone(), cause, explanation, source })
+    Ok(StartFailure { vm: vm.clone(), cause, explanation, source: Some(source) })
 }
 
 /// What a diagnosis is made of.
@@ -105,37 +105,7 @@ impl Diagnosis<'_> {
             .hint("choose another port; as the host port of a `forward`, 0 takes a free one");
         let Some(endpoint) = endpoint else { return (self.recognized.cause(names), unknown) };
         match self.app.ports.host.port_obstacle(&endpoint) {
-            Some(PortObstacle::InUse(user)) => {
-                let user = user.map(|user| ImageUser { pid: user.pid, program: user.program });
-                let explanation = Explanation::new("host.port-in-use", Fault::Busy);
-                let (by, stop) = match (image_owner(self.app, user.as_ref()).await, &user) {
-                    (ImageOwner::Vm(vm), _) => (format!("VM `{vm}`"), format!("stop it with `maqet stop {vm}`")),
-                    (_, Some(user)) => (
-                        format!("`{}` (process {})", user.program.escape_debug(), user.pid),
-                        format!("stop process {}", user.pid),
-                    ),
-                    (_, None) => (
-                        "a process of another user".to_owned(),
-                        format!(
-                            "find it with `sudo ss -lnup '( sport = :{0} )'; sudo ss -lntp '( sport = :{0} )'`",
-                            endpoint.port
-                        ),
-                    ),
-                };
-                let other = "choose another port; as the host port of a `forward`, 0 takes a free one";
-                (format!("{endpoint} is in use by {by}"), explanation.hint(stop).hint(other))
-            }
-            Some(PortObstacle::Privileged) => (
-                format!("{endpoint} is one of the low ports, which only root may use"),
-                Explanation::new("host.port-refused", Fault::Host)
-                    .hint("choose a port of 1024 or more")
-                    .hint(format!("permit it: `sudo sysctl net.ipv4.ip_unprivileged_port_start={}`", endpoint.port)),
-            ),
-            Some(PortObstacle::NoAddress) => (
-                format!("no network interface of the host has the address {}", endpoint.address),
-                Explanation::new("host.address-not-found", Fault::Host)
-                    .hint("use 127.0.0.1, or 0.0.0.0 for all interfaces; `ip address` lists the addresses"),
-            ),
+            Some(obstacle) => port_obstacle(self.app, &endpoint, obstacle).await,
             None => (format!("{endpoint} could not be used, and is free now"), unknown.hint("try again")),
         }
     }
@@ -162,6 +132,43 @@ impl Diagnosis<'_> {
             )];
         }
         vec![format!("start the program that listens at {socket} first, or correct the path")]
+    }
+}
+
+/// Returns what keeps a program from a port, and what helps.
+pub(super) async fn port_obstacle(app: &App, endpoint: &Endpoint, obstacle: PortObstacle) -> (String, Explanation) {
+    match obstacle {
+        PortObstacle::InUse(user) => {
+            let user = user.map(|user| ImageUser { pid: user.pid, program: user.program });
+            let explanation = Explanation::new("host.port-in-use", Fault::Busy);
+            let (by, stop) = match (image_owner(app, user.as_ref()).await, &user) {
+                (ImageOwner::Vm(vm), _) => (format!("VM `{vm}`"), format!("stop it with `maqet stop {vm}`")),
+                (_, Some(user)) => (
+                    format!("`{}` (process {})", user.program.escape_debug(), user.pid),
+                    format!("stop process {}", user.pid),
+                ),
+                (_, None) => (
+                    "a process of another user".to_owned(),
+                    format!(
+                        "find it with `sudo ss -lnup '( sport = :{0} )'; sudo ss -lntp '( sport = :{0} )'`",
+                        endpoint.port
+                    ),
+                ),
+            };
+            let other = "choose another port; as the host port of a `forward`, 0 takes a free one";
+            (format!("{endpoint} is in use by {by}"), explanation.hint(stop).hint(other))
+        }
+        PortObstacle::Privileged => (
+            format!("{endpoint} is one of the low ports, which only root may use"),
+            Explanation::new("host.port-refused", Fault::Host)
+                .hint("choose a port of 1024 or more")
+                .hint(format!("permit it: `sudo sysctl net.ipv4.ip_unprivileged_port_start={}`", endpoint.port)),
+        ),
+        PortObstacle::NoAddress => (
+            format!("no network interface of the host has the address {}", endpoint.address),
+            Explanation::new("host.address-not-found", Fault::Host)
+                .hint("use 127.0.0.1, or 0.0.0.0 for all interfaces; `ip address` lists the addresses"),
+        ),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::network::card_of;
 use crate::qemu::HOTPLUG_PREFIX;
+use crate::qmp::wording::stream_failure;
 
 /// A network card of a running VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,15 @@ pub fn cards(info_network: &str) -> Vec<Card> {
 /// Returns the names of cards and backends.
 pub fn link_names(info_network: &str) -> Vec<String> {
     info_network.lines().filter_map(parse).map(|(name, _, _)| name.to_owned()).collect()
+}
+
+/// Returns the streams that are not connected because of an error, each with the reason that QEMU gives.
+pub fn failed_backends(info_network: &str) -> Vec<(&str, Option<&str>)> {
+    let failed = |line| {
+        let (name, kind, _) = parse(line)?;
+        Some((name, stream_failure(kind.strip_prefix("stream,")?)?))
+    };
+    info_network.lines().filter_map(failed).collect()
 }
 
 /// Returns the backends without a card.
@@ -76,6 +86,18 @@ mod tests {
     fn test_unused_netdevs_are_those_without_card() {
         assert_eq!(unused_netdevs(INFO_NETWORK), ["hotplug-left", "own"]);
         assert_eq!(unused_hotplug_netdevs(INFO_NETWORK), ["hotplug-left"]);
+    }
+
+    /// The first three as QEMU 10.0 writes them, the others as 7.2 does.
+    #[test]
+    fn test_failed_backends_are_streams_with_an_error() {
+        let info = "a-card: index=0,type=nic,model=e1000\r\n \\ a: index=0,type=stream,error: Failed to bind socket: Cannot \
+            assign requested address\r\n \\ b: index=0,type=stream,listening\r\nc: index=0,type=stream,connection \
+            error\r\nd: index=0,type=stream,\r\ne: index=0,type=user,connection error\r\n";
+
+        let reason = "Failed to bind socket: Cannot assign requested address";
+        assert_eq!(failed_backends(info), [("a", Some(reason)), ("c", None)]);
+        assert!(failed_backends(INFO_NETWORK).is_empty());
     }
 
     #[test]

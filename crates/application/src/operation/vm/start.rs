@@ -30,6 +30,7 @@ use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
 use crate::start::failure::{diagnose, uses_of};
 use crate::start::image_owner::{ImageOwner, image_error, image_owner};
+use crate::start::link_listeners::{require_free_ports, require_listening};
 use crate::start::mismatches::ImageMismatches;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::{Observation, VmStatus};
@@ -142,6 +143,7 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         preflight.require_unused(&vm.entry, &paths).await?;
         let checked = preflight.check(&vm.entry, &machine, &paths, recreate).await?;
         preflight.require_unlocked(&checked.1.drives).await?;
+        require_free_ports(app, &vm.entry.name, &machine).await?;
         Ok::<_, Error>(checked)
     };
     let (command_line, disks) = match job.run(prepare).await? {
@@ -163,6 +165,12 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
     let launch = Launch { command_line, paths, timeout };
     match job.run(app.ports.hypervisor.launch(&launch)).await {
         Ok(Ok(launched)) => {
+            let arguments = launch.command_line.args();
+            if let Err(error) = require_listening(app, &entry.name, &launch.paths, arguments).await {
+                app.shutdown().kill(&entry.name, &launched.process).await?;
+                roll_back(app, &entry, vm.entry.run.clone(), &error.to_string()).await;
+                return Err(error);
+            }
             let log_failure = launched.log_failure.clone();
             let warnings = machine.relative_path_warnings().chain(launched.warnings.iter().cloned());
             let warnings = disks.warnings.iter().cloned().chain(warnings).collect();

@@ -1,5 +1,13 @@
 //! Failures of the human monitor, which it reports as text in a successful reply (7.2, `hmp-commands.hx`).
 
+/// Returns why a stream of `info network` has no connection, by its state; the reason itself is known since 8.0.
+pub fn stream_failure(state: &str) -> Option<Option<&str>> {
+    match state.trim_end() {
+        "connection error" => Some(None),
+        state => state.strip_prefix("error: ").map(Some),
+    }
+}
+
 /// Commands that print nothing on success.
 const SILENT: &[&str] = &[
     "announce_self",
