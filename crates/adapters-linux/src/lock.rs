@@ -113,7 +113,7 @@ impl Locks for FileLocks {
         let path = self.path(name);
         let waited = timeout.max(MIN_LOCK_TIMEOUT);
         let result = self.take(&path, Instant::now() + waited).await;
-        match result.map_err(|error| LockError::Failed { source: error.into() })? {
+        match result.map_err(|error| LockError::Failed { path: path.clone(), source: error.into() })? {
             Ok(file) => {
                 // A courtesy to others: without a note, as on a full disk, the lock is held all the same.
                 let _ = write_note(&file, operation, self.scope());

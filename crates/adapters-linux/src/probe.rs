@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use maqet_domain::error::Cause;
-use maqet_domain::port::{ClosedDirectory, DirectoryFacts, DirectoryState, Probe, Space};
+use maqet_domain::port::{ClosedPath, DirectoryFacts, DirectoryState, Probe, Space};
 use rustix::fs::{Access, AtFlags, CWD, access, accessat, statvfs};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -36,18 +36,28 @@ impl Probe for LocalProbe {
         })
     }
 
-    async fn closed_directories(&self, path: &Path) -> Vec<ClosedDirectory> {
+    async fn closed_directories(&self, path: &Path) -> Vec<ClosedPath> {
+        let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         let mut closed = Vec::new();
         let mut directories = directories_in(path);
         let mut depth = 1;
         while !directories.is_empty() {
-            closed.extend(directories.iter().filter_map(|directory| closed_directory(directory)));
+            closed.extend(directories.iter().filter_map(|directory| closed_path(directory, all)));
             depth += 1;
             directories = match depth {
                 ..=CHECKED_DEPTH => directories.iter().flat_map(|directory| directories_in(directory)).collect(),
                 _ => Vec::new(),
             };
         }
+        closed.sort_by(|one, other| one.path.cmp(&other.path));
+        closed
+    }
+
+    async fn closed_files(&self, path: &Path) -> Vec<ClosedPath> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        let mut closed: Vec<_> =
+            files.filter_map(|file| closed_path(&file.path(), Access::READ_OK | Access::WRITE_OK)).collect();
         closed.sort_by(|one, other| one.path.cmp(&other.path));
         closed
     }
@@ -115,16 +125,16 @@ fn directories_in(path: &Path) -> Vec<PathBuf> {
     entries.filter(is_directory).map(|entry| entry.path()).collect()
 }
 
-fn closed_directory(path: &Path) -> Option<ClosedDirectory> {
-    let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-    match accessat(CWD, path, all, AtFlags::EACCESS) {
+/// Returns what is at a path if this user lacks this access to it.
+fn closed_path(path: &Path, needed: Access) -> Option<ClosedPath> {
+    match accessat(CWD, path, needed, AtFlags::EACCESS) {
         Err(Errno::ACCESS | Errno::PERM) => {}
         // A read-only file system is reported of the directory above.
         Ok(()) | Err(_) => return None,
     }
     let found = fs::symlink_metadata(path).ok()?;
     let (is_ours, owner, mode) = (is_ours(&found), found.uid(), found.mode() & 0o777);
-    Some(ClosedDirectory { path: path.to_owned(), is_ours, owner, mode })
+    Some(ClosedPath { path: path.to_owned(), is_ours, owner, mode })
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMain
 pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
 pub use self::path::{PathKind, Paths};
 pub use self::picture::{PictureError, PictureFile, Pictures};
-pub use self::probe::{ClosedDirectory, DirectoryFacts, DirectoryState, Probe, Space};
+pub use self::probe::{ClosedPath, DirectoryFacts, DirectoryState, Probe, Space};
 pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};
 pub use self::stale_files::{QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};

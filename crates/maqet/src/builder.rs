@@ -169,6 +169,7 @@ impl Builder {
             backups: self.settings.data_dir.join("backups"),
             runtime: self.settings.runtime_dir.clone(),
             state: self.settings.state_dir.clone(),
+            cache: self.settings.cache_dir.clone(),
         };
         let folder = self.settings.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"));
         let defaults = config::rebased(self.settings.defaults.clone(), folder, &handlers);

@@ -55,7 +55,7 @@ fn outcomes(items: &[Value]) -> Vec<(String, String)> {
 }
 
 /// Returns exit code and findings of `doctor` run by a user who may not override permissions.
-fn restricted_findings(home: &TestHome, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+pub(crate) fn restricted_findings(home: &TestHome, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     let arguments = [&["doctor"], arguments].concat();
     let output = command_without_override(home, &arguments).output().unwrap();
     let diagnosis: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -29,6 +29,7 @@ mod full_disks;
 mod guest;
 mod hardware;
 mod health;
+mod health_access;
 mod hooks;
 mod host_files;
 mod hostile;

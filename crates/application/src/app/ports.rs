@@ -78,6 +78,8 @@ pub struct Directories {
     pub runtime: PathBuf,
     /// Logs and records of runs.
     pub state: PathBuf,
+    /// What can be made again.
+    pub cache: PathBuf,
 }
 
 impl Directories {

@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use maqet_domain::error::Explain;
-use maqet_domain::port::{ClosedDirectory, DirectoryFacts, DirectoryState, FirmwareRequest, Kvm, SecureBoot, Space};
+use maqet_domain::port::{ClosedPath, DirectoryFacts, DirectoryState, FirmwareRequest, Kvm, SecureBoot, Space};
+use maqet_domain::text::quote;
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
 use super::{Area, Finding, Severity};
 use crate::app::ports::{Directories, Ports};
 use crate::app::shown;
 use crate::limits;
+
+/// The directory of the locks, in the data directory.
+const LOCKS: &str = "locks";
 
 /// Checks the host.
 pub(crate) struct HostCheck<'a> {
@@ -35,6 +39,7 @@ impl HostCheck<'_> {
             ("data directory", data),
             ("state directory", &self.folders.state),
             ("runtime directory", &self.folders.runtime),
+            ("cache directory", &self.folders.cache),
         ];
         let mut visible = Vec::new();
         for (name, folder) in folders {
@@ -44,6 +49,9 @@ impl HostCheck<'_> {
             }
             findings.push(self.folder(name, folder, state).await);
             findings.extend(self.closed_directories(name, folder).await);
+        }
+        for folder in [data.to_owned(), data.join(LOCKS)] {
+            findings.extend(self.closed_files("data directory", &folder).await);
         }
         for (name, folder) in visible {
             if let Some(space) = self.ports.maintenance.probe.space(folder).await {
@@ -134,6 +142,18 @@ impl HostCheck<'_> {
         findings
     }
 
+    /// Returns the findings about files in one of maqet's directories, such as locks, that this user cannot use.
+    async fn closed_files(&self, name: &str, folder: &Path) -> Vec<Finding> {
+        let closed = self.ports.maintenance.probe.closed_files(folder).await;
+        let mut findings: Vec<Finding> =
+            closed.iter().take(limits::MAX_CLOSED_DIRECTORIES).map(|file| check_closed_file(name, file)).collect();
+        if let Some(rest @ 1..) = closed.len().checked_sub(limits::MAX_CLOSED_DIRECTORIES) {
+            let message = format!("{rest} more files in `{}` cannot be used", shown(folder));
+            findings.push(finding(Severity::Problem, name, message).hint("run `maqet doctor` again"));
+        }
+        findings
+    }
+
     /// Makes the directory of a finding private, if it is to be fixed.
     async fn fix_mode(&self, finding: Finding, folder: &Path) -> Finding {
         if !(self.fix && finding.fixable) {
@@ -162,7 +182,7 @@ fn check_absent(name: &str, folder: &Path, state: &DirectoryState) -> Finding {
 }
 
 /// Returns the finding of a directory of maqet that this user cannot use.
-fn check_closed(name: &str, closed: &ClosedDirectory) -> Finding {
+fn check_closed(name: &str, closed: &ClosedPath) -> Finding {
     let path = shown(&closed.path);
     if !closed.is_ours {
         let message = format!("`{path}` belongs to user {}: maqet cannot use it", closed.owner);
@@ -171,6 +191,19 @@ fn check_closed(name: &str, closed: &ClosedDirectory) -> Finding {
     finding(Severity::Problem, name, format!("`{path}` has mode {:04o}: maqet cannot use it", closed.mode))
         .hint(format!("run `chmod 0700 {path}`"))
         .fixable()
+}
+
+/// Returns the finding of a file in a directory of maqet that this user cannot use.
+fn check_closed_file(name: &str, closed: &ClosedPath) -> Finding {
+    let path = shown(&closed.path);
+    let quoted = quote(&path);
+    let (reason, command) = if closed.is_ours {
+        (format!("has mode {:04o}", closed.mode), format!("run `chmod u+rw {quoted}`"))
+    } else {
+        let command = format!("change its owner, as after a use of `sudo`: `sudo chown $(id -u) {quoted}`");
+        (format!("belongs to user {}", closed.owner), command)
+    };
+    finding(Severity::Problem, name, format!("`{path}` {reason}: maqet cannot use it")).hint(command)
 }
 
 fn check_folder(name: &str, folder: &Path, facts: &DirectoryFacts) -> Finding {
@@ -282,7 +315,7 @@ mod tests {
 
     #[test]
     fn test_check_closed_directory_of_ours_is_fixable() {
-        let closed = |is_ours| ClosedDirectory { path: "/d/storage".into(), is_ours, owner: 0, mode: 0o000 };
+        let closed = |is_ours| ClosedPath { path: "/d/storage".into(), is_ours, owner: 0, mode: 0o000 };
 
         let (ours, foreign) =
             (check_closed("data directory", &closed(true)), check_closed("data directory", &closed(false)));
@@ -291,6 +324,27 @@ mod tests {
         assert_eq!(ours.message, "`/d/storage` has mode 0000: maqet cannot use it");
         assert_eq!((foreign.severity, foreign.fixable), (Severity::Problem, false));
         assert_eq!(foreign.message, "`/d/storage` belongs to user 0: maqet cannot use it");
+    }
+
+    #[test]
+    fn test_check_closed_file_names_the_command() {
+        let closed = |is_ours| ClosedPath { path: "/d d/maqet.db".into(), is_ours, owner: 0, mode: 0o400 };
+
+        let found = [true, false].map(|is_ours| check_closed_file("data directory", &closed(is_ours)));
+
+        assert_eq!(
+            found.map(|finding| (finding.message, finding.hint.unwrap())),
+            [
+                (
+                    "`/d d/maqet.db` has mode 0400: maqet cannot use it".to_owned(),
+                    "run `chmod u+rw '/d d/maqet.db'`".to_owned()
+                ),
+                (
+                    "`/d d/maqet.db` belongs to user 0: maqet cannot use it".to_owned(),
+                    "change its owner, as after a use of `sudo`: `sudo chown $(id -u) '/d d/maqet.db'`".to_owned()
+                ),
+            ]
+        );
     }
 
     #[test]

@@ -194,6 +194,7 @@ impl World {
             backups: "/d/backups".into(),
             runtime: "/r".into(),
             state: "/s".into(),
+            cache: "/c".into(),
         };
         let drivers = builtin_drivers().expect("the names are unique");
         App::new(ports, folders, builtin_handlers(&drivers).expect("the names are unique"), drivers)

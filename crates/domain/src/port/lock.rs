@@ -53,8 +53,8 @@ pub enum LockError {
     ImageInUse { path: PathBuf, holder: Option<Holder>, waited: Duration },
     #[error("the trash is locked by {}; waited {waited:?}", describe(holder.as_ref()))]
     TrashInUse { holder: Option<Holder>, waited: Duration },
-    #[error("cannot lock the VM or its disk images")]
-    Failed { source: Cause },
+    #[error("cannot lock `{}`", path.display())]
+    Failed { path: PathBuf, source: Cause },
 }
 
 impl LockError {

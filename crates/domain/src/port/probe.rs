@@ -44,9 +44,9 @@ pub enum DirectoryState {
     },
 }
 
-/// A directory that this user cannot read, enter or write to.
+/// A directory that this user cannot read, enter or write to, or a file that cannot be read or written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClosedDirectory {
+pub struct ClosedPath {
     /// Its path.
     pub path: PathBuf,
     /// Whether it belongs to this user, who may then change its mode.
@@ -76,7 +76,10 @@ pub trait Probe: Send + Sync {
     async fn directory(&self, path: &Path) -> DirectoryState;
 
     /// Returns the directories in a directory of maqet, and in those, that this user cannot read, enter or write to.
-    async fn closed_directories(&self, path: &Path) -> Vec<ClosedDirectory>;
+    async fn closed_directories(&self, path: &Path) -> Vec<ClosedPath>;
+
+    /// Returns the files in a directory of maqet, not below it, that this user cannot read or write.
+    async fn closed_files(&self, path: &Path) -> Vec<ClosedPath>;
 
     /// Makes a directory private (0700).
     ///
