@@ -11,7 +11,7 @@ mod tpm;
 
 pub use self::firmware::{UefiFiles, uefi_variables_nodes};
 pub use self::setup_commands::{copy_setup_commands, image_setup_commands, overlay_setup_commands, run_setup_commands};
-pub use self::tpm::{TPM_LOCK_FILE, TPM_STATE_FILE, Tpm};
+pub use self::tpm::{TPM_CHARDEV, TPM_LOCK_FILE, TPM_STATE_FILE, Tpm};
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -42,40 +42,42 @@ const SECRET: [&str; 2] = [".ssh", ".gnupg"];
 /// assert!(refusal(Path::new("/home/me/src"), Purpose::Share).is_none());
 /// ```
 pub fn refusal(path: &Path, purpose: Purpose) -> Option<String> {
-    let parts: Vec<Cow<'_, str>> = path
+    let written: Vec<Cow<'_, str>> = path
         .components()
         .filter_map(|component| match component {
-            Component::Normal(part) => Some(lowercase(part.to_string_lossy())),
+            Component::Normal(part) => Some(part.to_string_lossy()),
             Component::RootDir | Component::CurDir | Component::ParentDir | Component::Prefix(_) => None,
         })
         .collect();
+    let parts: Vec<Cow<'_, str>> = written.iter().map(|part| lowercase(part)).collect();
     let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
 
-    if let Some(secret) = parts.iter().find(|part| SECRET.contains(part)) {
-        return Some(format!("`{secret}` contains secrets"));
+    if let Some(at) = parts.iter().position(|part| SECRET.contains(part)) {
+        return Some(format!("`{}` contains secrets", written[at]));
     }
     if purpose == Purpose::Read {
         return None;
     }
-    let system = |path: &[&str]| Some(format!("`/{}` is a system directory", path.join("/")));
+    // As it is written: on most file systems, another case is another directory.
+    let system = |depth: usize| Some(format!("`/{}` is a system directory", written[..depth].join("/")));
     match parts.as_slice() {
         [] => Some("it is the root of the file system".to_owned()),
         ["dev", "shm", _, ..] => None,
-        [first, ..] if SYSTEM.contains(first) => system(&[first]),
-        ["var"] => system(&["var"]),
+        [first, ..] if SYSTEM.contains(first) => system(1),
+        ["var"] => system(1),
         ["var", rest @ ..] if purpose == Purpose::Disk => match rest {
-            ["lib"] => system(&["var", "lib"]),
-            ["lib", name, ..] if SYSTEM_IN_VAR_LIB.contains(name) => system(&["var", "lib", name]),
-            [name, ..] if SYSTEM_IN_VAR.contains(name) => system(&["var", name]),
+            ["lib"] => system(2),
+            ["lib", name, ..] if SYSTEM_IN_VAR_LIB.contains(name) => system(3),
+            [name, ..] if SYSTEM_IN_VAR.contains(name) => system(2),
             [..] => None,
         },
         [_, ..] => None,
     }
 }
 
-fn lowercase(text: Cow<'_, str>) -> Cow<'_, str> {
+fn lowercase(text: &str) -> Cow<'_, str> {
     let is_lowercase = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-    if is_lowercase { text } else { Cow::Owned(text.to_lowercase()) }
+    if is_lowercase { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) }
 }
 
 #[cfg(test)]
@@ -96,6 +98,15 @@ mod tests {
         for path in ["/lib", "/lib64", "/libx32/x", "/ETC", "/Usr/Local", "/dev/shm"] {
             check(path, false, false);
         }
+    }
+
+    #[test]
+    fn test_refusal_names_the_path_as_written() {
+        let reason = |path| refusal(Path::new(path), Purpose::Disk).unwrap();
+
+        assert_eq!(reason("/Usr/Local/x"), "`/Usr` is a system directory");
+        assert_eq!(reason("/var/Lib/DPKG/x"), "`/var/Lib/DPKG` is a system directory");
+        assert_eq!(reason("/home/Me/.SSH/x"), "`.SSH` contains secrets");
     }
 
     #[test]

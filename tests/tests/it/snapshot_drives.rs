@@ -108,7 +108,15 @@ fn test_snapshot_drives_share_an_image_and_are_not_saved() {
     let saved = home.json(&["backup", "create", "web"]);
     home.add(&format!("{}{}", guest::paused_yaml("writer"), drives(false)));
     let refused = home.json_error(&["start", "writer"], 75);
+    let others = [["snapshot", "create", "writer", "base", "s"], ["storage", "resize", "writer", "base", "2M"]]
+        .map(|command| home.json_error(&command, 75));
+    let inspected = home.json(&["inspect", "web"])["disks"][1].clone();
 
+    for error in &others {
+        let message = error["message"].as_str().unwrap();
+        assert!(message.starts_with("a disk of VM `writer` is in use by VM `"), "{error}");
+    }
+    assert_eq!((&inspected["name"], &inspected["file"]), (&json!("base"), &json!(shared)), "{inspected}");
     for error in [&all, &one] {
         assert_eq!(error["code"], "snapshot.refused", "{error}");
         assert!(error["hints"][0].as_str().unwrap().starts_with("set `snapshot: false` for drive `base`"), "{error}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use maqet_testkit::{TestHome, guest, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy host.
 const LONG: Duration = Duration::from_secs(90);
@@ -36,7 +36,9 @@ fn test_tpm_runs_with_the_vm_and_keeps_its_state() {
     let made = fs::read(state(&home)).unwrap();
 
     assert_eq!((running, swtpms(&home)), ((1, json!("tpm-crb")), 0));
-    assert_eq!(fs::metadata(state(&home)).unwrap().permissions().mode() & 0o777, 0o600);
+    for file in [state(&home), state(&home).with_file_name(".lock")] {
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
     // A new TPM would have new keys.
     home.json(&["start", "web"]);
     home.json(&["stop", "web", "--force"]);
@@ -74,6 +76,28 @@ fn test_tpm_ends_when_qemu_is_killed_or_refuses_to_start() {
 
     assert_eq!((swtpms(&home), home.qemu_pids()), (0, vec![]));
     assert_eq!(home.json(&["status", "web"])["status"], "stopped");
+}
+
+/// QEMU goes on without it.
+#[test]
+fn test_tpm_whose_swtpm_has_ended_is_reported() {
+    let home = TestHome::new();
+    with_tpm(&home, "");
+    home.json(&["start", "web"]);
+    let tpm = || {
+        let found = home.json(&["inspect", "web"]);
+        found["sockets"].as_array().unwrap().iter().find(|socket| socket["role"] == "tpm").unwrap().clone()
+    };
+    let before = tpm();
+    let is_swtpm = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path.ends_with("swtpm"));
+    let swtpm = home.processes().into_iter().find(|process| is_swtpm(process.pid)).unwrap().pid.to_string();
+
+    assert!(std::process::Command::new("kill").args(["-KILL", &swtpm]).status().unwrap().success());
+
+    wait::until(LONG, "QEMU notices it", || (tpm()["connected"] == false).then_some(()));
+    assert!(tpm()["problem"].as_str().unwrap().starts_with("swtpm has ended"), "{}", tpm());
+    assert_eq!((&before["connected"], &before["problem"]), (&json!(true), &Value::Null), "{before}");
+    home.json(&["stop", "web", "--force"]);
 }
 
 #[test]

@@ -35,8 +35,9 @@ async fn start_one(environment: &ProcessEnvironment, helper: &Helper) -> Result<
     if let Some(directory) = &helper.directory {
         private_folder(directory).map_err(|error| io_error("create the directory", directory, error))?;
     }
-    let mut command = environment.english_command(&program);
-    command.args(&helper.args).current_dir("/");
+    let mut command = environment.english_command(Path::new("/bin/sh"));
+    // What they create is not given a mode, such as the lock of swtpm.
+    command.args(["-c", r#"umask 077 && exec "$0" "$@""#]).arg(&program).args(&helper.args).current_dir("/");
 
     // It daemonizes once it listens, and must not keep files of this process open.
     close_fds::set_fds_cloexec_threadsafe(3, &[]);

@@ -16,6 +16,7 @@ use super::selection::DriveImage;
 use crate::start::backing::EarlierImages;
 use crate::start::drives::Drive;
 use crate::start::firmware::VARIABLES_NAME;
+use crate::start::image_owner::of_owner;
 use crate::start::tpm::TPM_NAME;
 use crate::{App, Error, limits};
 
@@ -72,7 +73,7 @@ pub(crate) async fn obstacles(
             continue;
         }
         if storage.driver.features().internal_snapshots {
-            if let Err(error) = require_usable(app, &drive, is_running).await {
+            if let Err(error) = require_usable(app, entry, &drive, is_running).await {
                 found.push(SnapshotObstacle::blocking(Some(storage.name.as_str()), &error));
             }
             continue;
@@ -133,18 +134,22 @@ pub(crate) async fn require_ready(
 ) -> Result<(), Error> {
     for image in images {
         match &image.spec {
-            Some(spec) => require_usable(app, &Drive::new(spec, &app.folders.vm_storage(&entry.name)), false).await?,
+            Some(spec) => {
+                let drive = Drive::new(spec, &app.folders.vm_storage(&entry.name));
+                require_usable(app, entry, &drive, false).await?;
+            }
             None => require_usable_variables(app, entry, machine, false).await?,
         }
     }
     Ok(())
 }
 
-async fn require_usable(app: &App, drive: &Drive<'_>, is_running: bool) -> Result<(), Error> {
+async fn require_usable(app: &App, entry: &VmEntry, drive: &Drive<'_>, is_running: bool) -> Result<(), Error> {
     let preflight = app.preflight();
     let summary = preflight.check_drive(drive, &EarlierImages::default()).await?;
     if !is_running {
-        preflight.require_unlocked(std::slice::from_ref(drive)).await?;
+        let unlocked = preflight.require_unlocked(std::slice::from_ref(drive)).await;
+        of_owner(app, entry, unlocked).await?;
     }
     require_space(app, &drive.path, summary.as_ref()).await
 }
@@ -159,7 +164,7 @@ async fn require_usable_variables(
     preflight.check_variables(entry, machine, &[]).await?;
     let image = preflight.variables_use(&entry.name);
     if !is_running {
-        app.ports.images.require_unlocked(&image).await?;
+        of_owner(app, entry, app.ports.images.require_unlocked(&image).await).await?;
     }
     require_space(app, &image.path, None).await
 }

@@ -8,7 +8,6 @@ use maqet_domain::storage::{FileKinds, ImageAccess, ImagePlan, ImageProblem, Pre
 use maqet_domain::vm::{RunPaths, VmName};
 
 use super::preflight::Preflight;
-use crate::Error;
 
 /// A drive or share of a machine.
 #[derive(Debug)]
@@ -79,7 +78,7 @@ impl Preflight<'_> {
     }
 
     /// Refuses images that other processes use.
-    pub(crate) async fn require_unlocked(&self, drives: &[Drive<'_>]) -> Result<(), Error> {
+    pub(crate) async fn require_unlocked(&self, drives: &[Drive<'_>]) -> Result<(), ImageError> {
         for image in drives.iter().filter_map(Drive::image_use) {
             self.images.require_unlocked(&image).await?;
         }

@@ -16,6 +16,14 @@ pub(crate) async fn image_error(app: &App, entry: &VmEntry, source: ImageError) 
     }
 }
 
+/// Returns that error in place of one of an image of a VM.
+pub(crate) async fn of_owner<T>(app: &App, entry: &VmEntry, result: Result<T, ImageError>) -> Result<T, Error> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(source) => Err(image_error(app, entry, source).await),
+    }
+}
+
 /// What the process is that has an image open.
 pub(crate) enum ImageOwner {
     Orphan(u32),

@@ -11,6 +11,9 @@ pub const TPM_STATE_FILE: &str = "tpm2-00.permall";
 /// The lock that swtpm leaves in the directory of the state.
 pub const TPM_LOCK_FILE: &str = ".lock";
 
+/// The ID of the character device that connects QEMU to swtpm.
+pub const TPM_CHARDEV: &str = "tpm";
+
 /// The TPM of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tpm {
@@ -27,8 +30,8 @@ impl Tpm {
     pub(super) fn command_line(&self, socket: &Path) -> Result<(Vec<Switch>, Helper), PathNotUtf8> {
         let path = utf8(socket)?;
         let switches = vec![
-            Switch::new("chardev").head("socket").option("id", "tpm").option("path", path),
-            Switch::new("tpmdev").head("emulator").option("id", "tpm").option("chardev", "tpm"),
+            Switch::new("chardev").head("socket").option("id", TPM_CHARDEV).option("path", path),
+            Switch::new("tpmdev").head("emulator").option("id", "tpm").option("chardev", TPM_CHARDEV),
             Switch::new("device").head(self.device).option("tpmdev", "tpm"),
         ];
         let args = [

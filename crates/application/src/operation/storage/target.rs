@@ -13,6 +13,7 @@ use crate::config::{check_machine, with_locations};
 use crate::job::Job;
 use crate::start::create_disks::find_drive;
 use crate::start::drives::Drive;
+use crate::start::image_owner::of_owner;
 use crate::storage::error::StorageError;
 use crate::storage::lock::lock_images;
 use crate::trash::used_files::{FileUse, UsedFiles};
@@ -59,8 +60,8 @@ impl<'a> ImageTarget<'a> {
     /// Refuses to go on unless the VM is stopped and no other process has the image open.
     pub(super) async fn require_free(&self) -> Result<(), Error> {
         self.require_stopped()?;
-        self.app.ports.images.require_unlocked(&self.use_for(ImageAccess::Write)).await?;
-        Ok(())
+        let unlocked = self.app.ports.images.require_unlocked(&self.use_for(ImageAccess::Write)).await;
+        of_owner(self.app, &self.vm.entry, unlocked).await
     }
 
     /// Refuses to go on unless the VM is stopped.

@@ -35,6 +35,9 @@ impl TextOutput for VmInspection {
             writeln!(out)?;
             let rows = self.sockets.iter().map(|socket| (PLAIN, socket_row(socket)));
             write_table(out, &["SOCKET", "CONNECTED", "PURPOSE", "FILE"], 0, rows)?;
+            for (socket, problem) in self.sockets.iter().filter_map(|socket| Some((socket, socket.problem.as_ref()?))) {
+                writeln!(out, "warning: `{}`: {problem}", socket.name)?;
+            }
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! Disks with their actual sizes: from QEMU if the VM runs, else from the images.
 
+use std::path::Path;
+
 use maqet_domain::error::Explain;
 use maqet_domain::machine::Machine;
 use maqet_domain::port::PathKind;
 use maqet_domain::storage::Preparation;
-use maqet_domain::vm::VmEntry;
+use maqet_domain::vm::{RunPaths, VmEntry};
 use serde::Serialize;
 
 use super::machine::BlockDevice;
@@ -64,7 +66,7 @@ impl DiskInspector<'_> {
             let matches = |device: &&BlockDevice| device.names.iter().any(|name| name == spec.name.as_str());
             let device = unmatched.iter().position(matches).map(|index| unmatched.remove(index));
             let mut disk = match device {
-                Some(device) => InspectedDisk::from(device),
+                Some(device) => of_image(InspectedDisk::from(device), &drive),
                 None => self.inspect_unattached(&drive).await,
             };
             if let Some(error) = self.problem(&drive).await? {
@@ -130,6 +132,16 @@ impl DiskInspector<'_> {
         }
         disk
     }
+}
+
+/// Names the image of a drive, and not the overlay of the run, which has no name; its space on the host is that of the
+/// overlay.
+fn of_image(disk: InspectedDisk, drive: &Drive<'_>) -> InspectedDisk {
+    if !RunPaths::is_overlay(Path::new(&disk.file)) {
+        return disk;
+    }
+    let format = drive.storage.driver.image_format().map(str::to_owned);
+    InspectedDisk { file: shown(&drive.path), format, ..disk }
 }
 
 impl From<&BlockDevice> for InspectedDisk {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use maqet_domain::command_line::TPM_CHARDEV;
 use maqet_domain::machine::defaults::SERIAL_CHARDEV;
 use maqet_domain::port::{PathKind, Paths};
 use maqet_domain::vm::{MonitorRole, RunPaths};
@@ -24,6 +25,9 @@ pub struct InspectedSocket {
     /// the serial console.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
+    /// What does not work because nothing is at the other end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What a socket of a VM is for; `Display` describes it.
@@ -38,6 +42,8 @@ pub enum SocketRole {
     External,
     /// The input of the first serial port of the guest, a FIFO.
     Serial,
+    /// The TPM: swtpm listens there, and QEMU is connected to it.
+    Tpm,
 }
 
 impl From<MonitorRole> for SocketRole {
@@ -57,6 +63,7 @@ impl fmt::Display for SocketRole {
             Self::Sessions => "QMP session",
             Self::External => "QMP for other programs",
             Self::Serial => "serial console",
+            Self::Tpm => "TPM",
         })
     }
 }
@@ -79,7 +86,16 @@ pub(super) async fn inspect_sockets(
         let reported = chardevs.filter(|_| role != SocketRole::Commands && path != run.serial_input());
         let chardev = reported.and_then(|chardevs| chardevs.iter().find(|chardev| chardev.name == name));
         let connected = chardev.map(|chardev| chardev.connected);
-        sockets.push(InspectedSocket { name: name.to_owned(), role, file: shown(&path), connected });
+        sockets.push(InspectedSocket { name: name.to_owned(), role, file: shown(&path), connected, problem: None });
     }
+    let tpm = chardevs.into_iter().flatten().find(|chardev| chardev.name == TPM_CHARDEV);
+    sockets.extend(tpm.map(|chardev| InspectedSocket {
+        name: TPM_CHARDEV.to_owned(),
+        role: SocketRole::Tpm,
+        file: shown(&run.tpm_socket()),
+        connected: Some(chardev.connected),
+        problem:
+            (!chardev.connected).then(|| "swtpm has ended: the guest has no TPM until the VM is restarted".to_owned()),
+    }));
     sockets
 }
