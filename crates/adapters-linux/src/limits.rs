@@ -61,6 +61,14 @@ pub const STALE_FILE_AGE: Duration = Duration::from_mins(4);
 /// The largest output of a hook; longer reports belong in a file that the hook writes.
 pub const MAX_HOOK_OUTPUT_BYTES: usize = 64 << 10;
 
+/// How often a lock of the file of metrics is tried, each time after other processes could run: one that writes takes some
+/// microseconds.
+pub const METRIC_LOCK_TRIES: u32 = 50;
+
+/// How often the file of metrics is read before a checksum that does not match is taken for damage: another process may be
+/// writing a block, which takes less than 1 µs.
+pub const METRIC_READS: u32 = 10;
+
 /// Rounds a duration to milliseconds for a message, but not to zero.
 pub fn round_to_millis(time: Duration) -> Duration {
     let millis = u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX);

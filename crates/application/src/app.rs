@@ -34,6 +34,8 @@ use crate::event::bus::{Bus, EventListener, EventStream};
 use crate::event::hook_runner::{HookRunner, PendingHooks};
 use crate::job::{Jobs, ProgressStream};
 use crate::maintenance::StaleFileRemoval;
+use crate::metric::meter::Meter;
+use crate::metric::monitors::MeasuredMonitors;
 use crate::start::preflight::Preflight;
 use crate::vm::observe::Observer;
 use crate::vm::orphan::Orphans;
@@ -53,16 +55,19 @@ pub struct App {
     pub(crate) faults: FaultPoints,
     pending_hooks: PendingHooks,
     pub(crate) jobs: Jobs,
+    pub(crate) meter: Arc<Meter>,
 }
 
 impl App {
     /// Makes an application; `handlers` and `drivers` are the configuration keys and storage types it supports.
     pub fn new(
-        ports: Ports,
+        mut ports: Ports,
         folders: Directories,
         handlers: Registry<dyn ConfigHandler>,
         drivers: Registry<dyn StorageDriver>,
     ) -> Self {
+        let meter = Arc::new(Meter::new(Arc::clone(&ports.metrics)));
+        ports.monitors = Arc::new(MeasuredMonitors::new(ports.monitors, Arc::clone(&meter)));
         Self {
             ports,
             folders,
@@ -74,6 +79,7 @@ impl App {
             faults: FaultPoints::default(),
             pending_hooks: PendingHooks::default(),
             jobs: Jobs::default(),
+            meter,
         }
     }
 
@@ -170,6 +176,7 @@ impl App {
             clock: &*self.ports.clock,
             hooks: self.hooks(),
             bus: &self.bus,
+            meter: &self.meter,
         }
     }
 
@@ -211,6 +218,7 @@ impl App {
             monitors: &*self.ports.monitors,
             hypervisor: &*self.ports.hypervisor,
             clock: &*self.ports.clock,
+            meter: &self.meter,
             timeouts: self.settings.timeouts,
         }
     }

@@ -7,8 +7,8 @@ use maqet_domain::command_line::PathNotUtf8;
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
 use maqet_domain::hotplug::DeviceError;
 use maqet_domain::port::{
-    BackupStoreError, BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError,
-    RecordError, StoreError, TrashError,
+    BackupStoreError, BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, MetricError,
+    ProcessError, RecordError, StoreError, TrashError,
 };
 use maqet_domain::qemu::InvalidNodeName;
 use maqet_domain::qmp::{QmpError, SchemaError};
@@ -185,6 +185,8 @@ pub enum Error {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
+    Metrics(#[from] MetricError),
+    #[error(transparent)]
     Plugin(#[from] DuplicateName),
 }
 
@@ -355,6 +357,7 @@ impl Explain for Error {
             Self::Keyboard(inner) => inner.explain(),
             Self::Screen(inner) => inner.explain(),
             Self::Log(inner) => inner.explain(),
+            Self::Metrics(inner) => inner.explain(),
             Self::Plugin(inner) => inner.explain(),
         }
     }

@@ -22,6 +22,7 @@
 //! | `maintenance` | `doctor` and `cleanup`: host, database, VMs, stale files |
 //! | `snapshot` | snapshots of one drive or of all as a set, and their recovery |
 //! | `recovery` | finishes or rolls back work on images whose process died |
+//! | `metric` | measuring operations and their steps |
 //! | `report` | an error as front ends show it |
 //! | [`limits`] | named limits, timeouts and intervals, each with its reason |
 
@@ -37,6 +38,7 @@ mod job;
 pub mod limits;
 mod log;
 mod maintenance;
+mod metric;
 pub mod operation;
 mod qmp;
 mod recovery;

@@ -256,3 +256,9 @@ pub const QMP_JOB_INTERVAL: Duration = Duration::from_millis(250);
 /// How much more than what has changed is reserved for a backup: what the guest writes until the copies begin, some
 /// milliseconds later.
 pub const BACKUP_RESERVE_BYTES: u64 = 16 << 20;
+
+/// How long to wait for other processes that write metrics, each for some microseconds: a metric is worth no delay.
+pub const METRICS_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// The pause between two attempts to write metrics; a process that does not run has the lock then.
+pub const METRICS_RETRY_INTERVAL: Duration = Duration::from_millis(1);

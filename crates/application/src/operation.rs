@@ -85,6 +85,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<StorageTrashLs>()?;
     table.register::<StorageTrashRestore>()?;
     table.register::<StorageTrashEmpty>()?;
+    table.register::<Metrics>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;
     table.register::<ConfigCheck>()?;

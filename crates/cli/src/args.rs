@@ -18,6 +18,7 @@ mod inspect;
 mod keyboard;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod qmp;
 mod screen;
 mod shell;
@@ -44,6 +45,7 @@ pub(crate) use self::inspect::InspectArgs;
 pub(crate) use self::keyboard::{KeysArgs, TypeArgs};
 pub(crate) use self::lifecycle::{RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs};
 pub(crate) use self::logs::LogsArgs;
+pub(crate) use self::metrics::MetricsArgs;
 pub(crate) use self::qmp::{QmpArgs, QmpRunArgs, QmpSubcommand};
 pub(crate) use self::screen::ScreenshotArgs;
 pub(crate) use self::shell::QmpShellArgs;
@@ -182,6 +184,7 @@ pub(crate) enum Command {
     Backup(BackupSubcommand),
     #[command(subcommand)]
     Storage(StorageSubcommand),
+    Metrics(MetricsArgs),
     Doctor(Doctor),
     Cleanup(Cleanup),
     #[command(subcommand)]
@@ -192,7 +195,7 @@ pub(crate) enum Command {
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 27] = [
+const DEFINITIONS: [(&str, Augment); 28] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -217,6 +220,7 @@ const DEFINITIONS: [(&str, Augment); 27] = [
     ("snapshot", SnapshotSubcommand::augment_subcommands),
     ("backup", BackupSubcommand::augment_subcommands),
     ("storage", StorageSubcommand::augment_subcommands),
+    ("metrics", MetricsArgs::augment_args),
     ("doctor", Doctor::augment_args),
     ("cleanup", Cleanup::augment_args),
     ("config", ConfigSubcommand::augment_subcommands),
@@ -248,6 +252,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("snapshot", "Create, list, load and remove snapshots of a VM's drives, and of its memory"),
     ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
+    ("metrics", "Show how often operations ran, failed, and how long they took"),
     ("doctor", "Check the host, the database and the VMs for problems"),
     ("cleanup", "Remove stale files"),
     ("config", "Check configurations, and show keys, defaults and settings"),

@@ -11,6 +11,7 @@ mod keyboard;
 mod lifecycle;
 mod logs;
 mod maintenance;
+mod metrics;
 mod qmp;
 mod screen;
 mod shell;
@@ -65,6 +66,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Snapshot(SnapshotSubcommand::Rm(rm)) => simple(maqet, rm, output, "removing the snapshot").await,
         Command::Backup(command) => backup::run(maqet, command, output).await,
         Command::Storage(command) => storage::run(maqet, command, output).await,
+        Command::Metrics(args) => metrics::run(maqet, args, output).await,
         Command::Doctor(doctor) => maintenance::doctor(maqet, doctor, output).await,
         Command::Cleanup(cleanup) => maintenance::cleanup(maqet, cleanup, output).await,
         Command::Config(command) => config::run(maqet, command, output).await,

@@ -8,6 +8,7 @@ mod text;
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
+use std::pin::pin;
 
 use maqet::{ErrorReport, ProgressStream};
 use serde::Serialize;
@@ -37,7 +38,7 @@ impl Output {
         let progress = match global.format {
             _ if global.quiet || global.no_progress => ProgressStyle::Hidden,
             Format::Json => ProgressStyle::Json,
-            Format::Table | Format::Yaml => ProgressStyle::Text,
+            Format::Table | Format::Yaml | Format::Prometheus => ProgressStyle::Text,
         };
         let GlobalArgs { format, is_format_given, quiet: is_quiet, .. } = *global;
         let (shown, is_interrupted) = (Shown::default(), Cell::default());
@@ -56,7 +57,14 @@ impl Output {
 
     /// Waits for `work` and shows progress on standard error if it takes long.
     pub(crate) async fn progress<T>(&self, message: &str, work: impl Future<Output = T>) -> T {
-        progress::show(self.progress, message, self.reports.resubscribe(), &self.shown, work).await
+        let mut value = None;
+        {
+            // Without its type, so that the program holds the code that shows progress once.
+            let work = pin!(async { value = Some(work.await) });
+            progress::show(self.progress, message, self.reports.resubscribe(), &self.shown, work).await;
+        }
+        let Some(value) = value else { unreachable!("the work is done") };
+        value
     }
 
     /// Writes the response to a QMP command: a string unchanged, anything else as a table for a terminal, and as JSON
@@ -69,7 +77,7 @@ impl Output {
     /// Writes a result: one document, or text.
     pub(crate) fn show<T: Serialize + TextOutput>(&self, result: &T) -> Result<(), ErrorReport> {
         match self.format {
-            Format::Table => write(|out| result.write(out)).map(drop),
+            Format::Table | Format::Prometheus => write(|out| result.write(out)).map(drop),
             Format::Json | Format::Yaml => self.show_data(result),
         }
     }
@@ -83,7 +91,7 @@ impl Output {
     /// Writes a result that has no text form.
     pub(crate) fn show_data<T: Serialize>(&self, result: &T) -> Result<(), ErrorReport> {
         let written = write(|out| match self.format {
-            Format::Table => {
+            Format::Table | Format::Prometheus => {
                 let text = serde_json::to_string_pretty(result).map_err(io::Error::from)?;
                 writeln!(out, "{}", sanitize::escape_for_json(&text))
             }
@@ -101,7 +109,7 @@ impl Output {
     /// Returns whether standard output is still read.
     pub(crate) fn stream<T: Serialize + TextOutput>(&self, result: &T) -> Result<bool, ErrorReport> {
         write(|out| match self.format {
-            Format::Table => result.write(out),
+            Format::Table | Format::Prometheus => result.write(out),
             Format::Json => {
                 serde_json::to_writer(&mut *out, result).map_err(io::Error::from)?;
                 out.write_all(b"\n")
@@ -142,7 +150,7 @@ impl Output {
 pub(crate) fn note(format: Format, text: &str) {
     match format {
         Format::Json => anstream::eprintln!("{}", serde_json::json!({ "note": text })),
-        Format::Table | Format::Yaml => anstream::eprintln!("{}", sanitize::escape_control(text)),
+        Format::Table | Format::Yaml | Format::Prometheus => anstream::eprintln!("{}", sanitize::escape_control(text)),
     }
 }
 

@@ -18,6 +18,7 @@
 //! | [`backup`] | backups of disks, and how they build on each other |
 //! | [`command_line`] | QEMU's command line, computed from a machine ([`command_line::CommandLine`]) |
 //! | [`event`], [`history`], [`change`], [`revert`] | the event log, the history, the changes of a commit, and what a call has that reverts one |
+//! | [`metric`] | metrics and their histograms |
 //! | [`port`] | traits for the outside world; implement them to replace SQLite or QEMU |
 //!
 //! To add a configuration key, implement [`machine::ConfigHandler`]; to add a storage type,
@@ -34,6 +35,7 @@ pub mod hook;
 pub mod hotplug;
 pub mod keyboard;
 pub mod machine;
+pub mod metric;
 pub mod network;
 pub mod path_policy;
 pub mod picture;

@@ -17,6 +17,7 @@ mod image_tools;
 mod journal;
 mod lock;
 mod maintenance;
+mod metric;
 mod monitor;
 mod path;
 mod picture;
@@ -46,6 +47,7 @@ pub use self::image_tools::{
 pub use self::journal::Journal;
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
 pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMaintenance, VmCopy, VmPresence};
+pub use self::metric::{MetricError, MetricStore, MetricsAdded};
 pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
 pub use self::path::{PathKind, Paths};
 pub use self::picture::{PictureError, PictureFile, Pictures};
@@ -74,6 +76,7 @@ pub use self::{
     journal::MockJournal,
     lock::MockLocks,
     maintenance::MockStoreMaintenance,
+    metric::MockMetricStore,
     monitor::{MockMonitorSession, MockMonitors, MockSchemas},
     path::MockPaths,
     picture::MockPictures,

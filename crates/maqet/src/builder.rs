@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_linux::{
-    FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalBackups, LocalHooks, LocalHost, LocalPaths, LocalProbe,
-    LocalRecords, LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
+    FileCopies, FileJournal, FileLocks, FileMetrics, LinuxProcesses, LocalBackups, LocalHooks, LocalHost, LocalPaths,
+    LocalProbe, LocalRecords, LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment, RandomIds,
+    SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
     DescriptorCatalog, FilePictures, FileSchemas, QemuBuilds, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors,
@@ -273,6 +274,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         records: Arc::new(LocalRecords),
         pictures: Arc::new(FilePictures),
         stats: Arc::new(LinuxProcesses::new()),
+        metrics: Arc::new(FileMetrics::new(settings.data_dir.join("metrics"))),
         journal: Arc::new(FileJournal::new(logs.maqet.bytes())),
         consoles: Arc::new(QemuConsoles),
         dialer: Arc::new(TcpDialer),

@@ -33,7 +33,7 @@ enum Kind {
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove installed `qemu-utils`.
-const TOOLS: [Tool; 14] = [
+const TOOLS: [Tool; 15] = [
     Tool {
         kind: Kind::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -63,6 +63,7 @@ const TOOLS: [Tool; 14] = [
     },
     Tool { kind: Kind::Program("socat"), packages: &["socat"], why: "is an external QMP client in tests" },
     Tool { kind: Kind::Program("ip"), packages: &["iproute2"], why: "creates taps and bridges in tests" },
+    Tool { kind: Kind::Program("promtool"), packages: &["prometheus"], why: "checks the text for Prometheus in tests" },
     Tool { kind: Kind::Postgres, packages: &["postgresql"], why: "is the database of shared hosts in tests" },
 ];
 
@@ -239,6 +240,7 @@ mod tests {
                 "`tesseract`",
                 "`socat`",
                 "`ip`",
+                "`promtool`",
                 "a PostgreSQL server"
             ]
         );

@@ -49,6 +49,7 @@ mod lost_databases;
 mod lost_images;
 mod machines;
 mod messages;
+mod metrics;
 mod other_architectures;
 mod output;
 mod passt;

@@ -3,6 +3,7 @@
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::Event;
+use maqet_domain::metric::step;
 use maqet_domain::port::{Clock, Store, StoreError, VmCopies, VmCopy};
 use maqet_domain::vm::{Pending, PendingWork, Run, Vm, VmEntry, VmId};
 use serde_json::Value;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::Error;
 use crate::event::bus::Bus;
 use crate::event::hook_runner::HookRunner;
+use crate::metric::meter::Meter;
 
 /// Writes to the store, and publishes what was written.
 #[derive(Clone, Copy)]
@@ -19,6 +21,7 @@ pub(crate) struct Committer<'a> {
     pub(super) clock: &'a dyn Clock,
     pub(super) hooks: HookRunner<'a>,
     pub(super) bus: &'a Bus,
+    pub(super) meter: &'a Meter,
 }
 
 impl Committer<'_> {
@@ -30,7 +33,8 @@ impl Committer<'_> {
         let copies = outdated_copies(&changes);
         // Before the commit, because a VM that is removed takes its own hooks with it.
         let hooks = self.hooks.for_changes(&changes).await;
-        self.store.commit(changes).await?;
+        let span = tracing::trace_span!("commit", changes = changes.changes.len(), events = events.len());
+        self.meter.step(step::COMMIT, span, self.store.commit(changes)).await?;
         for copy in copies {
             self.write_copy(copy).await;
         }

@@ -1,70 +1,120 @@
 //! Running an operation: what all operations share.
+//!
+//! Only [`App::run`] and [`begin`] depend on the type of the operation; everything else exists once in the program.
+
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::history::{EntryKind, HistoryEntry, Irreversible, MAX_ENTRIES};
+use maqet_domain::metric::MetricKey;
 use maqet_fault_points::FaultPoint;
-use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::App;
-use super::operations::{Done, Effect, Operation, RemovedVmFiles, call_of};
+use super::operations::{Done, Effect, Operation, RemovedVmFiles};
 use crate::Error;
+use crate::app::operations::Described;
 use crate::event::journal::{Subject, write_journal};
 use crate::log::keeper::LogKeeper;
 use crate::vm::ended::or_ended;
 
+/// The work of an operation, whose value is put aside.
+type Work<'a> = Pin<Box<dyn Future<Output = Result<Done<()>, Error>> + Send + 'a>>;
+
+/// Where the value of an operation is put aside.
+type Slot<T> = Mutex<Option<T>>;
+
 impl App {
     /// Runs an operation, and writes what it changed in one commit.
+    ///
+    /// # Panics
+    ///
+    /// Never: an operation that succeeds has a value.
     pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
-        let began = Instant::now();
-        let outcome = match run_and_commit(self, &operation).await {
-            Ok(done) => Ok(done),
-            // Rare, and large as a future.
-            Err(error) => Err(Box::pin(with_end_of_vm(self, &operation, error)).await),
+        let slot = Slot::default();
+        execute(self, &operation, begin(self, &operation, &slot)).await?;
+        let Some(value) = slot.into_inner().unwrap_or_else(PoisonError::into_inner) else {
+            unreachable!("an operation that succeeds has a value")
         };
-        let elapsed = began.elapsed();
-        match &outcome {
-            Ok(_) => tracing::info!(operation = O::NAME, millis = elapsed.as_millis(), "done"),
-            Err(error) => {
-                tracing::info!(operation = O::NAME, millis = elapsed.as_millis(), error = error.for_logs(), "failed");
-            }
-        }
-        if O::EFFECT != Effect::Reads {
-            let subject = outcome.as_ref().map(|(_, subject)| *subject);
-            if let Some(vm) = write_journal(self, &operation, subject, elapsed).await {
-                LogKeeper::new(self).keep_newest(&self.reconciler(), &vm).await;
-            }
-        }
-        for event in self.hooks().run_pending().await {
-            let changes = ChangeSet { events: vec![event], ..ChangeSet::default() };
-            if let Err(error) = self.committer().commit(changes).await {
-                tracing::warn!(%error, "could not record that a hook failed");
-            }
-        }
-        outcome.map(|(value, _)| value)
+        Ok(value)
     }
 }
 
+/// Returns the work of an operation. Not inlined, so that other crates call the one of this crate.
+#[inline(never)]
+fn begin<'a, O: Operation>(app: &'a App, operation: &'a O, slot: &'a Slot<O::Output>) -> Work<'a> {
+    Box::pin(async move {
+        let (value, done) = operation.run(app).await?.split();
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(done)
+    })
+}
+
+/// Does the work of an operation and everything that follows: the commit, logs, metrics, hooks.
+fn execute<'a>(
+    app: &'a App,
+    operation: &'a dyn Described,
+    work: Work<'a>,
+) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
+    let span = tracing::trace_span!("operation", name = operation.name(), vm = tracing::field::Empty);
+    if !span.is_disabled()
+        && let Some(vm) = operation.vm()
+    {
+        span.record("vm", vm);
+    }
+    Box::pin(execute_all(app, operation, work).instrument(span))
+}
+
+async fn execute_all(app: &App, operation: &dyn Described, work: Work<'_>) -> Result<(), Error> {
+    let measured = app.meter.begin(MetricKey::operation(operation.name()));
+    let outcome = match run_and_commit(app, operation, work).await {
+        Ok(done) => Ok(done),
+        // Rare, and large as a future.
+        Err(error) => Err(Box::pin(with_end_of_vm(app, operation, error)).await),
+    };
+    let elapsed = measured.end(outcome.is_err());
+    let (name, millis) = (operation.name(), elapsed.as_millis());
+    match &outcome {
+        Ok(_) => tracing::info!(operation = name, millis, "done"),
+        Err(error) => tracing::info!(operation = name, millis, error = error.for_logs(), "failed"),
+    }
+    if operation.effect() != Effect::Reads {
+        let subject = outcome.as_ref().copied();
+        if let Some(vm) = write_journal(app, operation, subject, elapsed).await {
+            LogKeeper::new(app).keep_newest(&app.reconciler(), &vm).await;
+        }
+    }
+    for event in app.hooks().run_pending().await {
+        let changes = ChangeSet { events: vec![event], ..ChangeSet::default() };
+        if let Err(error) = app.committer().commit(changes).await {
+            tracing::warn!(%error, "could not record that a hook failed");
+        }
+    }
+    app.meter.flush().await;
+    outcome.map(drop)
+}
+
 /// Returns the error of an operation; that its VM ended meanwhile, if that is why it failed.
-async fn with_end_of_vm<O: Operation>(app: &App, operation: &O, error: Error) -> Error {
+async fn with_end_of_vm(app: &App, operation: &dyn Described, error: Error) -> Error {
     if !error.is_connection_loss() {
         return error;
     }
-    let call = call_of(operation).ok();
-    match call.as_ref().and_then(|call| call.arguments.get("vm")?.as_str()) {
-        Some(vm) => or_ended(app, vm, error).await,
+    match operation.vm() {
+        Some(vm) => or_ended(app, &vm, error).await,
         None => error,
     }
 }
 
-async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Output, Subject), Error> {
-    let mut done = operation.run(app).await?;
+async fn run_and_commit(app: &App, operation: &dyn Described, work: Work<'_>) -> Result<Subject, Error> {
+    let mut done = work.await?;
     let mut changes = std::mem::take(&mut done.changes);
-    if matches!(O::EFFECT, Effect::Changes | Effect::Notes) && !changes.is_empty() {
+    if matches!(operation.effect(), Effect::Changes | Effect::Notes) && !changes.is_empty() {
         changes.history = Some(history_entry(app, operation, &mut done, &changes)?);
         changes.history_limit = Some(MAX_ENTRIES);
     }
     if !changes.is_empty() {
-        app.faults.reach(FaultPoint::BeforeCommit(O::NAME));
+        app.faults.reach(FaultPoint::BeforeCommit(operation.name()));
         let only_events = changes.changes.is_empty() && changes.history.is_none();
         match app.committer().commit(changes).await {
             // The work is done; an error here would make the caller repeat it.
@@ -77,7 +127,7 @@ async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Ou
             }
             Ok(()) => {}
         }
-        app.faults.reach(FaultPoint::Committed(O::NAME));
+        app.faults.reach(FaultPoint::Committed(operation.name()));
     }
     let subject = match (&done.removed_files, done.vm) {
         (Some(_), _) => Subject::Removed,
@@ -98,19 +148,19 @@ async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Ou
         moved.conclude(app).await;
     }
     drop(done.guards);
-    Ok((done.value, subject))
+    Ok(subject)
 }
 
 /// Returns the entry of the history about what an operation changed.
-fn history_entry<O: Operation>(
+fn history_entry(
     app: &App,
-    operation: &O,
-    done: &mut Done<O::Output>,
+    operation: &dyn Described,
+    done: &mut Done<()>,
     changes: &ChangeSet,
 ) -> Result<HistoryEntry, Error> {
     let (kind, reverts) = match operation.revert().and_then(|revert| revert.entry) {
         Some(entry) => (entry.direction.kind(), Some(entry.sequence)),
-        None if O::EFFECT == Effect::Notes => (EntryKind::Note, None),
+        None if operation.effect() == Effect::Notes => (EntryKind::Note, None),
         None => (EntryKind::Work, None),
     };
     let inverse = done.inverse.take();
@@ -122,7 +172,7 @@ fn history_entry<O: Operation>(
         vm: done.vm,
         vm_name: changes.events.iter().find(|event| event.vm == done.vm).and_then(|event| event.vm_name.clone()),
         kind,
-        call: call_of(operation)?,
+        call: operation.call()?,
         inverse,
         irreversible: (!is_undoable).then(reason),
         reverts,

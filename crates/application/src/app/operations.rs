@@ -71,6 +71,53 @@ pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn run(&self, app: &App) -> impl Future<Output = Result<Done<Self::Output>, Error>> + Send;
 }
 
+/// What is known of an operation without its type.
+pub(crate) trait Described: Send + Sync {
+    /// Returns its name.
+    fn name(&self) -> &'static str;
+
+    /// Returns what it changes.
+    fn effect(&self) -> Effect;
+
+    /// Returns why its change cannot be undone, as far as the arguments tell.
+    fn irreversible(&self) -> Option<Irreversible>;
+
+    /// Returns what the call has in addition if it reverts a change.
+    fn revert(&self) -> Option<&Revert>;
+
+    /// Returns it as data.
+    fn call(&self) -> Result<Call, Error>;
+}
+
+impl<O: Operation> Described for O {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn effect(&self) -> Effect {
+        Self::EFFECT
+    }
+
+    fn irreversible(&self) -> Option<Irreversible> {
+        Operation::irreversible(self)
+    }
+
+    fn revert(&self) -> Option<&Revert> {
+        Operation::revert(self)
+    }
+
+    fn call(&self) -> Result<Call, Error> {
+        call_of(self)
+    }
+}
+
+impl dyn Described + '_ {
+    /// Returns the VM that it names.
+    pub(crate) fn vm(&self) -> Option<String> {
+        Some(self.call().ok()?.arguments.get("vm")?.as_str()?.to_owned())
+    }
+}
+
 /// The result of an operation, and what is to be written.
 pub struct Done<T> {
     pub(crate) value: T,
@@ -158,10 +205,29 @@ impl<T> Done<T> {
 
     /// Returns another value, and writes the same.
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
+        let (value, rest) = self.split();
+        let value = change(value);
+        let Done { changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage, .. } =
+            rest;
+        Done { value, changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage }
+    }
+
+    /// Returns the value, and what is to be written.
+    pub(crate) fn split(self) -> (T, Done<()>) {
         let Self { value, changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage } =
             self;
-        let value = change(value);
-        Done { value, changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage }
+        let rest = Done {
+            value: (),
+            changes,
+            vm,
+            inverse,
+            irreversible,
+            guards,
+            removed_files,
+            replaced_image,
+            moved_storage,
+        };
+        (value, rest)
     }
 
     /// Removes the sockets and records of a removed VM once that is written.

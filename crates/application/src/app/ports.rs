@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use maqet_domain::port::{
     BackupImages, BackupStore, Builds, Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor,
-    IdSource, ImageTools, Journal, Locks, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store,
-    Trash,
+    IdSource, ImageTools, Journal, Locks, MetricStore, Monitors, Paths, Pictures, ProcessStats, Processes, Records,
+    Schemas, Store, Trash,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -39,6 +39,8 @@ pub struct Ports {
     pub consoles: Arc<dyn Consoles>,
     /// Appends to the log of each VM.
     pub journal: Arc<dyn Journal>,
+    /// Keeps metrics.
+    pub metrics: Arc<dyn MetricStore>,
     /// Measures processes.
     pub stats: Arc<dyn ProcessStats>,
     /// Connects to servers in guests.

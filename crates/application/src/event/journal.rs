@@ -8,7 +8,7 @@ use maqet_domain::text::escape_control;
 use maqet_domain::vm::VmId;
 use serde_json::Value;
 
-use crate::app::operations::{Operation, call_of};
+use crate::app::operations::Described;
 use crate::{App, Error};
 
 /// Which VM an operation was about.
@@ -31,13 +31,13 @@ pub(crate) fn journal_file(vm_records: &Path) -> PathBuf {
 }
 
 /// Appends the outcome of an operation to the log of its VM, and returns that VM; a failure to write is only traced.
-pub(crate) async fn write_journal<O: Operation>(
+pub(crate) async fn write_journal(
     app: &App,
-    operation: &O,
+    operation: &dyn Described,
     outcome: Result<Subject, &Error>,
     elapsed: Duration,
 ) -> Option<VmId> {
-    let arguments = call_of(operation).map(|call| call.arguments).unwrap_or_default();
+    let arguments = operation.call().map(|call| call.arguments).unwrap_or_default();
     let named = async || {
         let name = arguments.get("vm")?.as_str()?;
         Some(app.vms().find(name).await.ok()?.entry.id)
@@ -50,7 +50,7 @@ pub(crate) async fn write_journal<O: Operation>(
     let vm = vm?;
 
     let actor = app.ports.host.actor();
-    let summary = summary(O::NAME, &arguments, outcome.err(), elapsed);
+    let summary = summary(operation.name(), &arguments, outcome.err(), elapsed);
     let line = format!("{:.3} {summary}; pid {}, user {}", app.ports.clock.now(), actor.pid, actor.user);
     let file = journal_file(&app.folders.vm_records(&vm));
     if let Err(error) = app.ports.journal.append(&file, &escape_control(&line)).await {

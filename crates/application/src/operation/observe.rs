@@ -6,6 +6,7 @@ mod info;
 mod inspect;
 mod logs;
 mod ls;
+mod metrics;
 mod status;
 mod wait;
 
@@ -17,6 +18,7 @@ pub use self::inspect::{
 };
 pub use self::logs::{LogError, LogInfo, LogKind, LogReader, Logs, VmLog};
 pub use self::ls::{Ls, SortKey};
+pub use self::metrics::{DirectorySpace, DiskSize, MeasuredWork, MetricReport, Metrics};
 pub use self::status::Status;
 pub use self::wait::{Wait, Waited};
 pub use crate::event::since::{InvalidSince, Since};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use maqet_domain::metric::{MetricKey, step};
 use maqet_domain::port::{Clock, Freeze, Hypervisor, Monitors, Processes, Signal};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{
@@ -15,6 +16,7 @@ use super::observe::thaw_command;
 use super::power_button::{PowerButton, Reaction};
 use super::unresponsive::ensure_responsive;
 use crate::job::Job;
+use crate::metric::meter::Meter;
 use crate::{Error, Timeouts, limits};
 
 /// How a VM was stopped.
@@ -94,6 +96,7 @@ pub(crate) struct Shutdown<'a> {
     pub(crate) monitors: &'a dyn Monitors,
     pub(crate) hypervisor: &'a dyn Hypervisor,
     pub(crate) clock: &'a dyn Clock,
+    pub(crate) meter: &'a Meter,
     pub(crate) timeouts: Timeouts,
 }
 
@@ -125,7 +128,21 @@ impl Shutdown<'_> {
             },
             Reaction::None => (self.end(vm, run, process, Duration::ZERO).await?, None),
         };
-        Ok(StopOutcome { method, presses, waited: began.elapsed(), power_cut, off })
+        let outcome = StopOutcome { method, presses, waited: began.elapsed(), power_cut, off };
+        self.measure(outcome.method, outcome.waited);
+        Ok(outcome)
+    }
+
+    /// Records how long a stop took.
+    fn measure(&self, method: StopMethod, duration: Duration) {
+        let step = match method {
+            StopMethod::PowerDown => step::STOP_POWER_DOWN,
+            StopMethod::Quit => step::STOP_QUIT,
+            StopMethod::Sigterm => step::STOP_SIGTERM,
+            StopMethod::Sigkill => step::STOP_SIGKILL,
+            StopMethod::None | StopMethod::Unobserved => return,
+        };
+        self.meter.record(MetricKey::step(step), false, duration);
     }
 
     /// Returns the error of a stop whose wait for the guest was canceled.
@@ -160,7 +177,7 @@ impl Shutdown<'_> {
         if self.processes.wait_for_exit(process, self.timeouts.term).await {
             return Ok(StopMethod::Sigterm);
         }
-        self.kill(vm, process).await?;
+        self.kill_last(vm, process).await?;
         Ok(StopMethod::Sigkill)
     }
 
@@ -168,6 +185,14 @@ impl Shutdown<'_> {
     ///
     /// Errors: [`Error::KillFailed`], and those of signaling.
     pub(crate) async fn kill(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), Error> {
+        let began = Instant::now();
+        let killed = self.kill_last(vm, process).await;
+        self.meter.record(MetricKey::step(step::STOP_SIGKILL), killed.is_err(), began.elapsed());
+        killed
+    }
+
+    /// Does the same as the last method of a stop.
+    async fn kill_last(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), Error> {
         self.processes.signal(process, Signal::Kill).await?;
         if self.processes.wait_for_exit(process, self.timeouts.kill).await {
             return Ok(());

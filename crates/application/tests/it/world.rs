@@ -11,11 +11,11 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    Guard, HostFacts, Kvm, Launched, MockBackupImages, MockBackupStore, MockBuilds, MockClock, MockConsoles,
-    MockDialer, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource, MockImageTools,
-    MockJournal, MockLocks, MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses,
-    MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary,
-    Store,
+    Guard, HostFacts, Kvm, Launched, MetricsAdded, MockBackupImages, MockBackupStore, MockBuilds, MockClock,
+    MockConsoles, MockDialer, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource,
+    MockImageTools, MockJournal, MockLocks, MockMetricStore, MockMonitors, MockPaths, MockPictures, MockProbe,
+    MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance, MockTrash,
+    MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -178,6 +178,7 @@ impl World {
             records: Arc::new(records),
             pictures: Arc::new(std::mem::take(&mut self.pictures)),
             stats: Arc::new(std::mem::take(&mut self.stats)),
+            metrics: Arc::new(no_metrics()),
             journal: Arc::new(journal),
             consoles: Arc::new(std::mem::take(&mut self.consoles)),
             paths: Arc::new(paths(std::mem::take(&mut self.there))),
@@ -208,6 +209,13 @@ impl World {
         let document = Document::new("vm.yaml", "/c", text);
         Add::new(vec![document])
     }
+}
+
+/// Returns a store of metrics that keeps none.
+fn no_metrics() -> MockMetricStore {
+    let mut metrics = MockMetricStore::new();
+    metrics.expect_add().returning(|_| Ok(MetricsAdded::Done));
+    metrics
 }
 
 /// Returns the identity of a process with this pid.

@@ -17,6 +17,9 @@ pub(crate) enum Format {
     Json,
     /// YAML
     Yaml,
+    /// Text for Prometheus, of `metrics` only
+    #[value(skip)]
+    Prometheus,
 }
 
 /// When colors are used.

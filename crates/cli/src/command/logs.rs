@@ -68,7 +68,7 @@ impl LogForm {
     pub(super) fn new(format: Format) -> Self {
         match format {
             Format::Table if io::stdout().is_terminal() => Self::Terminal(TerminalSanitizer::default()),
-            Format::Table => Self::Raw,
+            Format::Table | Format::Prometheus => Self::Raw,
             Format::Json => Self::Objects { separator: "", incomplete: Vec::new() },
             // A line of JSON is also YAML.
             Format::Yaml => Self::Objects { separator: "--- ", incomplete: Vec::new() },

@@ -13,7 +13,7 @@ const HINT: Style = AnsiColor::Cyan.on_default().bold();
 /// Shows an error.
 pub(crate) fn show(report: &ErrorReport, format: Format) {
     match format {
-        Format::Table | Format::Yaml => show_text(report),
+        Format::Table | Format::Yaml | Format::Prometheus => show_text(report),
         Format::Json => anstream::eprintln!("{}", report.to_document()),
     }
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IsTerminal;
+use std::pin::Pin;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressStyle as BarStyle};
@@ -171,25 +172,24 @@ const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 /// JSON while bytes are counted.
 ///
 /// `shown` becomes how much is done according to the `reports`, and what is on the terminal.
-pub(super) async fn show<T>(
+pub(super) async fn show(
     style: ProgressStyle,
     message: &str,
     mut reports: ProgressStream,
     shown: &Shown,
-    work: impl Future<Output = T>,
-) -> T {
+    mut work: Pin<&mut dyn Future<Output = ()>>,
+) {
     let message = &*escape_control(message);
-    tokio::pin!(work);
     let began = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
     let mut last_shown = began;
     let mut shown_next = began + if is_terminal { DELAY } else { LINE_INTERVAL };
     let (mut jobs, mut state) = (BTreeMap::new(), State::default());
     let mut bar: Option<ProgressBar> = None;
-    let output = loop {
+    loop {
         tokio::select! {
             biased;
-            output = &mut work => break output,
+            () = &mut work => break,
             Some(report) = reports.next() => {
                 if let Some(of_job) = Amount::from_report(&report) {
                     jobs.insert(report.job.id, of_job);
@@ -221,9 +221,8 @@ pub(super) async fn show<T>(
         if let Some(bar) = &bar {
             show_state(bar, message, &state);
         }
-    };
+    }
     shown.clear();
-    output
 }
 
 fn spinner(message: &str) -> ProgressBar {

@@ -8,6 +8,7 @@ mod inspect;
 mod keyboard;
 mod lifecycle;
 mod maintenance;
+mod metrics;
 mod qmp;
 mod snapshot;
 mod storage;

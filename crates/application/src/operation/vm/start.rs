@@ -7,6 +7,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
+use maqet_domain::metric::step;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::storage::ImagePlan;
@@ -163,7 +164,9 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         return Err(error);
     }
     let launch = Launch { command_line, paths, timeout };
-    match job.run(app.ports.hypervisor.launch(&launch)).await {
+    let span = tracing::trace_span!("launch", vm = %vm.entry.name);
+    let launched = app.meter.step(step::LAUNCH, span, app.ports.hypervisor.launch(&launch));
+    match job.run(launched).await {
         Ok(Ok(launched)) => {
             let arguments = launch.command_line.args();
             if let Err(error) = require_listening(app, &entry.name, &launch.paths, arguments).await {
