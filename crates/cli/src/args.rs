@@ -39,7 +39,7 @@ pub(crate) use self::config::ConfigSubcommand;
 pub(crate) use self::console::ConsoleArgs;
 pub(crate) use self::define::{AddArgs, ApplyArgs};
 pub(crate) use self::events::{EventsArgs, QmpEventsArgs, WatchArgs};
-pub(crate) use self::global::{Color, Format, GlobalArgs};
+pub(crate) use self::global::{Color, Format, GlobalArgs, LogFormat};
 pub(crate) use self::hardware::HardwareSubcommand;
 pub(crate) use self::inspect::InspectArgs;
 pub(crate) use self::keyboard::{KeysArgs, TypeArgs};

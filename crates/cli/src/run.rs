@@ -37,7 +37,7 @@ pub(crate) fn main(argv: &[OsString]) -> ExitCode {
 }
 
 fn execute(cli: Cli, environment: &Environment) -> Result<u8, ErrorReport> {
-    logging::init(&cli.global)?;
+    let _logging = logging::init(&cli.global, environment)?;
     let handles_signals = command::handles_signals(&cli.command);
     if handles_signals {
         command::stop_only_the_editor().map_err(terminal_failed)?;

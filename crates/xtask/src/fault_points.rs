@@ -1,4 +1,4 @@
-//! Builds the CLI that kills itself at a fault point, next to the regular one.
+//! Builds the CLI that kills itself at a fault point, and exports spans, next to the regular one.
 
 use std::fs;
 
@@ -15,8 +15,13 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let aside = regular.with_extension("aside");
     let is_aside = fs::rename(&regular, &aside).is_ok();
     // The example has Cargo choose the features of dependencies as for tests; without it, many would be built again.
-    let arguments =
-        ["build", "--workspace", "--bin=maqet", "--example=one_session", "--features=maqet-cli/fault-points"];
+    let arguments = [
+        "build",
+        "--workspace",
+        "--bin=maqet",
+        "--example=one_session",
+        "--features=maqet-cli/fault-points,maqet-cli/otlp",
+    ];
     let built = program::run(&mut workspace.cargo(arguments));
     // Copied to another name first: an executable cannot be written to while it runs.
     let fresh = faulty.with_extension("new");

@@ -13,6 +13,7 @@
 )]
 
 pub mod cgroup;
+mod collector;
 mod fault_points;
 mod faulty;
 pub mod guest;
@@ -35,6 +36,7 @@ mod terminal;
 pub mod variable;
 pub mod wait;
 
+pub use collector::Collector;
 pub use fault_points::FAULT_POINTS;
 pub use faulty::FAULTY_NAME;
 pub use home::TestHome;

@@ -77,6 +77,7 @@ mod switches;
 mod text_output;
 mod timeouts;
 mod tpm;
+mod tracing;
 mod trash;
 mod trust;
 mod upgrade;

@@ -5,11 +5,13 @@
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
+use maqet_domain::Explain;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::history::{EntryKind, HistoryEntry, Irreversible, MAX_ENTRIES};
 use maqet_domain::metric::MetricKey;
 use maqet_fault_points::FaultPoint;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::App;
 use super::operations::{Done, Effect, Operation, RemovedVmFiles};
@@ -57,7 +59,7 @@ fn execute<'a>(
     operation: &'a dyn Described,
     work: Work<'a>,
 ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
-    let span = tracing::trace_span!("operation", name = operation.name(), vm = tracing::field::Empty);
+    let span = tracing::trace_span!("operation", operation = operation.name(), vm = Empty, error = Empty);
     if !span.is_disabled()
         && let Some(vm) = operation.vm()
     {
@@ -77,7 +79,10 @@ async fn execute_all(app: &App, operation: &dyn Described, work: Work<'_>) -> Re
     let (name, millis) = (operation.name(), elapsed.as_millis());
     match &outcome {
         Ok(_) => tracing::info!(operation = name, millis, "done"),
-        Err(error) => tracing::info!(operation = name, millis, error = error.for_logs(), "failed"),
+        Err(error) => {
+            tracing::Span::current().record("error", error.code());
+            tracing::info!(operation = name, millis, error = error.for_logs(), "failed");
+        }
     }
     if operation.effect() != Effect::Reads {
         let subject = outcome.as_ref().copied();

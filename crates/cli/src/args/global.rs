@@ -33,6 +33,15 @@ pub(crate) enum Color {
     Never,
 }
 
+/// The format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines of text
+    Text,
+    /// A JSON object on each line
+    Json,
+}
+
 /// Options of every command; [`GlobalArgs::augment`] adds what they have in common.
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Debug, Args)]
@@ -56,9 +65,12 @@ pub(crate) struct GlobalArgs {
     /// Accept configuration files that other users can write
     #[arg(long, value_parser = BoolishValueParser::new(), env = "MAQET_ALLOW_INSECURE_CONFIG")]
     allow_insecure_config: bool,
-    /// Write the log to a file instead of standard error
+    /// Write the log to a file instead of standard error; from 16 MiB on, FILE is renamed to FILE.1
     #[arg(long, value_name = "FILE", env = "MAQET_LOG_FILE")]
     pub(crate) log_file: Option<PathBuf>,
+    /// Format of the log
+    #[arg(long, value_enum, default_value = "text", env = "MAQET_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
     /// Log more: -v for operations, -vv for their steps, -vvv for everything
     #[arg(short, long, action = ArgAction::Count, env = "MAQET_VERBOSE")]
     pub(crate) verbose: u8,
