@@ -274,9 +274,7 @@ impl Explain for Error {
                 let explanation = explain("vm.status-conflict", Fault::State);
                 state_hints(vm, *status, *halted, *action).into_iter().fold(explanation, Explanation::hint)
             }
-            Self::RunInUse { vm, pid } => explain("vm.run-in-use", Fault::State)
-                .hint(format!("stop process {pid}, then run `maqet start {vm}`"))
-                .hint("adopt it with `maqet cleanup --adopt-orphans`"),
+            Self::RunInUse { vm, pid } => run_in_use(vm, *pid),
             Self::StopLocked { vm, error } => {
                 error.explain().hint(format!("end its QEMU at once with `maqet stop --force {}`", quote(vm)))
             }
@@ -361,6 +359,13 @@ impl Explain for Error {
             Self::Plugin(inner) => inner.explain(),
         }
     }
+}
+
+/// Explains a run whose process was not recorded.
+fn run_in_use(vm: &VmName, pid: u32) -> Explanation {
+    Explanation::new("vm.run-in-use", Fault::State)
+        .hint(format!("stop process {pid}, then run `maqet start {vm}`"))
+        .hint("adopt it with `maqet cleanup --adopt-orphans`")
 }
 
 /// Returns a number of times, as in `pressed once`.

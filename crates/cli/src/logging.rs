@@ -37,10 +37,10 @@ pub(crate) struct Logging {
 #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "variables are for the export only"))]
 pub(crate) fn init(global: &GlobalArgs, environment: &Environment) -> Result<Logging, ErrorReport> {
     #[cfg(feature = "otlp")]
-    let (exported, exporter) = otlp::layer(environment)?.unzip();
+    let (spans, exporter) = otlp::layer(environment)?.unzip();
     #[cfg(not(feature = "otlp"))]
-    let exported: Option<BoxedLayer> = None;
-    let layers: Vec<BoxedLayer> = log(global)?.into_iter().chain(exported).collect();
+    let spans: Option<BoxedLayer> = None;
+    let layers: Vec<BoxedLayer> = log(global)?.into_iter().chain(spans).collect();
     if !layers.is_empty() {
         tracing_subscriber::registry().with(layers).init();
     }

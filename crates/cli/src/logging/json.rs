@@ -1,10 +1,10 @@
 //! The log as JSON, an object on each line.
 
 use std::io::Write;
-use std::time::Instant;
 
 use maqet::domain::Timestamp;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
