@@ -14,3 +14,4 @@ pub use self::location::SourceLocation;
 pub use self::node::{Node, Value};
 pub use self::problem::{Problem, ProblemKind};
 pub use self::raw::Raw;
+pub(crate) use self::unusable_path::unexpanded;

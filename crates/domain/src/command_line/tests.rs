@@ -1,8 +1,11 @@
 //! The command lines of definitions.
 
+use serde_json::json;
+
 use super::*;
 use crate::config::Node;
 use crate::machine::builtin_handlers;
+use crate::qemu::OptionString;
 use crate::qmp::versions::TESTED;
 use crate::storage::builtin_drivers;
 use crate::vm::BootNumber;
@@ -289,4 +292,35 @@ fn test_command_line_display_is_a_shell_command() {
     let line = command_line(r#"{"arguments": [{"append": "a b 'c'"}], "rng": false}"#);
 
     assert!(line.to_string().ends_with(r"-append 'a b '\''c'\'''"), "{line}");
+}
+
+/// Each ID of maqet is refused for something of the user's.
+#[test]
+fn test_command_line_ids_are_those_that_users_cannot_take() {
+    let definition = r#"{"machine": "q35", "firmware": "uefi", "tpm": true, "sound": true, "balloon": true, "watchdog": true,
+        "panic": true, "usb": ["tablet"], "numa": 2, "cpu": 2, "network": ["user", {"mode": "stream", "listen": "/a"}],
+        "storage": [{"name": "a"}, {"name": "b", "interface": "scsi"}, {"name": "c", "type": "virtfs", "path": "/c"},
+            {"name": "d", "type": "virtiofs", "socket": "/d"}, {"name": "e", "interface": "sata", "snapshot": true}]}"#;
+    let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+    let line = command_line(definition);
+    let mut count = 0;
+    for pair in line.args().windows(2) {
+        let Some(switch) = pair[0].strip_prefix('-') else { continue };
+        let options = OptionString::parse(switch, &pair[1]);
+        // There is one TPM.
+        let key = if switch == "blockdev" { "node-name" } else { "id" };
+        let Some(id) = options.get(key).filter(|_| switch != "tpmdev") else { continue };
+        let mut with_id: Node = serde_json::from_str(definition).unwrap();
+        let argument = format!("{},{key}={id}", if switch == "device" { "e1000" } else { options.head() });
+        with_id = with_id.map_entries(|mut entries| {
+            entries.push(("args".to_owned(), serde_json::from_value(json!([pair[0], argument])).unwrap()));
+            entries
+        });
+
+        let problems = Machine::check(&with_id, &handlers).unwrap_err();
+
+        assert!(problems.iter().any(|one| one.message.contains(&format!("the ID `{id}`"))), "{pair:?}: {problems:?}");
+        count += 1;
+    }
+    assert!(count > 30, "{count}");
 }

@@ -172,7 +172,7 @@ impl Diagnostics {
         match &node.value {
             Value::Text(text) => match UnusablePath::of_text(text) {
                 Some(unusable) => {
-                    self.error_with_help(path, node, unusable.message(), Some(unusable.help()));
+                    self.error_with_help(path, node, unusable.message(), Some(unusable.help(&path.to_string())));
                     None
                 }
                 None => self.line(path, node).map(PathBuf::from),

@@ -11,6 +11,12 @@ pub(super) enum UnusablePath<'t> {
     Address(&'t str),
 }
 
+/// Returns why a shell would have to expand a text before it is a path, and what to do.
+pub(crate) fn unexpanded(text: &str) -> Option<(String, String)> {
+    let unusable = UnusablePath::of_text(text).filter(|unusable| !matches!(unusable, UnusablePath::Address(_)))?;
+    Some((unusable.message(), unusable.help("")))
+}
+
 impl<'t> UnusablePath<'t> {
     /// Returns why a text is not a path, or `None` if it may be one.
     pub(super) fn of_text(text: &'t str) -> Option<Self> {
@@ -34,12 +40,18 @@ impl<'t> UnusablePath<'t> {
         }
     }
 
-    pub(super) fn help(self) -> String {
+    /// Returns what to do about the value of the key at `path`.
+    pub(super) fn help(self, path: &str) -> String {
         match self {
             Self::Home => "write out the path of the home directory; a directory named `~` is `./~`".to_owned(),
-            Self::Variable(_) => {
+            // An entry of a list is named by its name.
+            Self::Variable(_) if path.starts_with("storage[") && path.ends_with("].file") => {
                 "write out the path, or let your shell pass it, as in `--set \"storage.NAME.file=$HOME/a.qcow2\"`"
                     .to_owned()
+            }
+            Self::Variable(_) if path.contains('[') || path.is_empty() => "write out the path".to_owned(),
+            Self::Variable(variable) => {
+                format!("write out the path, or let your shell pass it, as in `--set \"{path}={variable}/…\"`")
             }
             Self::Address("file") => "write the path alone, without `file://`".to_owned(),
             Self::Address(_) => "download the file first, and write its path".to_owned(),

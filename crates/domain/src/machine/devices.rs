@@ -15,7 +15,7 @@ use self::own::OwnDevice;
 use super::Machine;
 use super::bus::Bus;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::{OptionString, Switch};
+use crate::qemu::Switch;
 
 /// The id of the USB controller; that of a device follows from it by its position.
 pub const USB_CONTROLLER: &str = "maqet-usb";
@@ -159,16 +159,6 @@ impl Machine {
     fn has_usb_device(&self) -> bool {
         let is_usb = |text: &str| ["usb", "u2f-", "canokey"].iter().any(|part| text.contains(part));
         self.device_texts().any(is_usb)
-    }
-
-    /// Returns the ids of the optional devices that the machine has, or may have.
-    pub(super) fn device_ids(&self) -> Vec<String> {
-        let switches = self.usb_switches().into_iter().chain(self.device_switches("x86_64", Path::new("qemu")));
-        let id = |switch: Switch| {
-            let argument = switch.argument().filter(|_| switch.name() == "device")?;
-            OptionString::parse("device", argument).get("id").map(str::to_owned)
-        };
-        switches.filter_map(id).collect()
     }
 
     /// Returns the bus of the source of random numbers, if there is one.

@@ -58,6 +58,11 @@ fn test_shares_of_one_type_have_mount_tags_of_their_own() {
 #[test]
 fn test_boot_words_of_other_programs_name_the_letter() {
     for (definition, at, message) in [
+        (r#"{"boot": "cdrom,hd"}"#, "boot", "`boot: cdrom,hd` is not a boot order of QEMU"),
+        (r#"{"boot": "hd cdrom"}"#, "boot", "`boot: hd,cdrom` is not a boot order of QEMU"),
+        (r#"{"boot": "d,c"}"#, "boot", "`boot: d,c` is not a boot order of QEMU"),
+        (r#"{"boot": "usb"}"#, "boot", "`boot: usb` is not a boot order of QEMU"),
+        (r#"{"boot": "pxe"}"#, "boot", "`boot: pxe` is not a boot order of QEMU"),
         (r#"{"boot": "hd"}"#, "boot", "`boot: hd` is not a boot order of QEMU"),
         (r#"{"boot": {"order": "cdrom", "menu": "on"}}"#, "boot", "`boot: cdrom` is not a boot order of QEMU"),
         (

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::Machine;
 use super::ram::GRAIN;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::Switch;
+use crate::qemu::{Switch, option_value};
 use crate::size::ByteSize;
 
 /// The number of nodes that QEMU supports (`MAX_NODES`, 7.2).
@@ -54,11 +54,6 @@ impl Machine {
         switches.collect()
     }
 
-    /// Returns the IDs of the memory backends of the NUMA nodes.
-    pub(super) fn numa_memory_ids(&self) -> impl Iterator<Item = String> {
-        (0..self.numa.len()).map(memory_id)
-    }
-
     /// Reports nodes that do not divide the CPUs and the RAM of the machine.
     pub(super) fn check_numa(&self, definition: &Node, report: &mut Diagnostics) {
         if self.numa.is_empty() {
@@ -69,9 +64,14 @@ impl Machine {
             report.error_with_help(&KeyPath::top("numa"), node, message, Some(help.to_owned()));
         };
         // Others, such as `dist`, refer to the nodes.
-        let second = self.user_arguments("numa").any(|argument| argument.starts_with("node")).then_some("numa node");
+        let second = self.user_options("numa").any(|node| node.head() == "node").then_some("numa node");
         if let Some(switch) = EXCLUDED.into_iter().find(|name| self.has_switch(name)).or(second) {
             error(format!("`numa` cannot be combined with `-{switch}`"), "use the keys `cpu`, `memory` and `numa`");
+            return;
+        }
+        // That of each node is a backend of its own.
+        if self.machine_arguments().any(|argument| option_value(argument, "memory-backend").is_some()) {
+            error("`numa` cannot be combined with a `memory-backend` of `-machine`".to_owned(), "remove one of them");
             return;
         }
         if let Some(message) = self.wrong_cpus() {

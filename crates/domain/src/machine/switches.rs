@@ -5,10 +5,12 @@
 //! that QEMU cannot honor under maqet.
 
 mod beside;
+mod boot;
 mod ide;
 mod ids;
 mod table;
 mod text;
+mod twice;
 
 pub(super) use self::table::refusal;
 pub use self::table::{SWITCHES, Treatment, canonical};
@@ -102,8 +104,10 @@ impl Machine {
             let refusal = text::refusal(switch).or_else(|| self.refusal_beside(switch));
             refusal.map(|refusal| (switch, refusal))
         });
-        for (switch, Refusal { message, help }) in
-            refusals.chain(self.id_refusals(&switches)).chain(self.ide_refusals(&switches))
+        for (switch, Refusal { message, help }) in refusals
+            .chain(self.id_refusals(&switches))
+            .chain(self.ide_refusals(&switches))
+            .chain(self.twice_refusals(&switches))
         {
             report.error_with_help(&switch.at, switch.node, message, Some(help));
         }

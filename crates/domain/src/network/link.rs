@@ -73,6 +73,11 @@ impl LinkAddress {
         }
     }
 
+    /// Returns whether it is an IPv6 address, which QEMU does not take for datagrams (7.2, 10.0).
+    pub fn is_ipv6(&self) -> bool {
+        matches!(self, Self::Host { host, .. } if host.parse::<Ipv6Addr>().is_ok())
+    }
+
     fn options(&self, switch: Switch, key: &str) -> Switch {
         match self {
             Self::Path(path) => switch.option(&format!("{key}.type"), "unix").option(&format!("{key}.path"), path),

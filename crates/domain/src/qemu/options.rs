@@ -14,7 +14,7 @@ use super::parse_bool;
 const JSON: [&str; 7] = ["audiodev", "blockdev", "device", "display", "incoming", "netdev", "object"];
 
 /// The key of a first value that is written without one, for each switch (7.2 and 10.0).
-const IMPLIED_KEYS: [(&str, &str); 26] = [
+const IMPLIED_KEYS: [(&str, &str); 27] = [
     ("accel", "accel"),
     ("audio", "driver"),
     ("audiodev", "driver"),
@@ -35,6 +35,7 @@ const IMPLIED_KEYS: [(&str, &str); 26] = [
     ("nic", "type"),
     ("numa", "type"),
     ("object", "qom-type"),
+    ("plugin", "file"),
     ("sandbox", "enable"),
     ("smp", "cpus"),
     ("tpmdev", "type"),
@@ -137,7 +138,7 @@ impl OptionString {
     /// }
     /// ```
     pub fn parse(switch: &str, argument: &str) -> Self {
-        let implied_key = IMPLIED_KEYS.iter().find(|(known, _)| *known == switch).map_or("", |(_, key)| key);
+        let implied_key = implied_key(switch);
         let mut options = Vec::new();
         match json(switch, argument) {
             Some(object) => flatten("", &Value::Object(object), &mut options),
@@ -188,11 +189,12 @@ pub fn with_values(switch: &str, argument: &str, change: impl Fn(&str, &str) -> 
     if let Some(mut object) = json(switch, argument) {
         return if replace("", &mut object, &change) { Value::Object(object).to_string() } else { argument.to_owned() };
     }
-    let change = |part: OptionPart<'_>| {
-        let value = part.key.and_then(|key| change(key, &part.value()));
+    let change = |(index, part): (usize, OptionPart<'_>)| {
+        let implied = Some(implied_key(switch)).filter(|key| index == 0 && !key.is_empty());
+        let value = part.key.or(implied).and_then(|key| change(key, &part.value()));
         written(part.key, &value.map_or_else(|| part.escaped.into(), |value| Cow::Owned(value.replace(',', ",,"))))
     };
-    option_parts(argument).map(change).collect::<Vec<_>>().join(",")
+    option_parts(argument).enumerate().map(change).collect::<Vec<_>>().join(",")
 }
 
 /// Returns the argument of a switch without the options whose key, or flag, `keep` refuses; of nested ones that of the
@@ -204,6 +206,11 @@ pub fn without_options(switch: &str, argument: &str, keep: impl Fn(&str) -> bool
     }
     let kept = option_parts(argument).filter(|part| keep(part.key.unwrap_or(part.escaped)));
     kept.map(|part| written(part.key, part.escaped)).collect::<Vec<_>>().join(",")
+}
+
+/// Returns the key of a first value without one; empty if the switch has none.
+fn implied_key(switch: &str) -> &'static str {
+    IMPLIED_KEYS.iter().find(|(known, _)| *known == switch).map_or("", |(_, key)| key)
 }
 
 fn written(key: Option<&str>, escaped: &str) -> String {
@@ -322,6 +329,7 @@ mod tests {
             with_values("blockdev", r#"{"driver": "raw", "x": {"file": "y"}}"#, upper),
             r#"{"driver":"raw","x":{"file":"/d,y"}}"#
         );
+        assert_eq!(with_values("plugin", "a.so,x=y", upper), "/d,,a.so,x=y");
         for unchanged in [r#"{"driver": "raw"}"#, "driver=raw,x"] {
             assert_eq!(with_values("blockdev", unchanged, upper), unchanged);
         }

@@ -7,17 +7,19 @@ use std::path::Path;
 
 use crate::config::{Node, Value};
 use crate::machine::Machine;
-use crate::qemu::{OptionString, with_values};
+use crate::qemu::{OptionString, parse_bool, with_values};
 
 /// Switches whose whole argument is a file.
-const FILES: [&str; 13] =
-    ["kernel", "initrd", "dtb", "pflash", "cdrom", "hda", "hdb", "hdc", "hdd", "fda", "fdb", "sd", "mtdblock"];
+const FILES: [&str; 16] = [
+    "D", "L", "cdrom", "dtb", "fda", "fdb", "hda", "hdb", "hdc", "hdd", "initrd", "kernel", "mem-path", "mtdblock",
+    "pflash", "sd",
+];
 
 /// Switches whose whole argument is a file, or a name that QEMU finds among its own files: a path has a `/`.
 const FIRMWARE: [&str; 2] = ["bios", "option-rom"];
 
 /// Switches with options that are files.
-const FILE_OPTIONS: [(&str, &[&str]); 9] = [
+const FILE_OPTIONS: [(&str, &[&str]); 18] = [
     ("drive", &["file", "file.filename", "backing.file.filename"]),
     ("blockdev", &["filename", "file.filename", "backing.file.filename"]),
     ("acpitable", &["file", "data"]),
@@ -26,8 +28,19 @@ const FILE_OPTIONS: [(&str, &[&str]); 9] = [
     ("chardev", &["path", "logfile"]),
     ("fsdev", &["path"]),
     ("virtfs", &["path"]),
-    ("object", &["mem-path"]),
+    ("object", &["mem-path", "dir", "file", "filename", "evdev"]),
+    ("netdev", NETWORK_FILES),
+    ("nic", NETWORK_FILES),
+    ("net", NETWORK_FILES),
+    ("tpmdev", &["path", "cancel-path"]),
+    ("audiodev", &["path"]),
+    ("icount", &["rrfile"]),
+    ("trace", &["events", "file"]),
+    ("plugin", &["file"]),
+    ("spice", &["x509-dir", "x509-key-file", "x509-cert-file", "x509-cacert-file"]),
 ];
+
+const NETWORK_FILES: &[&str] = &["smb", "tftp", "addr.path", "local.path", "remote.path"];
 
 /// Returns `arguments` with its relative files joined to `folder`.
 pub(super) fn rebase_structured(node: Node, folder: &Path) -> Node {
@@ -53,13 +66,16 @@ pub(super) fn rebase_raw(node: Node, folder: &Path) -> Node {
 
 /// Returns one item of `arguments`: a switch, its value, and options beside them.
 fn rebase_item(item: Node, folder: &Path) -> Node {
+    if is_abstract(&item) {
+        return item;
+    }
     item.map_entries(|entries| {
         let Some((first, _)) = entries.first() else { return entries };
         let name = first.trim_start_matches('-').to_owned();
         let options = file_options(&name);
         let rebase = |(index, (key, node)): (usize, (String, Node))| {
             let node = match (index, &node.value) {
-                (0, Value::Text(_)) => rebase_argument(&name, node, folder),
+                (0, Value::Text(_) | Value::Int(_) | Value::Float(_)) => rebase_argument(&name, node, folder),
                 (0, _) => rebase_options("", options, node, folder),
                 (_, _) => rebase_options(&key, options, node, folder),
             };
@@ -69,21 +85,35 @@ fn rebase_item(item: Node, folder: &Path) -> Node {
     })
 }
 
-/// Returns the whole argument of a switch, as one string.
+/// Returns whether a tree of options makes the path of a socket the name of an abstract one, which is not a file.
+fn is_abstract(options: &Node) -> bool {
+    options
+        .entries()
+        .iter()
+        .any(|(key, node)| is_key_of_abstract(key) && node.boolean() == Some(true) || is_abstract(node))
+}
+
+fn is_key_of_abstract(key: &str) -> bool {
+    key.rsplit('.').next() == Some("abstract")
+}
+
+/// Returns the whole argument of a switch, as one string or a number.
 fn rebase_argument(name: &str, node: Node, folder: &Path) -> Node {
-    let is_path = |node: &Node| node.as_text().is_some_and(|text| text.contains('/'));
-    let options = file_options(name);
-    if FILES.contains(&name) || FIRMWARE.contains(&name) && is_path(&node) {
+    let text = node.scalar().unwrap_or_default();
+    let is_list = name == "L" && matches!(text.as_str(), "help" | "?");
+    if FILES.contains(&name) && !is_list || FIRMWARE.contains(&name) && text.contains('/') {
         return rebase_file(node, folder);
     }
+    let options = file_options(name);
+    if options.is_empty() || is_abstract_socket(&OptionString::parse(name, &text)) {
+        return node;
+    }
+    let rebased = |key: &str, value: &str| {
+        let file = options.contains(&key).then(|| rebase_file(Node::text(value), folder))?;
+        file.as_text().map(str::to_owned)
+    };
     node.map_value(|value| match value {
-        Value::Text(text) if !options.is_empty() => {
-            let rebased = |key: &str, value: &str| {
-                let file = rebase_file(Node::text(value), folder);
-                options.contains(&key).then(|| file.as_text().unwrap_or_default().to_owned())
-            };
-            Value::Text(with_values(name, &text, rebased))
-        }
+        Value::Text(text) => Value::Text(with_values(name, &text, rebased)),
         other => other,
     })
 }
@@ -120,15 +150,40 @@ fn has_protocol(file: &str) -> bool {
 impl Machine {
     /// Returns a warning for each switch of the user with a file that is relative to `/`, where QEMU runs.
     pub fn relative_path_warnings(&self) -> impl Iterator<Item = String> {
-        let structured = self.arguments.iter().filter_map(|switch| Some((switch.name(), switch.argument()?)));
-        let raw = self.args.windows(2).filter_map(|pair| Some((pair[0].strip_prefix('-')?, pair[1].as_str())));
-        let warnings = structured.chain(raw).filter_map(|(name, argument)| {
+        let warnings = self.user_switches().filter_map(|(name, argument)| {
+            let argument = argument?;
             let options = OptionString::parse(name, argument);
-            let file = options.iter().find_map(|option| relative_file(&option.key, &option.value))?;
+            let file = if FILES.contains(&name) {
+                is_relative(argument).then_some(argument)
+            } else if is_abstract_socket(&options) {
+                None
+            } else {
+                options.iter().find_map(|option| relative_file(&option.key, &option.value))
+            };
+            let file = file?;
             Some(format!("`-{name} {argument}`: QEMU runs in `/`, so `{file}` is `/{file}`; write the path in full"))
         });
         warnings.collect::<Vec<_>>().into_iter()
     }
+}
+
+/// Returns the values of a switch that are files.
+pub(in crate::machine) fn files_of<'s>(name: &str, argument: &'s str, options: &'s OptionString) -> Vec<&'s str> {
+    if FILES.contains(&name) || FIRMWARE.contains(&name) {
+        return vec![argument];
+    }
+    let keys = file_options(name);
+    options.iter().filter(|option| keys.contains(&option.key.as_str())).map(|option| option.value.as_str()).collect()
+}
+
+/// Returns whether the path of a socket is the name of an abstract one, which is not a file.
+fn is_abstract_socket(options: &OptionString) -> bool {
+    let is_on = |value: &str| parse_bool(value) == Some(true);
+    options.iter().any(|option| is_key_of_abstract(&option.key) && is_on(&option.value))
+}
+
+fn is_relative(file: &str) -> bool {
+    Path::new(file).is_relative() && !file.is_empty() && !has_protocol(file)
 }
 
 /// Returns the relative file in an option: `unix:a.sock`, `path=a`, `logfile=a/b`.
@@ -140,8 +195,7 @@ fn relative_file<'v>(key: &str, value: &'v str) -> Option<&'v str> {
     };
     // `romfile=efi-virtio.rom` is one of QEMU's own files, and an empty one is none.
     let is_name = key == "romfile" && !file.contains('/');
-    let is_relative = Path::new(file).is_relative() && !file.is_empty();
-    (is_relative && !is_name && !has_protocol(file)).then_some(file)
+    (is_relative(file) && !is_name).then_some(file)
 }
 
 #[cfg(test)]
@@ -173,6 +227,17 @@ mod tests {
             r#"{"blockdev":{"driver":"qcow2","file":{"driver":"file","filename":"a"}}}"#,
             r#"{"blockdev":{"driver":"qcow2","file":{"driver":"file","filename":"/y/a"}}}"#,
         );
+        check(r#"{"kernel":6.12}"#, r#"{"kernel":"/y/6.12"}"#);
+        check(r#"{"drive":{"file":7,"if":"ide"}}"#, r#"{"drive":{"file":"/y/7","if":"ide"}}"#);
+        check(r#"{"D":"qemu.log"}"#, r#"{"D":"/y/qemu.log"}"#);
+        check(r#"{"L":"pc-bios"}"#, r#"{"L":"/y/pc-bios"}"#);
+        check(r#"{"mem-path":"ram"}"#, r#"{"mem-path":"/y/ram"}"#);
+        check(r#"{"object":"tls-creds-x509,id=t,dir=pki"}"#, r#"{"object":"tls-creds-x509,id=t,dir=/y/pki"}"#);
+        check(r#"{"netdev":"user,id=u,tftp=boot"}"#, r#"{"netdev":"user,id=u,tftp=/y/boot"}"#);
+        check(
+            r#"{"blockdev":"{\"driver\":\"file\",\"filename\":\"a\"}"}"#,
+            r#"{"blockdev":"{\"driver\":\"file\",\"filename\":\"/y/a\"}"}"#,
+        );
         check(r#"{"drive":"file=a,,b.img,if=ide,id=x"}"#, r#"{"drive":"file=/y/a,,b.img,if=ide,id=x"}"#);
     }
 
@@ -186,6 +251,12 @@ mod tests {
             r#"{"drive":{"file":"nbd:localhost:1","if":"ide"}}"#,
             r#"{"drive":"file=json:{},if=ide"}"#,
             r#"{"kernel":"~/vmlinuz"}"#,
+            r#"{"L":"help"}"#,
+            r#"{"chardev":"socket,id=c,path=x,abstract=on"}"#,
+            r#"{"chardev":{"socket":null,"id":"c","path":"x","abstract":true}}"#,
+            r#"{"chardev":"socket,id=c,path=x","abstract":"on"}"#,
+            r#"{"netdev":{"stream":null,"id":"n","addr":{"type":"unix","path":"x","abstract":true}}}"#,
+            r#"{"device":7}"#,
             r#"{"kernel":null}"#,
             r#"{"netdev":{"user":null,"id":"file"}}"#,
             r#""S""#,
@@ -197,11 +268,12 @@ mod tests {
 
     #[test]
     fn test_rebase_raw_argument_after_its_switch_is_rebased() {
-        let raw = r#"["-kernel","vmlinuz","--initrd","i","-S","-drive","if=none,file=a.img","x","-append","a"]"#;
+        let raw =
+            r#"["-kernel","vmlinuz","--initrd","i","-S","-drive","if=none,file=a.img","x","-append","a","-dtb",6.5]"#;
 
         assert_eq!(
             rebased(rebase_raw, raw),
-            r#"["-kernel","/y/vmlinuz","--initrd","/y/i","-S","-drive","if=none,file=/y/a.img","x","-append","a"]"#
+            r#"["-kernel","/y/vmlinuz","--initrd","/y/i","-S","-drive","if=none,file=/y/a.img","x","-append","a","-dtb","/y/6.5"]"#
         );
     }
 
@@ -215,14 +287,16 @@ mod tests {
             Switch::verbatim("append", "root=LABEL"),
             Switch::verbatim("serial", "file:/tmp/x"),
         ];
-        let args = ["-serial", "file:out.log", "-S"].map(str::to_owned).to_vec();
+        let args = ["--serial", "file:out.log", "-D", "qemu.log", "-chardev", "socket,id=c,path=x,abstract=on", "-S"];
+        let args = args.map(str::to_owned).to_vec();
         let machine = Machine { arguments, args, ..Machine::default() };
 
         let warnings: Vec<String> = machine.relative_path_warnings().collect();
 
-        assert_eq!(warnings.len(), 3, "{warnings:?}");
-        assert!(warnings[0].contains("`mon.sock` is `/mon.sock`"), "{}", warnings[0]);
-        assert!(warnings[1].contains("`boot/x.elf`"), "{}", warnings[1]);
-        assert!(warnings[2].contains("`-serial file:out.log`"), "{}", warnings[2]);
+        let expected = ["`-serial file:out.log`", "`-D qemu.log`", "`mon.sock` is `/mon.sock`", "`boot/x.elf`"];
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(warning.contains(expected), "{warning}");
+        }
     }
 }

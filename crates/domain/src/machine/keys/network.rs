@@ -8,7 +8,7 @@ use strum::VariantNames;
 
 use super::deletes;
 use super::storage::bootindex;
-use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
+use crate::config::{Diagnostics, KeyPath, Node, Value, schema, unexpanded};
 use crate::machine::{Machine, defaults};
 use crate::network::{
     Forward, KEYS_OF_MODES, Link, LinkAddress, MacAddress, NetworkMode, NetworkSpec, default_card_name,
@@ -161,7 +161,7 @@ fn spec(
         None => NodeName::parse(&default_card_name(index)).ok(),
     };
     let model = match value("model") {
-        Some(node) => report.line(&at.key("model"), node),
+        Some(node) => model(&at.key("model"), node, report),
         None => Some(defaults::NETWORK_MODEL.to_owned()),
     };
     let mac = value("mac").and_then(|node| report.parse(&at.key("mac"), node));
@@ -180,12 +180,28 @@ fn spec(
     Some(spec)
 }
 
+/// Reads the device of a card, of which QEMU would print a list for `help`.
+fn model(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<String> {
+    let model = report.line(at, node)?;
+    if matches!(model.as_str(), "help" | "?") {
+        let help = Some("run `qemu-system-x86_64 -device help` for the list".to_owned());
+        report.error_with_help(at, node, format!("`model: {model}` prints a list and exits"), help);
+        return None;
+    }
+    Some(model)
+}
+
 /// Reads the other end of a link.
 fn link(at: &KeyPath, entry: &Node, shown: &Node, mode: NetworkMode, report: &mut Diagnostics) -> Option<Link> {
     let [listen, connect, local, remote] = ADDRESS_KEYS.map(|key| {
         // A key of another mode is reported as such.
         let node = entry.non_null(key).filter(|_| mode.has_key(key))?;
-        Some((node, report.parse::<LinkAddress>(&at.key(key), node)))
+        let at = at.key(key);
+        if let Some((message, help)) = node.as_text().and_then(unexpanded) {
+            report.error_with_help(&at, node, message, Some(help));
+            return Some((node, None));
+        }
+        Some((node, report.parse::<LinkAddress>(&at, node)))
     });
     match (mode, listen, connect, remote) {
         (NetworkMode::Stream, Some((_, address)), None, _) => Some(Link::Listen(address?)),
@@ -223,6 +239,11 @@ fn datagram(
             return None;
         }
     };
+    let ends = [local.as_ref().map(|(_, address)| address), Some(&remote)];
+    if ends.into_iter().flatten().any(LinkAddress::is_ipv6) {
+        let help = Some("write an IPv4 address, or set `mode: stream`".to_owned());
+        report.error_with_help(at, shown, "`mode: dgram` does not support IPv6", help);
+    }
     if let Some((node, address)) = &local {
         if address.is_path() != remote.is_path() {
             report.error(&at.key("local"), node, "`local` and `remote` are either both paths or both `HOST:PORT`");

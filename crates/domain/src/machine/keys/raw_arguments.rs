@@ -22,11 +22,19 @@ pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: 
             continue;
         }
         // A command line of the guest may begin like a switch.
-        let is_value =
-            index.checked_sub(1).and_then(|before| items[before].as_text()).is_some_and(is_switch_with_value);
+        let before = index.checked_sub(1).and_then(|before| items[before].as_text());
+        let is_value = before.is_some_and(is_switch_with_value);
+        // That of a switch that is not known.
+        let may_be_value = before.is_some_and(|before| is_value || is_unknown_switch(before));
         if let Some(split) = split_switch(&arg).filter(|_| !is_value) {
             let help = Some(format!("write one entry for each: {split}"));
             report.error_with_help(&at, item, "QEMU gets each entry as one argument, with its spaces", help);
+            continue;
+        }
+        // QEMU would take it for a disk image, or for an unknown switch.
+        if let Some(help) = misread(&arg).filter(|_| !may_be_value) {
+            let message = format!("`{}` is neither a switch nor a value of one", arg.escape_debug());
+            report.error_with_help(&at, item, message, Some(help));
             continue;
         }
         if let Some(name) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) {
@@ -40,6 +48,31 @@ pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: 
 fn is_switch_with_value(arg: &str) -> bool {
     let name = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
     name.is_some_and(|name| takes_value(canonical(name)) == Some(true))
+}
+
+/// Returns what is meant by an argument that QEMU reads as something else: a switch without a hyphen or with `=`, or
+/// options apart from those before them.
+fn misread(arg: &str) -> Option<String> {
+    let is_switch = |name: &str| takes_value(canonical(name)).is_some();
+    let without_hyphen = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
+    match (without_hyphen, arg.split_once('=')) {
+        (None, None) => is_switch(arg).then(|| format!("write it with a hyphen: `-{arg}`")),
+        (Some(rest), _) => {
+            let (name, value) = rest.split_once('=').filter(|(name, _)| is_switch(name))?;
+            Some(format!("write two entries: `-{name}`, `{}`", value.escape_debug()))
+        }
+        // A path may contain `=`.
+        (None, Some((key, _))) => {
+            let is_option =
+                !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            is_option.then(|| "write it in the entry before it, after a comma".to_owned())
+        }
+    }
+}
+
+fn is_unknown_switch(arg: &str) -> bool {
+    let name = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
+    name.is_some_and(|name| takes_value(canonical(name)).is_none())
 }
 
 /// Returns the words of an argument that begins with a switch of QEMU and a space, as entries of a list.
@@ -73,6 +106,18 @@ mod tests {
             assert_eq!(raw_problems(json), [(format!("args[{index}]"), help.to_owned())], "{json}");
         }
         for json in [r#"["-append", "-m x=1"]"#, r#"["-append", "-v debug=1"]"#, r#"["-name", "a b"]"#, r#"["-v x"]"#] {
+            assert_eq!(raw_problems(json), [], "{json}");
+        }
+        for (json, index, help) in [
+            (r#"["m", "512"]"#, 0, "write it with a hyphen: `-m`"),
+            (r#"["-S", "-m=512"]"#, 1, "write two entries: `-m`, `512`"),
+            (r#"["-device", "e1000", "netdev=n"]"#, 2, "write it in the entry before it, after a comma"),
+        ] {
+            assert_eq!(raw_problems(json), [(format!("args[{index}]"), help.to_owned())], "{json}");
+        }
+        for json in
+            [r#"["-name", "m"]"#, r#"["/d/a=b.img"]"#, r#"["disk.img"]"#, r#"["-append", "a=b"]"#, r#"["-x", "s"]"#]
+        {
             assert_eq!(raw_problems(json), [], "{json}");
         }
         let whole = raw_problems(r#""-m 1G -smp 2""#);

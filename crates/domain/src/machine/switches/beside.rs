@@ -20,6 +20,7 @@ impl Machine {
             "machine" => self.without_smm(switch),
             "global" => self.unprotected_variables(switch),
             "tpmdev" => self.second_tpm(),
+            "device" => self.second_device(switch),
             "object" => self.unshared_memory(&switch.options),
             "mem-path" | "mem-prealloc" => self.ignored_memory(switch),
             "net" | "nic" if switch.argument == "none" => self.ignored_none(switch),
@@ -102,6 +103,20 @@ impl Machine {
         self.tpm.then_some(refusal)
     }
 
+    /// QEMU allows one balloon, and one `pvpanic` (7.2, 10.0).
+    fn second_device(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let driver = switch.head();
+        let key = match driver {
+            _ if self.devices.balloon && driver.starts_with("virtio-balloon") => "balloon",
+            "pvpanic" if self.devices.panic.is_some() => "panic",
+            _ => return None,
+        };
+        Some(Refusal {
+            message: format!("`-device {driver}` is a second one beside that of `{key}`"),
+            help: "remove one of them".to_owned(),
+        })
+    }
+
     /// The memory is that of the backend that other processes share.
     fn ignored_memory(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
         let share = self.storage.iter().find(|storage| storage.driver.features().shared_memory)?;
@@ -132,8 +147,9 @@ impl Machine {
 fn program(switch: &UserSwitch<'_>) -> Option<(String, &'static str)> {
     const NO_SANDBOX: &str = "set `sandbox: false`";
     if switch.name == "incoming" {
-        // It is not split at commas.
-        return switch.argument.starts_with("exec:").then(|| (switch.argument.clone(), NO_SANDBOX));
+        // A program with commas, or a channel (10.0).
+        let is_program = switch.argument.starts_with("exec:") || switch.option("addr.transport") == Some("exec");
+        return is_program.then(|| (switch.argument.clone(), NO_SANDBOX));
     }
     let is_program = |option: &&QemuOption| match option.key.as_str() {
         "smb" | "helper" => true,

@@ -1,3 +1,5 @@
+mod conflicts;
+
 use serde_json::{Value, json};
 
 use super::{Machine, SWITCHES, Treatment};
@@ -185,6 +187,8 @@ fn test_programs_that_the_sandbox_forbids_are_refused() {
         ("nic", "tap,script=/etc/up,downscript=no"),
         ("net", "tap,helper=/usr/lib/helper"),
         ("incoming", "exec:cat /f"),
+        ("incoming", "channel-type=main,addr.transport=exec,addr.args.0=cat"),
+        ("incoming", r#"{"channel-type": "main", "addr": {"transport": "exec", "args": ["cat"]}}"#),
     ] {
         check_switch(&json!({}), name, Some(argument), forbidden);
         check_switch(&json!({"sandbox": false}), name, Some(argument), None);
@@ -240,6 +244,29 @@ fn test_lists_of_what_qemu_supports_are_refused() {
     check_refused(&json!({"cpu_model": "help"}), "cpu_model", "`cpu: help` prints a list");
     check_refused(&json!({"machine": "help"}), "machine", "`machine: help` prints a list");
     check_accepted(&json!({"args": ["-name", "help", "-append", "help"]}));
+}
+
+#[test]
+fn test_values_with_which_qemu_prints_and_exits_are_refused() {
+    for (name, argument) in [
+        ("device", "driver=help"),
+        ("boot", "c,help"),
+        ("smp", "help"),
+        ("machine", "q35,?"),
+        ("drive", "format=help"),
+        ("nic", "user,model=help"),
+        ("net", "nic,model=?"),
+        ("L", "help"),
+        ("audio", "none,help"),
+        ("trace", "enable=help"),
+        ("plugin", "help"),
+    ] {
+        check_switch(&json!({}), name, Some(argument), Some("prints a list and exits"));
+    }
+    for (name, argument) in [("drive", "file=help"), ("netdev", "user,id=help"), ("device", "e1000,id=help")] {
+        check_switch(&json!({}), name, Some(argument), None);
+    }
+    check_refused(&json!({"network": {"model": "help"}}), "network.model", "prints a list and exits");
 }
 
 #[test]

@@ -1,26 +1,20 @@
 //! Values that QEMU cannot honor under maqet, whatever the rest of the definition.
 
+use super::boot::boot_order;
+use super::twice::address;
 use super::{Refusal, UserSwitch};
+use crate::config::unexpanded;
+use crate::machine::keys::files_of;
 use crate::network::MacAddress;
 
 /// Switches of which the value `help` prints a list.
-const WITH_HELP: [&str; 16] = [
-    "accel", "audio", "audiodev", "chardev", "cpu", "d", "device", "display", "drive", "machine", "netdev", "nic",
-    "object", "tpmdev", "trace", "vga",
+const WITH_HELP: [&str; 20] = [
+    "L", "accel", "audio", "audiodev", "boot", "chardev", "cpu", "d", "device", "display", "drive", "machine",
+    "netdev", "nic", "object", "plugin", "smp", "tpmdev", "trace", "vga",
 ];
 
-/// The boot devices of libvirt and other programs, with QEMU's letters for them.
-const BOOT_WORDS: [(&str, char); 9] = [
-    ("hd", 'c'),
-    ("disk", 'c'),
-    ("hdd", 'c'),
-    ("cdrom", 'd'),
-    ("dvd", 'd'),
-    ("network", 'n'),
-    ("net", 'n'),
-    ("fd", 'a'),
-    ("floppy", 'a'),
-];
+/// Options of which the value `help` prints a list, with their switches.
+const OPTIONS_WITH_HELP: [(&str, &str); 3] = [("drive", "format"), ("net", "model"), ("nic", "model")];
 
 /// Switches whose argument is a character device.
 const CHARACTER_DEVICES: [&str; 7] = ["serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb"];
@@ -30,14 +24,18 @@ pub(super) fn refusal(switch: &UserSwitch<'_>) -> Option<Refusal> {
     help(switch)
         .or_else(|| terminal(switch))
         .or_else(|| identity(switch))
-        .or_else(|| boot_word(switch))
+        .or_else(|| boot_order(switch))
         .or_else(|| mac_address(switch))
+        .or_else(|| unexpanded_file(switch))
 }
 
 fn help(switch: &UserSwitch<'_>) -> Option<Refusal> {
     let is_help = |part: &str| matches!(part, "help" | "?");
-    let asks = is_help(switch.head()) || switch.options.iter().any(|option| option.is_flag && is_help(&option.key));
-    (asks && WITH_HELP.contains(&switch.name.as_str())).then(|| Refusal {
+    let name = switch.name.as_str();
+    let by_name = is_help(switch.head()) || switch.options.iter().any(|option| option.is_flag && is_help(&option.key));
+    let of_option = OPTIONS_WITH_HELP.iter().filter(|(known, _)| *known == name);
+    let by_option = of_option.filter_map(|(_, key)| switch.option(key)).any(is_help);
+    (by_name && WITH_HELP.contains(&name) || by_option).then(|| Refusal {
         message: format!("{} prints a list and exits", switch.shown(&switch.argument)),
         help: format!("run `qemu-system-x86_64 -{} {}`", switch.name, switch.argument.escape_debug()),
     })
@@ -73,17 +71,11 @@ fn identity(switch: &UserSwitch<'_>) -> Option<Refusal> {
     })
 }
 
-/// QEMU reads the letters of a word as so many devices, and refuses most of them without naming the right one.
-fn boot_word(switch: &UserSwitch<'_>) -> Option<Refusal> {
-    if switch.name != "boot" {
-        return None;
-    }
-    let mut words = ["order", "once"].into_iter().filter_map(|key| switch.option(key));
-    let (word, letter) = words.find_map(|word| BOOT_WORDS.iter().find(|(known, _)| *known == word))?;
-    Some(Refusal {
-        message: format!("{} is not a boot order of QEMU", switch.shown(word)),
-        help: format!("write `{letter}`; several devices are several letters, as in `dc`"),
-    })
+/// QEMU opens a file of exactly that name.
+fn unexpanded_file(switch: &UserSwitch<'_>) -> Option<Refusal> {
+    let files = files_of(&switch.name, &switch.argument, &switch.options);
+    let (message, help) = files.into_iter().filter(|_| !switch.is_key).find_map(unexpanded)?;
+    Some(Refusal { message: format!("{}: {message}", switch.shown(&switch.argument)), help })
 }
 
 /// A card with such an address receives nothing, or what is meant for others.
@@ -91,7 +83,7 @@ fn mac_address(switch: &UserSwitch<'_>) -> Option<Refusal> {
     if !matches!(switch.name.as_str(), "device" | "nic" | "net") {
         return None;
     }
-    let text = switch.option("mac").or_else(|| switch.option("macaddr"))?;
+    let text = address(&switch.options)?;
     // QEMU reports what is not an address.
     let invalid = text.parse::<MacAddress>().err().filter(|invalid| !invalid.is_malformed())?;
     Some(Refusal { message: invalid.to_string(), help: "remove it: each card has an address of its own".to_owned() })
