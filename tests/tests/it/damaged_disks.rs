@@ -46,11 +46,11 @@ const DAMAGES: [Damage; 7] = [
     },
     |home| {
         fs::write(home.path("hdd.qcow2"), vec![0; 1 << 20]).unwrap();
-        ("storage.format-conflict", 69, "type: raw")
+        ("storage.format-conflict", 2, "type: raw")
     },
     |home| {
         qemu_img(home, &["create", "-q", "-f", "vmdk", "hdd.qcow2", "1M"]);
-        ("storage.format-conflict", 69, "qemu-img convert -f vmdk -O qcow2")
+        ("storage.format-conflict", 2, "qemu-img convert -f vmdk -O qcow2")
     },
     |home| {
         patch(&home.path("hdd.qcow2"), 7, &[9]);

@@ -58,7 +58,7 @@ fn test_drive_with_the_header_of_another_format_is_refused() {
     let file = converted(&home, &boot, "vdi");
     home.add(&format!("{}storage: [{{name: a, type: vmdk, file: {}}}]\n", guest::paused_yaml("web"), file.display()));
 
-    let refused = home.json_error(&["start", "web"], 69);
+    let refused = home.json_error(&["start", "web"], 2);
 
     assert_eq!(refused["code"], "storage.format-conflict", "{refused}");
     assert_eq!(refused["hints"][0], "set `type: vdi` for the drive", "{refused}");

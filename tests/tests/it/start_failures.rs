@@ -162,18 +162,13 @@ fn test_files_that_qemu_cannot_use_are_named_with_their_place() {
         ("arguments: [{kernel: .}]\n", 2, "qemu.file-invalid", "not a kernel", "/boot/vmlinuz"),
         ("arguments: [{bios: none.fd}]\n", 3, "qemu.firmware-not-found", "firmware `none.fd`", "`./none.fd`"),
         (&drive("none.img", "raw"), 3, "qemu.file-not-found", "/none.img` does not exist", "file="),
-        (&drive("noise.img", "qcow2"), 69, "storage.format-conflict", "format `qcow2`", "type:"),
-        (&drive("noise.img", "vmdk"), 69, "storage.format-conflict", "format `vmdk`", "qemu-img info"),
+        (&drive("noise.img", "qcow2"), 2, "storage.format-conflict", "format `qcow2`", "set `format=raw`"),
+        (&drive("noise.img", "vmdk"), 2, "storage.format-conflict", "format `vmdk`", "qemu-img info"),
+        (&drive("moved.qcow2", "vdi"), 2, "storage.format-conflict", "format `vdi`", "`type: qcow2`"),
         (&drive("overlay.qcow2", "qcow2"), 3, "storage.backing-not-found", "/base.qcow2`", "qemu-img rebase"),
         ("arguments: [{cdrom: none.iso}]\n", 3, "qemu.file-not-found", "/none.iso` does not exist", "path"),
         ("arguments: [{smbios: {file: none}}]\n", 3, "qemu.file-not-found", "/none` does not exist", "path"),
-        (
-            "arguments: [{m: \"32M\"}, {mem-path: /none/x}]\n",
-            69,
-            "host.huge-pages-unavailable",
-            "`/none/x`",
-            "hugetlbfs",
-        ),
+        ("arguments: [{m: \"32M\"}, {mem-path: /none/x}]\n", 3, "qemu.file-not-found", "`/none/x`", "hugetlbfs"),
     ] {
         check(&home, case);
     }

@@ -17,6 +17,9 @@ use maqet_domain::vm::ProcessIdentity;
 use super::error::io_error;
 use crate::limits::{HELPER_TIMEOUT, MAX_HELPER_OUTPUT_BYTES};
 
+/// Runs a program so that only the user can read the files that it creates; a process can only change its own umask.
+const PRIVATELY: &str = r#"umask 077 && exec "$0" "$@""#;
+
 /// Starts helpers, one after the other; each listens at its socket when this returns.
 ///
 /// The caller ends those that were started before an error, with [`end`].
@@ -36,8 +39,7 @@ async fn start_one(environment: &ProcessEnvironment, helper: &Helper) -> Result<
         private_folder(directory).map_err(|error| io_error("create the directory", directory, error))?;
     }
     let mut command = environment.english_command(Path::new("/bin/sh"));
-    // What they create is not given a mode, such as the lock of swtpm.
-    command.args(["-c", r#"umask 077 && exec "$0" "$@""#]).arg(&program).args(&helper.args).current_dir("/");
+    command.args(["-c", PRIVATELY]).arg(&program).args(&helper.args).current_dir("/");
 
     // It daemonizes once it listens, and must not keep files of this process open.
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
@@ -92,6 +94,8 @@ pub(super) fn kill(sockets: &[PathBuf]) -> Vec<ProcessIdentity> {
 /// Returns whether a command line, whose arguments are terminated by NUL, is that of a helper at one of the sockets.
 fn serves(command_line: &[u8], sockets: &[PathBuf]) -> bool {
     let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
+    let is_about_to_run = arguments.get(2).is_some_and(|script| *script == PRIVATELY.as_bytes()) && arguments.len() > 3;
+    let arguments = if is_about_to_run { &arguments[3..] } else { &arguments[..] };
     let program = Path::new(OsStr::from_bytes(arguments[0])).file_name().unwrap_or_default();
     let has_socket = |socket: &PathBuf| {
         let path = socket.as_os_str().as_bytes();
@@ -127,6 +131,9 @@ mod tests {
         check(&["swtpm", "socket", "--tpmstate", "path=/r/b1/card-0.sock"], false);
         check(&["vi", "--socket", "/r/b1/card-0.sock"], false);
         check(&["passt"], false);
+        check(&["/bin/sh", "-c", PRIVATELY, "/usr/bin/passt", "--socket", "/r/b1/card-0.sock"], true);
+        check(&["/bin/sh", "-c", PRIVATELY], false);
+        check(&["/bin/sh", "-c", "true", "/usr/bin/passt", "--socket", "/r/b1/card-0.sock"], false);
         check(&[], false);
     }
 }

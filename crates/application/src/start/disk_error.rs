@@ -62,6 +62,8 @@ pub enum DiskError {
     RecreateUnsupported { vm: VmName, drive: String },
     #[error("UEFI variables `{}` not found", path.display())]
     VariablesNotFound { path: PathBuf },
+    #[error("UEFI variables `{}` cannot be used: it is not a regular file", path.display())]
+    VariablesNotAFile { path: PathBuf },
     #[error("UEFI variables `{}` cannot be used: {reason}", path.display())]
     VariablesInvalid { path: PathBuf, reason: String },
     #[error("the UEFI variables of VM `{vm}` have no keys for Secure Boot: `{}`", path.display())]
@@ -98,6 +100,8 @@ impl Explain for DiskError {
                 .hint("set a `size` for the drive to have maqet create its image"),
             Self::VariablesNotFound { .. } => Explanation::new("firmware.variables-not-found", Fault::NotFound)
                 .hint("correct `variables` under `firmware`, or remove it to begin with the firmware's own"),
+            Self::VariablesNotAFile { .. } => Explanation::new("firmware.variables-invalid", Fault::Usage)
+                .hint("name a file with variables, as `OVMF_VARS_4M.fd`, or remove `variables` under `firmware`"),
             Self::VariablesInvalid { path, .. } => Explanation::new("firmware.variables-invalid", Fault::Usage)
                 .hint(format!("convert it with `qemu-img convert -O raw {} FILE`", quote(&path.to_string_lossy()))),
             Self::VariablesConflict { vm, .. } => Explanation::new("firmware.variables-conflict", Fault::State)

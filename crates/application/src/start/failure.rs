@@ -6,14 +6,21 @@ use std::path::Path;
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::machine::{self, Machine};
-use maqet_domain::port::{ImageUser, LaunchError, PortObstacle};
+use maqet_domain::port::LaunchError;
 use maqet_domain::qemu::option_value;
 use maqet_domain::qmp::wording::{Endpoint, Lookup, NameList, Names, Recognized, recognize};
 use maqet_domain::text::{did_you_mean, quote, similar};
 use maqet_domain::vm::VmName;
 
-use super::image_owner::{ImageOwner, image_owner};
+use super::tpm::TPM_NAME;
 use crate::App;
+
+mod files;
+mod ports;
+
+use self::files::relative_path_hint;
+pub(crate) use self::files::uses_of;
+pub(super) use self::ports::port_obstacle;
 
 /// A start that failed for a known reason.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +53,7 @@ pub(crate) async fn diagnose(
         LaunchError::HelperFailed { stderr_tail, .. } => (stderr_tail.as_str(), ""),
         _ => return Err(source),
     };
-    let Some(recognized) = recognize(stderr, status) else { return Err(source) };
+    let Some(recognized) = recognize(stderr, status, command_line.args()) else { return Err(source) };
     let (cause, explanation) = Diagnosis { app, vm, machine, command_line, recognized }.make().await;
     Ok(StartFailure { vm: vm.clone(), cause, explanation, source: Some(source) })
 }
@@ -69,7 +76,7 @@ impl Diagnosis<'_> {
         let names = Names {
             vm: self.vm.as_str(),
             qemu: version.as_deref().unwrap_or("QEMU"),
-            binary: &quote(&binary),
+            binary: &binary,
             machine: machine_type(self.command_line.args()).unwrap_or("default"),
             bridge: &bridge(self.command_line.args()),
             kvm: &self.app.preflight().kvm_obstacle(self.machine),
@@ -91,23 +98,28 @@ impl Diagnosis<'_> {
             Lookup::ListeningPort => {
                 return self.port(self.recognized.switch.and_then(Endpoint::of_switch), &names).await;
             }
+            Lookup::ListeningAddress => return self.port(Endpoint::of_address(part), &names).await,
+            Lookup::UnloadedFile => {
+                if let Some(reason) = self.unloaded_file(Path::new(part)).await {
+                    return reason;
+                }
+                explanation.hints.extend(relative_path_hint(part));
+            }
+            Lookup::ImageFormat => explanation.hints.extend(self.format_hint().await),
+            Lookup::Tpm if self.machine.tpm => {
+                let path = quote(&self.app.preflight().tpm_state(self.vm).to_string_lossy());
+                explanation.hints.push(format!(
+                    "begin with an empty one, without the keys that the guest keeps in it: `mv {path} {path}.old && maqet \
+                     start {} --recreate {TPM_NAME}`",
+                    self.vm
+                ));
+            }
+            Lookup::Tpm => {}
             Lookup::Socket => explanation.hints.extend(self.server_hints(part)),
             Lookup::File => explanation.hints.extend(relative_path_hint(part)),
         }
         explanation.hints.extend(self.recognized.hints(&names));
         (self.recognized.cause(&names), explanation)
-    }
-
-    /// Returns what keeps QEMU from a port.
-    async fn port(&self, endpoint: Option<Endpoint>, names: &Names<'_>) -> (String, Explanation) {
-        let message = self.recognized.message;
-        let unknown = Explanation::new(message.code, message.fault)
-            .hint("choose another port; as the host port of a `forward`, 0 takes a free one");
-        let Some(endpoint) = endpoint else { return (self.recognized.cause(names), unknown) };
-        match self.app.ports.host.port_obstacle(&endpoint) {
-            Some(obstacle) => port_obstacle(self.app, &endpoint, obstacle).await,
-            None => (format!("{endpoint} could not be used, and is free now"), unknown.hint("try again")),
-        }
     }
 
     /// Returns how to start the program that serves a socket, by what uses its character device.
@@ -135,77 +147,11 @@ impl Diagnosis<'_> {
     }
 }
 
-/// Returns what keeps a program from a port, and what helps.
-pub(super) async fn port_obstacle(app: &App, endpoint: &Endpoint, obstacle: PortObstacle) -> (String, Explanation) {
-    match obstacle {
-        PortObstacle::InUse(user) => {
-            let user = user.map(|user| ImageUser { pid: user.pid, program: user.program });
-            let explanation = Explanation::new("host.port-in-use", Fault::Busy);
-            let (by, stop) = match (image_owner(app, user.as_ref()).await, &user) {
-                (ImageOwner::Vm(vm), _) => (format!("VM `{vm}`"), format!("stop it with `maqet stop {vm}`")),
-                (_, Some(user)) => (
-                    format!("`{}` (process {})", user.program.escape_debug(), user.pid),
-                    format!("stop process {}", user.pid),
-                ),
-                (_, None) => (
-                    "a process of another user".to_owned(),
-                    format!(
-                        "find it with `sudo ss -lnup '( sport = :{0} )'; sudo ss -lntp '( sport = :{0} )'`",
-                        endpoint.port
-                    ),
-                ),
-            };
-            let other = "choose another port; as the host port of a `forward`, 0 takes a free one";
-            (format!("{endpoint} is in use by {by}"), explanation.hint(stop).hint(other))
-        }
-        PortObstacle::Privileged => (
-            format!("{endpoint} is one of the low ports, which only root may use"),
-            Explanation::new("host.port-refused", Fault::Host)
-                .hint("choose a port of 1024 or more")
-                .hint(format!("permit it: `sudo sysctl net.ipv4.ip_unprivileged_port_start={}`", endpoint.port)),
-        ),
-        PortObstacle::NoAddress => (
-            format!("no network interface of the host has the address {}", endpoint.address),
-            Explanation::new("host.address-not-found", Fault::Host)
-                .hint("use 127.0.0.1, or 0.0.0.0 for all interfaces; `ip address` lists the addresses"),
-        ),
-    }
-}
-
 /// Returns how to start a virtiofsd at a socket, which is quoted.
 pub(crate) fn virtiofsd_hint(socket: &str) -> String {
     format!(
         "start it first: `/usr/libexec/virtiofsd --socket-path={socket} --shared-dir=DIR` (Debian: `apt install virtiofsd`)"
     )
-}
-
-/// Returns what helps if a file is missing because its path is relative.
-fn relative_path_hint(path: &str) -> Option<String> {
-    if path.starts_with('/') {
-        return None;
-    }
-    Some(if path.starts_with('~') {
-        "write the path in full: QEMU does not expand `~`".to_owned()
-    } else if path.contains('/') {
-        "write the path in full: QEMU runs in `/`".to_owned()
-    } else {
-        format!(
-            "write `./{path}` for a file beside the YAML file: QEMU runs in `/`, and looks for names among its own files"
-        )
-    })
-}
-
-/// Returns how many arguments name a file.
-pub(crate) fn uses_of(args: &[String], path: &Path) -> usize {
-    let path = path.to_string_lossy().replace(',', ",,");
-    let names_it = |arg: &&String| {
-        arg.match_indices(path.as_str()).any(|(at, _)| {
-            let (before, after) = (&arg[..at], &arg[at + path.len()..]);
-            let is_end = after.is_empty() || after.starts_with(['"', ',']);
-            is_end && (before.is_empty() || before.ends_with(['=', '"', ':']))
-        })
-    };
-    args.iter().filter(names_it).count()
 }
 
 /// Returns the machine type of a command line, which is the last one that is given.
@@ -236,22 +182,5 @@ mod tests {
         assert_eq!(of(&["-machine", "q35,usb=on", "-machine", "pflash0=x"]).as_deref(), Some("q35"));
         assert_eq!(of(&["-M", "q35", "-machine", "usb=on,type=pc"]).as_deref(), Some("pc"));
         assert_eq!(of(&["-m", "1G"]), None);
-    }
-
-    #[test]
-    fn test_uses_of_counts_arguments_with_the_whole_path() {
-        let args = ["-drive", "file=/d/a,if=ide", "-hda", "/d/a", "-drive", "file=/d/a.bak", "-hdb", "/x/d/a"];
-        let args = args.map(str::to_owned);
-
-        assert_eq!(uses_of(&args, Path::new("/d/a")), 2);
-        assert_eq!(uses_of(&args, Path::new("/d/b")), 0);
-    }
-
-    #[test]
-    fn test_relative_path_hint_says_where_qemu_looks() {
-        assert_eq!(relative_path_hint("/boot/x"), None);
-        assert!(relative_path_hint("~/x").unwrap().contains("expand"));
-        assert!(relative_path_hint("a/x").unwrap().contains("in full"));
-        assert!(relative_path_hint("OVMF.fd").unwrap().contains("`./OVMF.fd`"));
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use maqet_domain::machine::{Machine, UefiOptions};
-use maqet_domain::port::{FirmwareRequest, ImageError, ImageUse, SecureBoot, UefiFirmware};
+use maqet_domain::port::{FirmwareRequest, ImageError, ImageUse, PathKind, SecureBoot, UefiFirmware};
 use maqet_domain::storage::ImageAccess;
 use maqet_domain::storage::uefi_variables::{MAX_VARIABLES_BYTES, has_platform_key};
 use maqet_domain::vm::{VmEntry, VmName};
@@ -70,6 +70,13 @@ impl Preflight<'_> {
         let Some(path) = machine.firmware.uefi().and_then(|options| options.variables.clone()) else {
             return Ok((firmware.variables.clone(), firmware.variables_format.clone()));
         };
+        match self.paths.kind(&path).await {
+            // What is missing is reported by what reads it.
+            PathKind::File | PathKind::NotFound => {}
+            PathKind::Directory | PathKind::BlockDevice | PathKind::CdDrive | PathKind::Other => {
+                return Err(DiskError::VariablesNotAFile { path }.into());
+            }
+        }
         let from_image = |error: ImageError| match error {
             error if is_missing(&error) => Error::from(DiskError::VariablesNotFound { path: path.clone() }),
             error => error.into(),

@@ -24,6 +24,19 @@ pub struct SizedFile {
     pub size: ByteSize,
 }
 
+/// Whose UEFI variables do not fit the firmware, and so how to fix it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariablesOwner {
+    /// Those of this VM, which its guest has written.
+    Vm(VmName),
+    /// The file of the definition that those of a VM are created from.
+    Template,
+    /// The file that a package has for the firmware.
+    Package,
+    /// Those of the user's switches.
+    Switches,
+}
+
 /// Why firmware files are not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FirmwareRefusal {
@@ -48,8 +61,8 @@ pub enum FirmwareRefusal {
         variables.path.display(), variables.size, code.path.display(), code.size
     )]
     SizesConflict {
-        /// The VM whose variables they are; `None` for those of the user's switches.
-        vm: Option<VmName>,
+        /// Whose variables they are.
+        owner: VariablesOwner,
         /// The code.
         code: SizedFile,
         /// The variables.
@@ -67,23 +80,38 @@ impl Explain for FirmwareRefusal {
                 Explanation::new("firmware.image-invalid", Fault::Usage).hint("set the path of a firmware image")
             }
             Self::ImageSize(image) if is_uefi_code_size(image.size) => {
-                Explanation::new("firmware.image-invalid", Fault::Usage)
-                    .hint("set `firmware: uefi`: this is the code of a UEFI firmware, which needs its variables beside it")
+                Explanation::new("firmware.image-invalid", Fault::Usage).hint(
+                    "set `firmware: uefi`: this is the code of a UEFI firmware, which needs its variables beside it",
+                )
             }
             Self::ImageSize(_) => Explanation::new("firmware.image-invalid", Fault::Usage)
                 .hint("copy the image again, or set `firmware: uefi` to have maqet find an installed one"),
-            Self::SizesConflict { vm: Some(vm), variables, .. } => {
-                let path = quote(&variables.path.to_string_lossy());
-                Explanation::new("firmware.size-conflict", Fault::State)
+            Self::SizesConflict { owner, variables, .. } => owner.explain(&variables.path),
+        }
+    }
+}
+
+impl VariablesOwner {
+    fn explain(&self, path: &Path) -> Explanation {
+        const ONE_BUILD: &str =
+            "use code and variables of one build: both of 2M, or both of 4M (`OVMF_CODE_4M.fd`, `OVMF_VARS_4M.fd`)";
+        let state = Explanation::new("firmware.size-conflict", Fault::State);
+        match self {
+            Self::Vm(vm) => {
+                let path = quote(&path.to_string_lossy());
+                state
                     .hint("install the version of the firmware again with which the variables were created")
                     .hint(format!(
                         "create new variables, without the boot entries of the guest: `mv {path} {path}.old && maqet start \
                          {vm} --recreate {VARIABLES_NAME}`"
                     ))
             }
-            Self::SizesConflict { vm: None, .. } => Explanation::new("firmware.size-conflict", Fault::State)
-                .hint("use code and variables of one build: both of 2M, or both of 4M (`OVMF_CODE_4M.fd`, `OVMF_VARS_4M.fd`)")
-                .hint("set `firmware: uefi` to have maqet find an installed one"),
+            // The file of others stays where it is.
+            Self::Template => {
+                state.hint("remove `variables` under `firmware` to begin with the firmware's own").hint(ONE_BUILD)
+            }
+            Self::Package => state.hint("install the package of the firmware again, whose files do not fit each other"),
+            Self::Switches => state.hint(ONE_BUILD).hint("set `firmware: uefi` to have maqet find an installed one"),
         }
     }
 }
@@ -114,7 +142,7 @@ impl Preflight<'_> {
             flash.push(self.firmware_file(&image).await?);
         }
         if let [Some(code), Some(variables)] = flash.as_slice() {
-            require_one_layout(None, code, variables)?;
+            require_one_layout(VariablesOwner::Switches, code, variables)?;
         }
         self.check_uefi_sizes(entry, machine).await
     }
@@ -126,10 +154,12 @@ impl Preflight<'_> {
         }
         let Some(firmware) = self.uefi(machine).await? else { return Ok(()) };
         let own = self.uefi_variables(&entry.name);
-        let (path, format) = if self.images.exists(&own).await {
-            (own, "qcow2".to_owned())
+        let (path, format, owner) = if self.images.exists(&own).await {
+            (own, "qcow2".to_owned(), VariablesOwner::Vm(entry.name.clone()))
         } else {
-            self.variables_template(machine, &firmware).await?
+            let (path, format) = self.variables_template(machine, &firmware).await?;
+            let is_given = machine.firmware.uefi().is_some_and(|options| options.variables.is_some());
+            (path, format, if is_given { VariablesOwner::Template } else { VariablesOwner::Package })
         };
         let [code, template, variables] = [
             self.sized(&firmware.code, &firmware.code_format).await,
@@ -138,12 +168,11 @@ impl Preflight<'_> {
         ];
         // What cannot be read is reported where it is used.
         let (Some(code), Some(template), Some(variables)) = (code, template, variables) else { return Ok(()) };
-        let vm = entry.name.clone();
-        require_one_layout(Some(vm.clone()), &code, &variables)?;
+        require_one_layout(owner.clone(), &code, &variables)?;
         if variables.size == template.size {
             return Ok(());
         }
-        Err(FirmwareRefusal::SizesConflict { vm: Some(vm), code, variables }.into())
+        Err(FirmwareRefusal::SizesConflict { owner, code, variables }.into())
     }
 
     /// Returns a firmware image that exists, with its size if that is known.
@@ -151,8 +180,9 @@ impl Preflight<'_> {
         let path = || image.path.clone();
         match self.paths.kind(&image.path).await {
             PathKind::NotFound => Err(FirmwareRefusal::ImageNotFound { path: path() }.into()),
-            PathKind::Directory => Err(FirmwareRefusal::NotAFile { path: path() }.into()),
-            PathKind::File | PathKind::BlockDevice | PathKind::CdDrive | PathKind::Other => {
+            // A device such as `/dev/zero` has no end.
+            PathKind::Directory | PathKind::Other => Err(FirmwareRefusal::NotAFile { path: path() }.into()),
+            PathKind::File | PathKind::BlockDevice | PathKind::CdDrive => {
                 Ok(self.sized(&image.path, image.format.as_deref().unwrap_or("raw")).await)
             }
         }
@@ -165,9 +195,9 @@ impl Preflight<'_> {
     }
 }
 
-fn require_one_layout(vm: Option<VmName>, code: &SizedFile, variables: &SizedFile) -> Result<(), FirmwareRefusal> {
+fn require_one_layout(owner: VariablesOwner, code: &SizedFile, variables: &SizedFile) -> Result<(), FirmwareRefusal> {
     if LayoutConflict::of_sizes(code.size, variables.size).is_none() {
         return Ok(());
     }
-    Err(FirmwareRefusal::SizesConflict { vm, code: code.clone(), variables: variables.clone() })
+    Err(FirmwareRefusal::SizesConflict { owner, code: code.clone(), variables: variables.clone() })
 }

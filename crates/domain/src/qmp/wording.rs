@@ -10,7 +10,7 @@ mod hmp;
 mod start_warnings;
 
 pub use self::endpoint::{Endpoint, Transport};
-pub use self::exit_messages::{ExitMessage, Lookup, NameList, Names, Recognized, exit_messages, recognize};
+pub use self::exit_messages::{ExitMessage, Lookup, NameList, Names, Recognized, Role, exit_messages, recognize};
 pub use self::help::listed_names;
 pub use self::hmp::{hmp_failure, stream_failure};
 pub use self::start_warnings::start_warnings;

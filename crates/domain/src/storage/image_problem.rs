@@ -171,7 +171,7 @@ impl UnusableImage {
     }
 
     fn explain_format(&self, expected: &str, found: Option<&str>) -> Explanation {
-        let explanation = Explanation::new("storage.format-conflict", Fault::Host);
+        let explanation = Explanation::new("storage.format-conflict", Fault::Usage);
         let path = quote(&self.path.to_string_lossy());
         match (&self.overlay, found) {
             (Some(overlay), _) => {

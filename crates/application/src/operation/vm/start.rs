@@ -331,7 +331,7 @@ async fn launch_error(
         };
     };
     // The process that would have been asked for is gone: it was this QEMU itself.
-    if user.is_none() && uses_of(command_line.args(), path) > 1 {
+    if user.is_none() && uses_of(&*app.ports.paths, command_line.args(), path).await > 1 {
         return DiskError::UsedTwice { vm: entry.name, path: path.clone(), source: source.into() }.into();
     }
     match image_owner(app, user.as_ref()).await {

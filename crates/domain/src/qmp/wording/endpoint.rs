@@ -53,21 +53,79 @@ impl Endpoint {
         Some(Self { transport, address: parsed_address(address)?, port: port.parse().ok()? })
     }
 
+    /// Returns the TCP port of an address, as `127.0.0.1:5930` or `:5930`.
+    pub fn of_address(address: &str) -> Option<Self> {
+        let (address, port) = address.rsplit_once(':')?;
+        Some(Self { transport: Transport::Tcp, address: parsed_address(address)?, port: port.parse().ok()? })
+    }
+
     /// Returns the port that a switch with its argument listens at, as `-vnc :1` or `-serial tcp::4444,server=on`.
     pub fn of_switch(switch: &str) -> Option<Self> {
         let (name, argument) = switch.split_once(' ')?;
         let options = OptionString::parse(name.trim_start_matches('-'), argument);
-        let option = |names: [&str; 2]| names.into_iter().find_map(|name| options.get(name));
-        let (address, port) = if let Some(port) = option(["port", "addr.port"]) {
-            (option(["host", "addr.host"]).unwrap_or_default(), port)
-        } else {
-            let first = options.iter().find(|option| option.value.contains(':'))?.value.as_str();
-            let first = first.split_once("tcp:").or(first.split_once("telnet:")).map_or(first, |(_, rest)| rest);
-            first.rsplit_once(':')?
+        let first = options.iter().next()?.value.as_str();
+        // `-netdev socket,udp=REMOTE,localaddr=LOCAL`, `-serial udp:REMOTE@LOCAL`
+        let local = options.get("udp").and(options.get("localaddr"));
+        let local =
+            local.or_else(|| first.strip_prefix("udp:").map(|both| both.rsplit_once('@').map_or(both, |(_, at)| at)));
+        if let Some(local) = local {
+            return Some(Self { transport: Transport::Udp, ..Self::of_address(local)? });
+        }
+        let transport = if matches!(first, "udp" | "dgram") { Transport::Udp } else { Transport::Tcp };
+        let keys = [
+            ("local.host", "local.port"),
+            ("localaddr", "localport"),
+            ("addr.host", "addr.port"),
+            ("host", "port"),
+            ("addr", "tls-port"),
+        ];
+        if let Some((host, port)) = keys.into_iter().find_map(|(host, port)| Some((host, options.get(port)?))) {
+            // The address of `-spice` has another key.
+            let host = options.get(host).or_else(|| options.get("addr")).unwrap_or_default();
+            return Some(Self { transport, address: parsed_address(host)?, port: port.parse().ok()? });
+        }
+        let address = options.iter().find(|option| option.value.contains(':'))?.value.as_str();
+        let address = address.split_once("tcp:").or(address.split_once("telnet:")).map_or(address, |(_, rest)| rest);
+        let at = Self::of_address(address)?;
+        Some(if name == "-vnc" { Self { port: at.port.checked_add(VNC)?, ..at } } else { at })
+    }
+
+    /// Returns the ports that the arguments of QEMU have it listen at.
+    pub fn of_args(args: &[String]) -> Vec<Self> {
+        args.windows(2)
+            .filter(|pair| pair[0].starts_with('-'))
+            .flat_map(|pair| Self::of_argument(&pair[0], &pair[1]))
+            .collect()
+    }
+
+    fn of_argument(switch: &str, argument: &str) -> Vec<Self> {
+        let name = switch.trim_start_matches('-');
+        let options = OptionString::parse(name, argument);
+        let rules = options.iter().filter(|option| option.key.starts_with("hostfwd"));
+        let rules = rules.filter_map(|option| Self::of_rule(&option.value));
+        let first = options.iter().next().map_or("", |option| option.value.as_str());
+        let is_udp = matches!(first, "udp" | "dgram") || first.starts_with("udp:");
+        let listens = match name {
+            "vnc" | "spice" | "gdb" | "incoming" => true,
+            "netdev" | "nic" | "net" => {
+                first == "dgram"
+                    || options.get("listen").or(options.get("udp")).is_some()
+                    || options.is_on("server") == Some(true)
+            }
+            "chardev" | "serial" | "parallel" | "monitor" | "qmp" | "debugcon" => {
+                is_udp || options.is_on("server") == Some(true)
+            }
+            _ => false,
         };
-        let port: u16 = port.parse().ok()?;
-        let port = if name == "-vnc" { port.checked_add(VNC)? } else { port };
-        Some(Self { transport: Transport::Tcp, address: parsed_address(address)?, port })
+        let own = listens.then(|| Self::of_switch(&format!("-{name} {argument}"))).flatten();
+        rules.chain(own).collect()
+    }
+
+    /// Returns whether two programs cannot listen at both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let is_same_address =
+            self.address == other.address || self.address.is_unspecified() || other.address.is_unspecified();
+        is_same_address && (self.transport, self.port) == (other.transport, other.port)
     }
 }
 
@@ -115,10 +173,61 @@ mod tests {
             ("-chardev socket,id=c,host=127.0.0.1,port=9,server=on", "TCP port 9 of 127.0.0.1"),
             ("-netdev socket,id=n,listen=:1234", "TCP port 1234"),
             ("-spice port=5930,disable-ticketing=on", "TCP port 5930"),
+            ("-spice tls-port=5931,addr=127.0.0.1,x509-dir=/x", "TCP port 5931 of 127.0.0.1"),
+            ("-spice port=5930,addr=::1", "TCP port 5930 of ::1"),
+            (
+                "-netdev dgram,id=n,local.type=inet,local.host=127.0.0.1,local.port=7,remote.port=8",
+                "UDP port 7 of 127.0.0.1",
+            ),
+            (
+                r#"-netdev {"type":"dgram","id":"n","local":{"type":"inet","host":"::1","port":"7"}}"#,
+                "UDP port 7 of ::1",
+            ),
+            ("-netdev stream,id=n,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=9", "TCP port 9 of 127.0.0.1"),
+            ("-netdev socket,id=n,udp=10.0.0.1:1,localaddr=127.0.0.1:2", "UDP port 2 of 127.0.0.1"),
+            ("-chardev udp,id=c,host=10.0.0.1,port=1,localaddr=127.0.0.1,localport=2", "UDP port 2 of 127.0.0.1"),
+            ("-serial udp:10.0.0.1:1@127.0.0.1:2", "UDP port 2 of 127.0.0.1"),
+            ("-serial udp::1@:2", "UDP port 2"),
+            ("-incoming tcp:127.0.0.1:4444", "TCP port 4444 of 127.0.0.1"),
             ("-vnc 127.0.0.1:65000", "none"),
             ("-vnc none", "none"),
         ] {
             assert_eq!(shown(Endpoint::of_switch(switch)), expected, "<switch>");
         }
+    }
+
+    #[test]
+    fn test_endpoint_of_args_are_those_that_qemu_listens_at() {
+        let args = [
+            "-vnc",
+            ":1",
+            "-nic",
+            "user,hostfwd=tcp::80-:80,hostfwd=udp:127.0.0.1:53-:53",
+            "-S",
+            "-serial",
+            "tcp::5,server=on",
+            "-serial",
+            "tcp:10.0.0.1:6",
+            "-netdev",
+            "socket,id=a,connect=:7",
+            "-device",
+            "e1000,port=8",
+            "-netdev",
+            r#"{"type": "user", "id": "n", "hostfwd": [{"str": "tcp::9-:9"}]}"#,
+        ];
+
+        let ports = Endpoint::of_args(&args.map(str::to_owned));
+
+        assert_eq!(ports.iter().map(|at| at.port).collect::<Vec<_>>(), [5901, 80, 53, 5, 9]);
+    }
+
+    #[test]
+    fn test_endpoint_overlaps_on_all_addresses() {
+        let at = |text: &str| Endpoint::of_address(text).unwrap();
+
+        assert!(at(":80").overlaps(&at("127.0.0.1:80")));
+        assert!(!at("127.0.0.2:80").overlaps(&at("127.0.0.1:80")));
+        assert!(!at(":80").overlaps(&at(":81")));
+        assert!(!at(":80").overlaps(&Endpoint { transport: Transport::Udp, ..at(":80") }));
     }
 }

@@ -1,14 +1,17 @@
 //! The messages of a QEMU that exits before it is up: what each means, and what helps.
 //!
 //! The tables in the files of this room are by subject. A row matches a line of the standard error that contains its
-//! text; `{}` in the text stands for anything, and `<1>`, `<2>`, … in the cause and the hints for what that was. Rows are
-//! tried in order, so that a row for a special case comes before the general one. Each text was seen in the versions of
-//! its row, by provoking the failure.
+//! text; `{}` in the text stands for anything, and `<1>`, `<2>`, … in the cause and the hints for what that was. The last
+//! line that a row matches is the reason, as QEMU exits after it; for each line, rows are tried in order, so that a row for
+//! a special case comes before the general one. Each text was seen in the versions of its row, by provoking the failure.
 
 mod devices;
 mod files;
 mod host;
 mod options;
+mod recognized;
+
+pub use self::recognized::{Names, Recognized, recognize};
 
 use super::super::versions::TESTED;
 use crate::error::Fault;
@@ -29,8 +32,24 @@ pub struct ExitMessage {
     pub hints: &'static [&'static str],
     /// What else is to be found out.
     pub lookup: Lookup,
+    /// What the line is among those of a failure.
+    pub role: Role,
     /// The versions of QEMU in which it was seen.
     pub seen_in: &'static [QemuVersion],
+}
+
+/// What a line is among those that QEMU writes about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It has the reason.
+    Reason,
+    /// It says what failed; a line before it can have the reason.
+    Summary,
+    /// It says that QEMU has no such part; a notice before it can have the reason.
+    Lack,
+    /// It says which package a part is in, and is the reason only before the line about that part, or as the last line:
+    /// QEMU often goes on without the part.
+    Notice,
 }
 
 /// What is to be found out about a failure, beyond what QEMU says.
@@ -48,10 +67,18 @@ pub enum Lookup {
     ForwardedPort,
     /// What keeps QEMU from the port that the switch listens at.
     ListeningPort,
+    /// What keeps QEMU from the address `<1>`.
+    ListeningAddress,
     /// Which program is to listen at the socket `<1>`.
     Socket,
     /// Whether the file `<1>` is relative.
     File,
+    /// Why the file `<1>` cannot be loaded, which QEMU does not say; the row is that of one that does not exist.
+    UnloadedFile,
+    /// Which format the image of the switch has.
+    ImageFormat,
+    /// Whether the TPM is that of the VM.
+    Tpm,
 }
 
 /// A list of names that a QEMU prints.
@@ -66,37 +93,9 @@ pub enum NameList {
     Device,
 }
 
-/// A row that matches, and what it matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recognized<'t> {
-    /// The row.
-    pub message: &'static ExitMessage,
-    /// What stands for each `{}`.
-    pub parts: Vec<&'t str>,
-    /// The switch with its argument that QEMU names before the text, as in `-vnc :0`.
-    pub switch: Option<&'t str>,
-}
-
-/// What the placeholders of a cause and its hints stand for, besides the parts of the text.
-#[derive(Debug, Clone, Copy)]
-pub struct Names<'a> {
-    /// `<vm>`: the VM.
-    pub vm: &'a str,
-    /// `<qemu>`: the name and version of QEMU.
-    pub qemu: &'a str,
-    /// `<binary>`: its path, quoted for a shell.
-    pub binary: &'a str,
-    /// `<machine>`: the machine type.
-    pub machine: &'a str,
-    /// `<bridge>`: the bridge of a network card.
-    pub bridge: &'a str,
-    /// `<kvm>`: why KVM is not used.
-    pub kvm: &'a str,
-}
-
 impl ExitMessage {
     const fn new(text: &'static str, cause: &'static str, code: &'static str, fault: Fault) -> Self {
-        Self { text, cause, code, fault, hints: &[], lookup: Lookup::Nothing, seen_in: &TESTED }
+        Self { text, cause, code, fault, hints: &[], lookup: Lookup::Nothing, role: Role::Reason, seen_in: &TESTED }
     }
 
     const fn hints(self, hints: &'static [&'static str]) -> Self {
@@ -107,6 +106,10 @@ impl ExitMessage {
         Self { lookup, ..self }
     }
 
+    const fn role(self, role: Role) -> Self {
+        Self { role, ..self }
+    }
+
     const fn seen_in(self, seen_in: &'static [QemuVersion]) -> Self {
         Self { seen_in, ..self }
     }
@@ -115,65 +118,6 @@ impl ExitMessage {
 /// Returns all rows, in the order in which they are tried.
 pub fn exit_messages() -> impl Iterator<Item = &'static ExitMessage> {
     [host::ROWS, devices::ROWS, files::ROWS, options::ROWS].into_iter().flatten()
-}
-
-/// Returns what QEMU's standard error says about why it exited; `status` is its exit code or signal.
-pub fn recognize<'t>(stderr: &'t str, status: &'t str) -> Option<Recognized<'t>> {
-    exit_messages().find_map(|message| {
-        stderr.lines().chain([status]).find_map(|line| {
-            let (before, parts) = parts(line, message.text)?;
-            let switch = before.trim_end().strip_suffix(':').filter(|switch| switch.starts_with('-'));
-            Some(Recognized { message, parts, switch })
-        })
-    })
-}
-
-impl Recognized<'_> {
-    /// Returns the cause.
-    pub fn cause(&self, names: &Names<'_>) -> String {
-        self.filled(self.message.cause, names)
-    }
-
-    /// Returns the hints.
-    pub fn hints(&self, names: &Names<'_>) -> Vec<String> {
-        self.message.hints.iter().map(|hint| self.filled(hint, names)).collect()
-    }
-
-    /// Replaces the placeholders of a text; what replaces them is not searched for more.
-    fn filled(&self, text: &str, names: &Names<'_>) -> String {
-        let mut filled = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('<') {
-            let Some((name, after)) = after.split_once('>') else { break };
-            filled.push_str(before);
-            filled.push_str(match name {
-                "vm" => names.vm,
-                "qemu" => names.qemu,
-                "binary" => names.binary,
-                "machine" => names.machine,
-                "bridge" => names.bridge,
-                "kvm" => names.kvm,
-                "switch" => self.switch.unwrap_or("QEMU"),
-                number => number.parse().ok().and_then(|at: usize| self.parts.get(at - 1).copied()).unwrap_or_default(),
-            });
-            rest = after;
-        }
-        filled + rest
-    }
-}
-
-/// Returns what stands before `text` in a line, and what stands for each `{}` in it.
-fn parts<'t>(line: &'t str, text: &str) -> Option<(&'t str, Vec<&'t str>)> {
-    let mut literals = text.split("{}");
-    let (before, mut rest) = line.split_once(literals.next()?)?;
-    let mut parts = Vec::new();
-    for literal in literals {
-        // The end of a text that ends with `{}`.
-        let end = if literal.is_empty() { rest.len() } else { rest.find(literal)? };
-        parts.push(&rest[..end]);
-        rest = &rest[end + literal.len()..];
-    }
-    Some((before, parts))
 }
 
 #[cfg(test)]
@@ -194,7 +138,8 @@ mod tests {
     /// As QEMU writes it, with the cause and the code; without a version, both write it.
     #[track_caller]
     fn check(stderr: &str, code: &str, cause: &str) {
-        let recognized = recognize(stderr, "exit code 1").unwrap_or_else(|| panic!("{stderr} is not in the table"));
+        let recognized =
+            recognize(stderr, "exit code 1", &[]).unwrap_or_else(|| panic!("{stderr} is not in the table"));
 
         assert_eq!((recognized.message.code, recognized.cause(&NAMES).as_str()), (code, cause));
     }
@@ -209,27 +154,6 @@ mod tests {
         );
         let newer = "unsupported machine type: \"q53\"\nUse -machine help to list supported machines";
         check(newer, "qemu.machine-not-found", cause);
-    }
-
-    #[test]
-    fn test_recognize_parts_and_switch_are_those_of_the_line() {
-        let stderr = "warning: netdev n0 has no peer\n-device ide-hd,drive=x: No 'IDE' bus found for device 'ide-hd'";
-
-        let recognized = recognize(stderr, "exit code 1").unwrap();
-
-        assert_eq!((recognized.parts, recognized.switch), (vec!["ide-hd"], Some("-device ide-hd,drive=x")));
-    }
-
-    #[test]
-    fn test_recognize_signal_of_the_sandbox_is_the_status() {
-        assert_eq!(recognize("", "signal 31 (SIGSYS)").unwrap().message.code, "vm.sandbox-refused");
-        assert_eq!(recognize("", "exit code 1"), None);
-        assert_eq!(recognize("something new", "exit code 1"), None);
-    }
-
-    #[test]
-    fn test_filled_text_of_a_guest_is_not_filled_again() {
-        check("unable to find CPU model '<vm>'", "qemu.cpu-model-not-found", "QEMU 7.2.22 has no CPU model `<vm>`");
     }
 
     #[test]
@@ -256,7 +180,7 @@ mod tests {
     fn test_exit_messages_every_row_can_be_reached() {
         for message in exit_messages() {
             let line = message.text.replace("{}", "X");
-            let first = recognize(&line, "").unwrap().message;
+            let first = recognize(&line, "", &[]).unwrap().message;
 
             assert_eq!(first.text, message.text, "hidden by an earlier row");
         }

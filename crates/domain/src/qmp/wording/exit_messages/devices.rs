@@ -1,7 +1,7 @@
 //! Machine types, CPU models, devices, their buses and properties.
 
 use super::super::super::versions::TESTED;
-use super::{ExitMessage, Lookup, NameList};
+use super::{ExitMessage, Lookup, NameList, Role};
 use crate::error::Fault;
 
 /// The rows.
@@ -24,6 +24,9 @@ pub(super) const ROWS: &[ExitMessage] = &[
         "qemu.machine-required",
     )
     .hints(&["set `machine: virt`, the usual one for `aarch64` and `riscv64`", MACHINE_HINT]),
+    usage("Invalid RAM size, should be {}", "machine type `<machine>` has <1> of memory, and no other amount", VALUE)
+        .hints(&["set `memory` to it"])
+        .seen_in(&[TESTED[0]]),
     // CPUs (`target/i386/cpu.c`, `hw/core/machine-smp.c`).
     usage("unable to find CPU model '{}'", "<qemu> has no CPU model `<1>`", "qemu.cpu-model-not-found")
         .hints(&["list the CPU models with `<binary> -cpu help`"])
@@ -39,7 +42,12 @@ pub(super) const ROWS: &[ExitMessage] = &[
     // Devices (`qom/object_interfaces.c`, `softmmu/qdev-monitor.c`).
     usage("'{}' is not a valid device model name", "<qemu> has no device `<1>`", "device.driver-not-found")
         .hints(&["list the devices with `<binary> -device help`"])
-        .lookup(Lookup::Names(NameList::Device)),
+        .lookup(Lookup::Names(NameList::Device))
+        .role(Role::Lack),
+    usage("missing object type '{}'", "a module of QEMU is missing: that of `<1>`", "device.driver-not-found")
+        .hints(&["install the packages of QEMU's modules, all of one version", "use another device"])
+        .seen_in(&[TESTED[0]])
+        .role(Role::Lack),
     bus("No 'IDE' bus found for device '{}'", "machine type `<machine>` has no IDE bus, which device `<1>` needs")
         .hints(&["set `interface: virtio` or `interface: scsi` for the drive"]),
     bus("No 'SCSI' bus found for device '{}'", "the VM has no SCSI bus, which device `<1>` needs")
@@ -64,12 +72,22 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["list its options with `<binary> -machine <1>,help`"]),
     usage("Property '{}-x86_64-cpu.{}' not found", "CPU model `<1>` has no feature `<2>`", "qemu.option-not-found")
         .hints(&["list the features with `<binary> -cpu help`"]),
+    usage("Property '{}-arm-cpu.{}' not found", "CPU model `<1>` has no feature `<2>`", "qemu.option-not-found")
+        .hints(&["list the features with `<binary> -cpu help`"])
+        .seen_in(&[TESTED[0]]),
+    usage("Property '{}-riscv-cpu.{}' not found", "CPU model `<1>` has no feature `<2>`", "qemu.option-not-found")
+        .hints(&["list the features with `<binary> -cpu help`"])
+        .seen_in(&[TESTED[0]]),
     usage("Property '{}.{}' not found", "device `<1>` has no property `<2>`", "device.property-not-found")
         .hints(&["list its properties with `<binary> -device <1>,help`"]),
     usage("Property '{}' doesn't take value '{}'", "`<1>` does not take the value `<2>`", "device.property-invalid")
         .hints(&["correct the value in `<switch>`"]),
     usage("Property '{}' can't find value '{}'", "`<1>` refers to `<2>`, which does not exist", BACKEND)
         .hints(&["add the drive, network or character device `<2>`, or correct the name in `<switch>`"]),
+    usage("chardev \"{}\" not found", "there is no character device `<1>`", BACKEND)
+        .hints(&["add `- {chardev: …, id: <1>}` under `arguments`, or correct the name in `<switch>`"]),
+    usage("Device '{}' not found", "there is no `<1>`, which an object refers to", BACKEND)
+        .hints(&["add it under `arguments`, or correct the name"]),
     usage("Property '{}' can't take value '{}', it's in use", "`<2>` is used by another device", BACKEND)
         .hints(&["give each device a drive or network of its own; see `<switch>`"]),
     usage("Permission conflict on node '{}': {}", "two devices use the drive `<1>`", BACKEND)
@@ -95,6 +113,8 @@ const MACHINE_HINT: &str = "list the machine types with `<binary> -machine help`
 
 const DEVICES: &str = "list the devices and their buses with `<binary> -device help`";
 
+const VALUE: &str = "qemu.option-invalid";
+
 const BACKEND: &str = "device.backend-conflict";
 
 const ID: &str = "device.id-conflict";
@@ -115,4 +135,5 @@ const fn missing_package(text: &'static str) -> ExitMessage {
     let cause = "a part of QEMU that the VM uses is in a package that is not installed";
     ExitMessage::new(text, cause, "host.module-not-found", Fault::Host)
         .hints(&["install the package: `apt install <1>`"])
+        .role(Role::Notice)
 }

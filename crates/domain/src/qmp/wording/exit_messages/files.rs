@@ -7,11 +7,12 @@ use crate::error::Fault;
 /// The rows.
 pub(super) const ROWS: &[ExitMessage] = &[
     // Images (`block.c`, `block/qcow2.c`, `block/vmdk.c`, `block/vpc.c`).
-    ExitMessage::new("Image is not in {} format", "an image is not in the format `<1>`", FORMAT, Fault::Host).hints(FORMATS),
-    ExitMessage::new("invalid VMDK image descriptor", "an image is not in the format `vmdk`", FORMAT, Fault::Host)
-        .hints(FORMATS),
-    ExitMessage::new("invalid VPC image", "an image is not in the format `vpc`", FORMAT, Fault::Host).hints(FORMATS),
-    ExitMessage::new("Unsupported VDI image {}", "an image is not in the format `vdi`", FORMAT, Fault::Host).hints(FORMATS),
+    format("Image is not in {} format", "an image is not in the format `<1>`"),
+    format("invalid VMDK image descriptor", "an image is not in the format `vmdk`"),
+    format("invalid VPC image", "an image is not in the format `vpc`"),
+    format("Unsupported VDI image {}", "an image is not in the format `vdi`"),
+    ExitMessage::new("Unknown driver '{}'", "<qemu> has no image format `<1>`", "qemu.option-invalid", Fault::Usage)
+        .hints(&["set `raw`, `qcow2`, or another format that `qemu-img --help` lists"]),
     missing(
         "Could not open backing file: Could not open '{}': No such file or directory",
         "the backing file `<1>` of an image does not exist",
@@ -28,19 +29,52 @@ pub(super) const ROWS: &[ExitMessage] = &[
     missing("error reading initrd {}: Failed to open file {}: No such file", "the initrd `<1>` does not exist", FILE)
         .hints(&["correct the path of `initrd`"])
         .lookup(Lookup::File),
+    missing("could not load initrd '{}'", "the initrd `<1>` does not exist", FILE)
+        .hints(&["correct the path of `initrd`"])
+        .lookup(Lookup::UnloadedFile)
+        .seen_in(&[TESTED[0]]),
+    // A further file of a kernel for Multiboot.
+    missing("Failed to open file '{}'", "`<1>` does not exist", FILE).hints(PATH).lookup(Lookup::UnloadedFile),
+    refused("error reading initrd {}: Failed to open file {}: open() failed: Permission", "you may not read the initrd `<1>`")
+        .hints(READABLE),
+    usage("error reading initrd {}: {}", "the initrd `<1>` cannot be read: <2>").hints(&["correct the path of `initrd`"]),
     missing("Couldn't open dtb file {}", "the device tree `<1>` does not exist", FILE)
         .hints(&["correct the path of `dtb`"])
-        .lookup(Lookup::File)
+        .lookup(Lookup::UnloadedFile)
         .seen_in(&[TESTED[0]]),
-    missing("could not load PC BIOS '{}'", BIOS, "qemu.firmware-not-found").hints(BIOS_HINTS).lookup(Lookup::File),
+    missing("could not load PC BIOS '{}'", BIOS, "qemu.firmware-not-found")
+        .hints(BIOS_HINTS)
+        .lookup(Lookup::UnloadedFile),
     missing("Could not find ROM image '{}'", BIOS, "qemu.firmware-not-found")
         .hints(BIOS_HINTS)
-        .lookup(Lookup::File)
+        .lookup(Lookup::UnloadedFile)
         .seen_in(&[TESTED[0]]),
-    usage("could not load kernel '{}': {}", "`<1>` is not a kernel that QEMU can start: <2>")
-        .hints(&["name the kernel's file, as `/boot/vmlinuz-…`, and not a directory"]),
-    refused("could not open kernel file '{}': Permission denied", "you may not read the kernel `<1>`")
-        .hints(&["make it readable: `sudo chmod a+r <1>`", "copy it to a directory of yours"]),
+    firmware("system firmware block device {} has invalid size {}", "the firmware image `<1>` has an invalid size: <2>"),
+    firmware(
+        "device requires {} bytes, block backend provides {} bytes",
+        "a firmware image has <2> bytes, and machine type `<machine>` requires <1>",
+    )
+    .seen_in(&[TESTED[0]]),
+    ExitMessage::new(
+        "The contents of the first flash device may be specified with -bios or with -drive if=pflash",
+        "`bios` and a `pflash` drive both name the firmware",
+        "qemu.option-conflict",
+        Fault::Usage,
+    )
+    .hints(&["remove one of the two"])
+    .seen_in(&[TESTED[0]]),
+    // QEMU says so of an empty file.
+    missing("could not load kernel '{}': No such file or directory", "the kernel `<1>` does not exist", FILE)
+        .hints(&["correct the path of `kernel`"])
+        .lookup(Lookup::UnloadedFile),
+    usage("could not load kernel '{}': {}", "`<1>` is not a kernel that QEMU can start: <2>").hints(KERNEL),
+    missing("could not load kernel '{}'", "the kernel `<1>` does not exist", FILE)
+        .hints(&["correct the path of `kernel`"])
+        .lookup(Lookup::UnloadedFile)
+        .seen_in(&[TESTED[0]]),
+    usage("invalid kernel header", "the file of `kernel` is not a kernel that QEMU can start: its header is invalid")
+        .hints(KERNEL),
+    refused("could not open kernel file '{}': Permission denied", "you may not read the kernel `<1>`").hints(READABLE),
     ExitMessage::new("-append only allowed with -kernel option", APPEND, "qemu.option-conflict", Fault::Usage)
         .hints(&["add `- {kernel: FILE}` under `arguments`"]),
     ExitMessage::new("-initrd only allowed with -kernel option", APPEND, "qemu.option-conflict", Fault::Usage)
@@ -57,15 +91,44 @@ pub(super) const ROWS: &[ExitMessage] = &[
     missing("can't load {}: Failed to open file {}: No such file", "`<1>` does not exist", FILE)
         .hints(PATH)
         .lookup(Lookup::File),
+    refused("can't open file {}: Permission denied", "you may not read `<1>`").hints(READABLE),
+    refused("can't load {}: Failed to open file {}: Permission denied", "you may not read `<1>`").hints(READABLE),
     missing("failed to find romfile \"{}\"", "the firmware `<1>` of a device does not exist", FILE)
         .hints(PATH)
+        .lookup(Lookup::UnloadedFile),
+    usage("romfile \"{}\" is empty", "the firmware `<1>` of a device is empty").hints(PATH),
+    missing("Cannot read SMBIOS file {}", "`<1>` does not exist", FILE).hints(PATH).lookup(Lookup::UnloadedFile),
+    missing("Cannot load specified image {}", "`<1>` does not exist", FILE).hints(PATH).lookup(Lookup::UnloadedFile),
+    // Objects: secrets, certificates, dumps (`crypto/secret.c`, `crypto/tlscredsx509.c`, `net/dump.c`).
+    missing("Unable to read {}: Failed to open file {}: No such file", "the file `<1>` of a secret does not exist", FILE)
+        .hints(OBJECT)
         .lookup(Lookup::File),
-    missing("Cannot read SMBIOS file {}", "`<1>` does not exist, or cannot be read", FILE)
-        .hints(PATH)
+    refused("Unable to read {}: Failed to open file {}: Permission denied", "you may not read the secret `<1>`")
+        .hints(&["make it yours: `sudo chown $USER <1>`"]),
+    missing(
+        "Unable to access credentials {}: No such file or directory",
+        "the file `<1>`, which TLS needs, does not exist",
+        FILE,
+    )
+    .hints(&["create the certificates and keys in this directory, or correct `dir` of the object"])
+    .lookup(Lookup::File),
+    refused("Unable to access credentials {}: {}", "the file `<1>`, which TLS needs, cannot be used: <2>").hints(READABLE),
+    missing("net dump: can't open {}: No such file or directory", "the directory of `<1>` does not exist", FILE)
+        .hints(&["create the directory"])
         .lookup(Lookup::File),
-    missing("Cannot load specified image {}", "`<1>` does not exist, or cannot be loaded", FILE)
-        .hints(PATH)
+    refused("net dump: can't open {}: {}", "`<1>` cannot be created: <2>").hints(OWN_DIRECTORY),
+    missing("Error opening logfile {}: No such file or directory", "the directory of `<1>` does not exist", FILE)
+        .hints(&["create the directory"])
         .lookup(Lookup::File),
+    refused("Error opening logfile {}: {}", "`<1>` cannot be created: <2>").hints(OWN_DIRECTORY),
+    ExitMessage::new(
+        "tpm-emulator: TPM result for CMD_INIT: {} operation failed",
+        "the TPM cannot use its state, which is damaged or of a newer swtpm (result <1>)",
+        "tpm.state-corrupt",
+        Fault::Host,
+    )
+    .hints(&["install the version of swtpm with which the VM ran last", "restore the state of the TPM from a backup"])
+    .lookup(Lookup::Tpm),
     missing("failed to open '{}': No such file or directory", "`<1>` does not exist", FILE)
         .hints(PATH)
         .lookup(Lookup::File),
@@ -76,9 +139,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["name a file in `<switch>`; a block device needs `driver: host_device`"]),
     refused("Could not open '{}': Permission denied", "you may not open `<1>`")
         .hints(&["change the owner or the permissions of the file"]),
-    refused("Failed to bind socket to {}: {}", "a socket cannot be created at `<1>`: <2>")
-        .hints(&["choose a directory of yours"])
-        .seen_in(&TESTED),
+    refused("Failed to bind socket to {}: {}", "a socket cannot be created at `<1>`: <2>").hints(OWN_DIRECTORY),
 ];
 
 const FORMAT: &str = "storage.format-conflict";
@@ -86,6 +147,14 @@ const FORMAT: &str = "storage.format-conflict";
 const FILE: &str = "qemu.file-not-found";
 
 const BIOS: &str = "the firmware `<1>` does not exist";
+
+const KERNEL: &[&str] = &["name the kernel's file, as `/boot/vmlinuz-…`, and not a directory or another image"];
+
+const READABLE: &[&str] = &["make it readable: `sudo chmod a+r <1>`", "copy it to a directory of yours"];
+
+const OWN_DIRECTORY: &[&str] = &["choose a directory of yours"];
+
+const OBJECT: &[&str] = &["correct the path of the `object` under `arguments`"];
 
 const APPEND: &str = "`initrd` and `append` require a `kernel`";
 
@@ -101,6 +170,15 @@ const PATH: &[&str] = &["correct the path in `<switch>`"];
 
 const fn missing(text: &'static str, cause: &'static str, code: &'static str) -> ExitMessage {
     ExitMessage::new(text, cause, code, Fault::NotFound)
+}
+
+const fn format(text: &'static str, cause: &'static str) -> ExitMessage {
+    ExitMessage::new(text, cause, FORMAT, Fault::Usage).hints(FORMATS).lookup(Lookup::ImageFormat)
+}
+
+const fn firmware(text: &'static str, cause: &'static str) -> ExitMessage {
+    ExitMessage::new(text, cause, "firmware.image-invalid", Fault::Usage)
+        .hints(&["set the path of a firmware image for this machine type", "set `firmware: uefi` to have one found"])
 }
 
 const fn usage(text: &'static str, cause: &'static str) -> ExitMessage {

@@ -1,6 +1,6 @@
 //! Switches and their options, in general; the tables before this one have the special cases.
 
-use super::ExitMessage;
+use super::{ExitMessage, Role};
 use crate::error::Fault;
 
 /// The rows.
@@ -12,10 +12,12 @@ pub(super) const ROWS: &[ExitMessage] = &[
     usage("Unsupported NIC model: {}", "`<1>` is not a network card of this machine type", VALUE)
         .hints(&["list the devices with `<binary> -device help`; the usual one is `virtio-net-pci`"])
         .seen_in(&[super::TESTED[0]]),
-    usage("Display '{}' is not available.", "this QEMU has no display `<1>`", "qemu.display-not-found").hints(&[
-        "list its displays with `<binary> -display help`",
-        "set `display: none`, and use `vnc` under `arguments`",
-    ]),
+    usage("Display '{}' is not available.", "this QEMU has no display `<1>`", "qemu.display-not-found")
+        .hints(&[
+            "list its displays with `<binary> -display help`",
+            "set `display: none`, and use `vnc` under `arguments`",
+        ])
+        .role(Role::Lack),
     usage(
         "machine type does not support if={},bus={},unit={}",
         "machine type `<machine>` has no interface `<1>`",
@@ -24,6 +26,20 @@ pub(super) const ROWS: &[ExitMessage] = &[
     .hints(&["add the drive under `storage`, with `interface: virtio` or `interface: scsi`"]),
     usage("Invalid host forwarding rule '{}' ({})", "invalid forwarding rule `<1>`: <2>", VALUE)
         .hints(&["write it as `tcp:127.0.0.1:2222-:22`, or use `forward` of `network`"]),
+    usage("error parsing address '{}'", "`<1>` is not an address", VALUE)
+        .hints(&["write it as `tcp:127.0.0.1:4444`, or `unix:/PATH`, in `<switch>`"]),
+    usage("unknown migration protocol: {}", "`<1>` is not an address that QEMU can take a guest from", VALUE)
+        .hints(&["write it as `tcp:127.0.0.1:4444`, `unix:/PATH` or `defer` in `<switch>`"]),
+    usage("address resolution failed for {}: {}", "the host's name service has no address for `<1>`: <2>", VALUE)
+        .hints(&["write the address as a number, as 127.0.0.1, in `<switch>`"]),
+    usage(
+        "specified mcastaddr {} ({}) does not contain a multicast address",
+        "`<1>` is not a multicast address",
+        VALUE,
+    )
+    .hints(&["choose one of 224.0.0.0 to 239.255.255.255, as 230.0.0.1"]),
+    usage("Either 'file' or 'data' must be provided", "a secret has neither `file` nor `data`", "qemu.option-required")
+        .hints(&["add `file: PATH` to the `object: secret`"]),
     usage("Parameter '{}' does not accept value '{}'", "`<1>` does not take the value `<2>`", VALUE)
         .hints(&["correct the value in `<switch>`; `<binary> -help` lists the values"]),
     usage("Parameter '{}' expects {}", "`<1>` expects <2>", VALUE).hints(CORRECT),

@@ -1,0 +1,137 @@
+//! Files that QEMU could not use.
+
+use std::path::{Path, PathBuf};
+
+use maqet_domain::error::{Explanation, Fault};
+use maqet_domain::port::{ImageError, ImageUse, Paths};
+use maqet_domain::qemu::{OptionString, option_value};
+use maqet_domain::storage::{ImageAccess, ImageProblem};
+use maqet_domain::text::quote;
+
+use super::Diagnosis;
+
+impl Diagnosis<'_> {
+    /// Returns why QEMU could not load a file that exists; `None` for one that does not, or that QEMU looks for among its
+    /// own files.
+    pub(super) async fn unloaded_file(&self, path: &Path) -> Option<(String, Explanation)> {
+        if !path.is_absolute() {
+            return None;
+        }
+        let shown = path.display();
+        let quoted = quote(&path.to_string_lossy());
+        let image = ImageUse { path: path.to_owned(), format: Some("raw".to_owned()), access: ImageAccess::Read };
+        let problem = match self.app.ports.images.examine(&image).await {
+            Ok(_) => None,
+            Err(ImageError::Unusable(unusable)) => Some(unusable.problem),
+            Err(_) => return None,
+        };
+        let invalid = Explanation::new("qemu.file-invalid", Fault::Usage);
+        let switch = self.recognized.switch.unwrap_or("arguments");
+        match problem {
+            Some(ImageProblem::NotFound { .. }) => None,
+            Some(ImageProblem::NotPermitted { .. }) => {
+                let explanation = Explanation::new("qemu.file-refused", Fault::Host)
+                    .hint(format!("make it readable: `sudo chmod a+r {quoted}`"))
+                    .hint("copy it to a directory of yours");
+                Some((format!("you may not read `{shown}`"), explanation))
+            }
+            Some(ImageProblem::IsDirectory) => {
+                let explanation = invalid.hint(format!("name a file in `{switch}`"));
+                Some((format!("`{shown}` is a directory, and not a file"), explanation))
+            }
+            Some(_) | None => {
+                let explanation = invalid
+                    .hint(format!("check its kind and size: `file {quoted}; ls -l {quoted}`"))
+                    .hint(format!("name a file of the kind that `{switch}` takes"));
+                Some((format!("QEMU cannot load `{shown}`: it has an invalid size or content"), explanation))
+            }
+        }
+    }
+
+    /// Returns which format the image of the switch has, if it is another one.
+    pub(super) async fn format_hint(&self) -> Option<String> {
+        let (name, argument) = self.recognized.switch?.split_once(' ')?;
+        let path = option_value(argument, "file")?;
+        let image = ImageUse { path: PathBuf::from(&*path), format: Some("raw".to_owned()), access: ImageAccess::Read };
+        let found = self.app.ports.images.examine(&image).await.ok()?.resembles.unwrap_or("raw");
+        let key = if name.trim_start_matches('-') == "drive" { "format" } else { "driver" };
+        Some(format!(
+            "set `{key}={found}`, the format that `{path}` has, or `type: {found}` for a drive under `storage`"
+        ))
+    }
+}
+
+/// Returns what helps if a file is missing because its path is relative.
+pub(super) fn relative_path_hint(path: &str) -> Option<String> {
+    if path.starts_with('/') {
+        return None;
+    }
+    Some(if path.starts_with('~') {
+        "write the path in full: QEMU does not expand `~`".to_owned()
+    } else if path.contains('/') {
+        "write the path in full: QEMU runs in `/`".to_owned()
+    } else {
+        format!(
+            "write `./{path}` for a file beside the YAML file: QEMU runs in `/`, and looks for names among its own files"
+        )
+    })
+}
+
+/// Returns how many arguments name a file, by whatever path.
+pub(crate) async fn uses_of(paths: &dyn Paths, args: &[String], path: &Path) -> usize {
+    let wanted = paths.resolve(path).await;
+    let mut uses = 0;
+    for named in args.windows(2).map(|pair| files_of(&pair[0], &pair[1])) {
+        for file in named {
+            // One argument names a file once.
+            if paths.resolve(&file).await == wanted {
+                uses += 1;
+                break;
+            }
+        }
+    }
+    uses
+}
+
+/// Returns the values of a switch that can be files; QEMU runs in `/`.
+fn files_of(switch: &str, argument: &str) -> Vec<PathBuf> {
+    if !switch.starts_with('-') {
+        return Vec::new();
+    }
+    let options = OptionString::parse(switch.trim_start_matches('-'), argument);
+    let values = options.iter().map(|option| option.value.strip_prefix("file:").unwrap_or(&option.value));
+    values.filter(|value| value.contains('/')).map(|value| Path::new("/").join(value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use maqet_domain::port::MockPaths;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn test_uses_of_counts_arguments_by_resolved_path() {
+        let mut paths = MockPaths::new();
+        paths.expect_resolve().returning(|path| match path.to_str() {
+            Some("/link/a" | "/d/./a") => "/d/a".into(),
+            _ => path.to_owned(),
+        });
+        let uses = async |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            uses_of(&paths, &args, Path::new("/d/a")).await
+        };
+
+        assert_eq!(uses(&["-drive", "file=/d/a,if=ide", "-hda", "/d/a", "-drive", "file=/d/a.bak"]).await, 2);
+        assert_eq!(uses(&["-hda", "/link/a", "-hdb", "d/./a", "-hdc", "/x/d/a"]).await, 2);
+        assert_eq!(uses(&["-blockdev", r#"{"driver":"file","filename":"/link/a"}"#, "-hda", "file:/d/a"]).await, 2);
+        assert_eq!(uses(&["-drive", "file=/d/a,,b", "-name", "/d/b"]).await, 0);
+    }
+
+    #[test]
+    fn test_relative_path_hint_says_where_qemu_looks() {
+        assert_eq!(relative_path_hint("/boot/x"), None);
+        assert!(relative_path_hint("~/x").unwrap().contains("expand"));
+        assert!(relative_path_hint("a/x").unwrap().contains("in full"));
+        assert!(relative_path_hint("OVMF.fd").unwrap().contains("`./OVMF.fd`"));
+    }
+}
