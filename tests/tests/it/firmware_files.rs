@@ -60,6 +60,28 @@ fn test_uefi_variables_of_another_build_are_refused() {
     assert_eq!((&refused["code"], &refused["message"]), (&json!("firmware.size-conflict"), &json!(message(&store))));
     assert!(refused["hints"][1].as_str().unwrap().contains("maqet start web --recreate uefi-vars`"), "{refused}");
     assert_eq!(template["message"], message(&two[1]));
+    // The template belongs to others.
+    assert!(!template["hints"].to_string().contains("mv "), "{template}");
+    assert!(template["hints"][0].as_str().unwrap().contains("remove `variables`"), "{template}");
+}
+
+#[test]
+fn test_uefi_files_that_are_not_regular_are_refused() {
+    let home = TestHome::new();
+    for (name, keys) in [
+        ("variables", "{type: uefi, variables: /dev/zero}"),
+        ("code", "{type: uefi, code: /dev/zero, variables: /dev/zero}"),
+        ("folder", "{type: uefi, variables: /etc}"),
+        ("bios", "/dev/zero"),
+    ] {
+        home.add(&format!("{}machine: q35\nfirmware: {keys}\n", guest::paused_yaml(name)));
+
+        let refused = home.json_error(&["start", name], 2);
+
+        let is_invalid = |code: &serde_json::Value| code.as_str().unwrap().ends_with("-invalid");
+        assert!(is_invalid(&refused["code"]), "{name}: {refused}");
+        assert!(!home.data().join("storage").join(name).join("uefi-vars.qcow2").exists(), "{name}");
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //! Each failure is a real one, on each version of QEMU. No hint of a known failure is only to look at the command line.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use maqet_testkit::{TestHome, qemu};
@@ -175,6 +176,140 @@ fn test_files_that_qemu_cannot_use_are_named_with_their_place() {
 }
 
 #[test]
+fn test_kernels_and_firmware_that_qemu_cannot_load_say_why() {
+    let home = TestHome::new();
+    // The header of a Linux kernel whose setup is longer than the file.
+    let mut kernel = vec![0; 2048];
+    kernel[0x1f1] = 60;
+    kernel[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    kernel[0x202..0x208].copy_from_slice(b"HdrS\x0f\x02");
+    home.write("short.krn", kernel);
+    home.write("empty.krn", []);
+    home.write("empty.rom", []);
+    home.write("odd.fd", [0; 100]);
+
+    for case in [
+        ("arguments: [{kernel: short.krn}]\n", 2, "qemu.file-invalid", "its header is invalid", "/boot/vmlinuz"),
+        ("arguments: [{kernel: empty.krn}]\n", 2, "qemu.file-invalid", "/empty.krn`: it has an invalid size", "ls -l"),
+        ("arguments: [{device: loader, file: /none}]\n", 3, "qemu.file-not-found", "`/none` does not exist", "file="),
+        (
+            "arguments: [{device: loader, file: /etc}]\n",
+            2,
+            "qemu.file-invalid",
+            "`/etc` is a directory",
+            "-device loader,",
+        ),
+        (
+            "arguments: [{device: e1000, romfile: ./empty.rom}]\n",
+            2,
+            "qemu.file-invalid",
+            "/empty.rom` of a device is",
+            "rom",
+        ),
+        ("arguments: [{device: e1000, romfile: /none}]\n", 3, "qemu.file-not-found", "/none` of a device", "romfile="),
+        ("args: [-pflash, odd.fd]\n", 2, "firmware.image-invalid", "odd.fd", "64 KiB"),
+    ] {
+        check(&home, case);
+    }
+}
+
+#[test]
+fn test_objects_addresses_and_devices_that_do_not_exist_are_named() {
+    check_all(&[
+        (
+            "arguments: [{object: secret, id: s, file: /none}]\n",
+            3,
+            "qemu.file-not-found",
+            "`/none` of a secret",
+            "object",
+        ),
+        (
+            "arguments: [{object: secret, id: s}]\n",
+            2,
+            "qemu.option-required",
+            "neither `file` nor `data`",
+            "file: PATH",
+        ),
+        (
+            "arguments: [{object: tls-creds-x509, id: t, dir: /none, endpoint: server}]\n",
+            3,
+            "qemu.file-not-found",
+            "`/none/ca-cert.pem`, which TLS needs",
+            "certificates",
+        ),
+        (
+            "arguments: [{object: rng-egd, id: r, chardev: x}]\n",
+            2,
+            "device.backend-conflict",
+            "there is no `x`",
+            "add it",
+        ),
+        (
+            "arguments: [{netdev: user, id: n}, {object: filter-dump, id: f, netdev: n, file: /none/x}]\n",
+            3,
+            "qemu.file-not-found",
+            "directory of `/none/x`",
+            "create the directory",
+        ),
+        ("arguments: [{D: /none/x}, {d: int}]\n", 3, "qemu.file-not-found", "directory of `/none/x`", "create"),
+        ("arguments: [{incoming: \"tcp:nonsense\"}]\n", 2, "qemu.option-invalid", "`nonsense`", "tcp:127.0.0.1:4444"),
+        ("arguments: [{incoming: \"pigeon:1\"}]\n", 2, "qemu.option-invalid", "`pigeon:1`", "-incoming pigeon:1"),
+        ("arguments: [{gdb: \"tcp:no.invalid:1\"}]\n", 2, "qemu.option-invalid", "no.invalid", "127.0.0.1"),
+        (
+            "arguments: [{netdev: socket, id: n, mcast: \"127.0.0.1:45009\"}]\n",
+            2,
+            "qemu.option-invalid",
+            "`127.0.0.1`",
+            "230.0.0.1",
+        ),
+        (
+            "machine: q35\narguments: [{device: qemu-xhci}, {device: usb-host, hostbus: 99, hostaddr: 9}]\n",
+            69,
+            "host.device-not-found",
+            "no USB device `99:9`",
+            "lsusb",
+        ),
+        (
+            "arguments: [{device: vfio-pci, host: \"ff:1f.7\"}]\n",
+            69,
+            "host.device-not-found",
+            "no such device",
+            "lspci",
+        ),
+        ("arguments: [{tpmdev: passthrough, id: t}]\n", 69, "host.device-not-found", "`/dev/tpm0`", "tpm: true"),
+        (
+            "arguments: [{drive: {file: /dev/null, format: qcwo2}}]\n",
+            2,
+            "qemu.option-invalid",
+            "format `qcwo2`",
+            "qcow2",
+        ),
+        (
+            "arguments: [{m: \"32M\"}, {object: memory-backend-memfd, id: m, size: 32M, hugetlb: on}, {machine: \"memory-backend=m\"}]\n",
+            69,
+            "host.huge-pages-unavailable",
+            "no huge pages are free",
+            "nr_hugepages",
+        ),
+    ]);
+}
+
+/// A line that says why is not hidden by another row's text in a warning, or in a try that QEMU gave up.
+#[test]
+fn test_last_reason_of_an_exit_is_the_one_reported() {
+    check_all(&[
+        (
+            "cpu_model: Skylake-Client\narguments: [{netdev: user, id: n}, {device: e1000, colour: red}]\n",
+            2,
+            "device.property-not-found",
+            "no property `colour`",
+            "e1000,help",
+        ),
+        ("arguments: [{chardev: \"null,id=Too many open files\"}]\n", 2, "qemu.option-invalid", "id", "correct"),
+    ]);
+}
+
+#[test]
 fn test_missing_servers_of_sockets_say_how_to_start_them() {
     let tpm = "arguments: [{chardev: socket, id: c, path: s.sock}, {tpmdev: emulator, id: t, chardev: c}, {device: tpm-tis, \
                tpmdev: t}]\n";
@@ -222,13 +357,50 @@ fn test_port_in_use_names_the_process_that_has_it() {
         (format!("network: {{mode: passt, forward: [\"{tcp_port}:22\"]}}\n"), "TCP", tcp_port),
         (format!("arguments: [{{gdb: \"tcp:127.0.0.1:{tcp_port}\"}}]\n"), "TCP", tcp_port),
         (format!("serial: \"tcp:127.0.0.1:{tcp_port},server=on,wait=off\"\n"), "TCP", tcp_port),
-    ] {
+        (format!("serial: \"udp:127.0.0.1:9@127.0.0.1:{udp_port}\"\n"), "UDP", udp_port),
+        (
+            format!("arguments: [{{netdev: \"socket,id=n,udp=127.0.0.1:9,localaddr=127.0.0.1:{udp_port}\"}}]\n"),
+            "UDP",
+            udp_port,
+        ),
+        (format!("arguments: [{{netdev: \"socket,id=n,listen=127.0.0.1:{tcp_port}\"}}]\n"), "TCP", tcp_port),
+        (
+            format!("network: {{mode: dgram, local: \"127.0.0.1:{udp_port}\", remote: \"127.0.0.1:9\"}}\n"),
+            "UDP",
+            udp_port,
+        ),
+        (format!("arguments: [{{incoming: \"tcp:127.0.0.1:{tcp_port}\"}}]\n"), "TCP", tcp_port),
+    ]
+    .into_iter()
+    .chain(has_spice().then(|| {
+        (format!("arguments: [{{spice: \"port={tcp_port},addr=127.0.0.1,disable-ticketing=on\"}}]\n"), "TCP", tcp_port)
+    })) {
         let error = error_of(&keys, 75);
 
         assert_eq!(error["code"], "host.port-in-use", "{error}");
         let message = error["message"].as_str().unwrap();
         assert!(message.contains(&format!("{transport} port {port} of 127.0.0.1 is in use by `")), "{message}");
         assert!(message.ends_with(&format!("(process {pid})")), "{message}");
+    }
+}
+
+/// SPICE is a module in 10.0, which is not unpacked.
+fn has_spice() -> bool {
+    !qemu::is_unpacked()
+}
+
+#[test]
+fn test_port_that_a_vm_uses_twice_is_said_to_be() {
+    let port = maqet_testkit::port::free();
+    for keys in [
+        format!("network: {{forward: [\"{port}:22\"]}}\nserial: \"tcp:127.0.0.1:{port},server=on,wait=off\"\n"),
+        format!("network: {{mode: passt, forward: [\"{port}:22\"]}}\narguments: [{{gdb: \"tcp:127.0.0.1:{port}\"}}]\n"),
+    ] {
+        let error = error_of(&keys, 2);
+
+        assert_eq!(error["code"], "network.port-conflict", "{error}");
+        let message = format!("VM `web` failed to start: it uses TCP port {port} of 127.0.0.1 twice");
+        assert_eq!(error["message"], message);
     }
 }
 
@@ -281,10 +453,29 @@ fn test_image_that_a_vm_uses_twice_is_said_to_be() {
 }
 
 #[test]
+fn test_image_that_a_vm_uses_twice_by_another_path_is_said_to_be() {
+    let home = TestHome::new();
+    std::os::unix::fs::symlink(".", home.path("link")).unwrap();
+    home.add(
+        "name: web\naccel: tcg\nmemory: 32M\nstorage: [{name: a, size: 1M, file: a.qcow2}]\narguments: [{drive: {file: \
+         link/a.qcow2, format: qcow2}}]\n",
+    );
+
+    let error = home.json_error(&["start", "web"], 2);
+
+    assert_eq!(error["code"], "storage.use-conflict", "{error}");
+}
+
+#[test]
 fn test_sandbox_that_ends_qemu_is_named() {
-    // The JSON form; other ones are refused before.
-    let keys = "arguments: [{netdev: '{\"type\": \"tap\", \"id\": \"n\"}'}, {device: e1000, netdev: n}]\n";
-    let error = error_of(keys, 4);
+    let home = TestHome::new();
+    // Definitions with such switches are refused before.
+    let script = format!("#!/bin/sh\nexec {} \"$@\" -netdev bridge,id=n\n", qemu::emulator().display());
+    let binary = home.write("qemu", script);
+    fs::set_permissions(&binary, Permissions::from_mode(0o700)).unwrap();
+    home.add(&format!("name: web\naccel: tcg\nmemory: 32M\nbinary: {}\n", binary.display()));
+
+    let error = home.json_error(&["start", "web"], 4);
 
     assert_eq!(error["code"], "vm.sandbox-refused");
     assert!(error["hints"][0].as_str().unwrap().contains("sandbox: false"), "{error}");

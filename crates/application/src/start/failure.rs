@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use maqet_domain::command_line::CommandLine;
-use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::error::{Explain, Explanation};
 use maqet_domain::machine::{self, Machine};
 use maqet_domain::port::LaunchError;
 use maqet_domain::qemu::option_value;

@@ -42,8 +42,8 @@ impl Endpoint {
     /// Returns the port of a forwarding rule: `tcp:127.0.0.1:80-:80` of QEMU, or `-t 127.0.0.1/80:80` of passt.
     pub fn of_rule(rule: &str) -> Option<Self> {
         let (transport, rest) = match rule.split_once([':', ' '])? {
-            ("tcp" | "-t", rest) => (Transport::Tcp, rest),
-            ("udp" | "-u", rest) => (Transport::Udp, rest),
+            ("tcp" | "-t" | "--tcp-ports", rest) => (Transport::Tcp, rest),
+            ("udp" | "-u" | "--udp-ports", rest) => (Transport::Udp, rest),
             _ => return None,
         };
         let (address, port) = match rest.split_once('/') {
@@ -153,6 +153,7 @@ mod tests {
             ("udp::53-10.0.2.15:53", "UDP port 53"),
             ("tcp::80-:80", "TCP port 80"),
             ("-t 127.0.0.1/80:22", "TCP port 80 of 127.0.0.1"),
+            ("--udp-ports 0.0.0.0/53:5353", "UDP port 53"),
             ("-u 127.0.0.1/53:53", "UDP port 53 of 127.0.0.1"),
             ("sctp::80-:80", "none"),
             ("tcp:nonsense", "none"),

@@ -73,21 +73,19 @@ fn is_warning(line: &str) -> bool {
     is_of_kind && !line.contains("warning: Spice: ") || line.contains("-WARNING **") || line.starts_with("         ")
 }
 
-/// Returns the first row that matches a line.
+/// Returns the first row that matches a line, after the switch that QEMU names at its beginning.
 fn row_of<'t>(line: &'t str, args: &[String]) -> Option<Recognized<'t>> {
-    exit_messages().find_map(|message| {
-        let (before, parts) = parts(line, message.text)?;
-        Some(Recognized { message, parts, switch: switch_in(before, args) })
-    })
+    let switch = switch_in(line, args);
+    let text = &line[switch.map_or(0, str::len)..];
+    exit_messages().find_map(|message| Some(Recognized { message, parts: parts(text, message.text)?, switch }))
 }
 
-/// Returns the switch that QEMU names at the beginning of a line, as it is in the arguments: more can follow it.
-fn switch_in<'t>(before: &'t str, args: &[String]) -> Option<&'t str> {
+/// Returns the switch that a line begins with, as it is in the arguments: its value can have the text of a row.
+fn switch_in<'t>(line: &'t str, args: &[String]) -> Option<&'t str> {
     let pairs = args.windows(2).map(|pair| format!("{} {}", pair[0], pair[1]));
     let switches = pairs.chain(args.iter().cloned()).filter(|switch| switch.starts_with('-'));
-    let named = switches
-        .filter(|switch| before.strip_prefix(switch).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')));
-    named.map(|switch| &before[..switch.len()]).max_by_key(|switch| switch.len())
+    let named = switches.filter(|switch| line.strip_prefix(switch).is_some_and(|rest| rest.starts_with(": ")));
+    named.map(|switch| &line[..switch.len()]).max_by_key(|switch| switch.len())
 }
 
 impl Recognized<'_> {
@@ -145,10 +143,10 @@ enum Quoting {
     Commands,
 }
 
-/// Returns what stands before `text` in a line, and what stands for each `{}` in it.
-fn parts<'t>(line: &'t str, text: &str) -> Option<(&'t str, Vec<&'t str>)> {
+/// Returns what stands for each `{}` of a text in a line that contains it.
+fn parts<'t>(line: &'t str, text: &str) -> Option<Vec<&'t str>> {
     let mut literals = text.split("{}");
-    let (before, mut rest) = line.split_once(literals.next()?)?;
+    let (_, mut rest) = line.split_once(literals.next()?)?;
     let mut parts = Vec::new();
     for literal in literals {
         // The end of a text that ends with `{}`.
@@ -156,7 +154,7 @@ fn parts<'t>(line: &'t str, text: &str) -> Option<(&'t str, Vec<&'t str>)> {
         parts.push(&rest[..end]);
         rest = &rest[end + literal.len()..];
     }
-    Some((before, parts))
+    Some(parts)
 }
 
 #[cfg(test)]
@@ -266,7 +264,19 @@ mod tests {
 
     #[test]
     fn test_recognize_switch_is_the_one_of_the_arguments() {
-        let args = args(&["-virtfs", "local,path=/none", "-device", "a", "-device", "a: b", "-nofoo", "-drive", "x"]);
+        let args = args(&[
+            "-virtfs",
+            "local,path=/none",
+            "-device",
+            "a",
+            "-device",
+            "a: b",
+            "-nofoo",
+            "-drive",
+            "x",
+            "-chardev",
+            "Too many open files",
+        ]);
         for (line, expected) in [
             (
                 "-virtfs local,path=/none: cannot initialize fsdev 't': failed to open '/none': No such file or directory",
@@ -275,6 +285,7 @@ mod tests {
             ("-device a: No 'IDE' bus found for device 'a'", "-device a"),
             ("-device a: b: No 'IDE' bus found for device 'a'", "-device a: b"),
             ("-nofoo: invalid option", "-nofoo"),
+            ("-chardev Too many open files: invalid option", "-chardev Too many open files"),
             ("-drive x: Could not open backing file: Could not open '/y': No such file or directory", "-drive x"),
             ("-other x: No 'IDE' bus found for device 'a'", "none"),
             ("Too many open files", "none"),
@@ -282,6 +293,7 @@ mod tests {
             let recognized = recognize(line, "exit code 1", &args).unwrap();
 
             assert_eq!(recognized.switch.unwrap_or("none"), expected);
+            assert_eq!(recognized.message.code == "host.open-files-full", line == "Too many open files");
         }
     }
 
