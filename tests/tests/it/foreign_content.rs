@@ -32,7 +32,7 @@ fn test_image_of_another_format_is_not_written_as_raw() {
         create(&home, format, &format!("{format}.img"));
         let before = fs::read(&image).unwrap();
 
-        let refused = home.json_error(&["start", format], 69);
+        let refused = home.json_error(&["start", format], 2);
 
         assert_eq!(refused["code"], "storage.format-conflict", "{refused}");
         let hint = if format == "qed" { "convert" } else { "set `type: " };

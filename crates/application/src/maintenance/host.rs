@@ -189,7 +189,7 @@ fn check_closed(name: &str, closed: &ClosedPath) -> Finding {
         return finding(Severity::Problem, name, message).hint("change its owner, as after a use of `sudo`");
     }
     finding(Severity::Problem, name, format!("`{path}` has mode {:04o}: maqet cannot use it", closed.mode))
-        .hint(format!("run `chmod 0700 {path}`"))
+        .hint(format!("run `chmod 0700 {}`", quote(&path)))
         .fixable()
 }
 
@@ -218,7 +218,7 @@ fn check_folder(name: &str, folder: &Path, facts: &DirectoryFacts) -> Finding {
     }
     if facts.mode & 0o700 != 0o700 {
         return problem(format!("`{shown}` has mode {:04o}: maqet cannot use it", facts.mode))
-            .hint(format!("run `chmod 0700 {shown}`"))
+            .hint(format!("run `chmod 0700 {}`", quote(&shown)))
             .fixable();
     }
     if !facts.is_writable {
@@ -231,7 +231,7 @@ fn check_folder(name: &str, folder: &Path, facts: &DirectoryFacts) -> Finding {
             name,
             format!("`{shown}` has mode {:04o}: other users can read it", facts.mode),
         )
-        .hint(format!("run `chmod 0700 {shown}`"))
+        .hint(format!("run `chmod 0700 {}`", quote(&shown)))
         .fixable();
     }
     finding(Severity::Ok, name, format!("`{shown}` is private"))
@@ -290,6 +290,23 @@ mod tests {
         check(&DirectoryFacts { is_ours: false, mode: 0o777, ..PRIVATE }, Severity::Problem, false);
         check(&DirectoryFacts { is_directory: false, ..PRIVATE }, Severity::Problem, false);
         check(&DirectoryFacts { is_writable: false, ..PRIVATE }, Severity::Problem, false);
+    }
+
+    #[test]
+    fn test_check_hints_quote_paths_for_a_shell() {
+        let facts = DirectoryFacts { mode: 0o500, ..PRIVATE };
+        let open = DirectoryFacts { mode: 0o755, ..PRIVATE };
+        let closed = ClosedPath { path: "/my d".into(), is_ours: true, owner: 0, mode: 0 };
+
+        let found = [
+            check_folder("data directory", Path::new("/my d"), &facts),
+            check_folder("data directory", Path::new("/my d"), &open),
+            check_closed("data directory", &closed),
+        ];
+
+        for finding in found {
+            assert_eq!(finding.hint.as_deref(), Some("run `chmod 0700 '/my d'`"));
+        }
     }
 
     #[test]

@@ -84,7 +84,15 @@ impl Diagnosis<'_> {
         let mut explanation = Explanation::new(message.code, message.fault);
         let part = self.recognized.parts.first().copied().unwrap_or_default();
         match message.lookup {
-            Lookup::Nothing | Lookup::Kvm => {}
+            Lookup::Tpm if self.machine.tpm => {
+                let path = quote(&self.app.preflight().tpm_state(self.vm).to_string_lossy());
+                explanation.hints.push(format!(
+                    "begin with an empty one, without the keys that the guest keeps in it: `mv {path} {path}.old && maqet \
+                     start {} --recreate {TPM_NAME}`",
+                    self.vm
+                ));
+            }
+            Lookup::Nothing | Lookup::Kvm | Lookup::Tpm => {}
             Lookup::Names(list) => {
                 // A CPU model is followed by its features.
                 let known = self.app.ports.hypervisor.names(self.command_line.binary(), list).await;
@@ -106,15 +114,6 @@ impl Diagnosis<'_> {
                 explanation.hints.extend(relative_path_hint(part));
             }
             Lookup::ImageFormat => explanation.hints.extend(self.format_hint().await),
-            Lookup::Tpm if self.machine.tpm => {
-                let path = quote(&self.app.preflight().tpm_state(self.vm).to_string_lossy());
-                explanation.hints.push(format!(
-                    "begin with an empty one, without the keys that the guest keeps in it: `mv {path} {path}.old && maqet \
-                     start {} --recreate {TPM_NAME}`",
-                    self.vm
-                ));
-            }
-            Lookup::Tpm => {}
             Lookup::Socket => explanation.hints.extend(self.server_hints(part)),
             Lookup::File => explanation.hints.extend(relative_path_hint(part)),
         }

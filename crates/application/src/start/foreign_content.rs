@@ -65,7 +65,7 @@ impl std::error::Error for ForeignContent {}
 
 impl Explain for ForeignContent {
     fn explain(&self) -> Explanation {
-        let explanation = Explanation::new("storage.format-conflict", Fault::Host);
+        let explanation = Explanation::new("storage.format-conflict", Fault::Usage);
         self.hints().into_iter().fold(explanation, Explanation::hint)
     }
 }

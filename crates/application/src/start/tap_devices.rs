@@ -3,6 +3,7 @@
 use maqet_domain::config::{Node, Problem, ProblemKind};
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::machine::Machine;
+use maqet_domain::text::quote;
 
 use super::link_sockets::card_problem;
 use super::preflight::Preflight;
@@ -17,7 +18,7 @@ pub struct TapNotFound {
 
 impl TapNotFound {
     fn help(&self) -> String {
-        let device = &self.device;
+        let device = quote(&self.device);
         format!("create it: `sudo ip tuntap add {device} mode tap user $USER && sudo ip link set {device} up`")
     }
 }
