@@ -31,6 +31,7 @@ mod hardware;
 mod health;
 mod health_access;
 mod hooks;
+mod host_failures;
 mod host_files;
 mod hostile;
 mod hotplug;

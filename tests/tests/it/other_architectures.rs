@@ -57,3 +57,49 @@ fn test_riscv64_boots_from_its_defaults() {
     assert!(devices.contains(&json!("cd")), "{devices:?}");
     home.json(&["stop", "riscv64", "--force"]);
 }
+
+#[test]
+fn test_failures_of_aarch64_are_told_in_its_terms() {
+    let home = TestHome::new();
+    home.write("small.fd", [0; 4096]);
+    let small = home.path("small.fd");
+    let small = small.display();
+    for (keys, exit, code, cause, hint) in [
+        ("cpu_model: host\n", 69, "host.kvm-unavailable", "CPU model `host` requires KVM", "cpu_model: max"),
+        ("cpu_model: cortex-a75\n", 2, "qemu.cpu-model-not-found", "`cortex-a75`", "did you mean `cortex-a57`"),
+        ("cpu_model: cortex-a57,+colour\n", 2, "qemu.option-invalid", "`+colour` is not of the form", "`feature=on`"),
+        ("cpu_model: cortex-a57,colour=on\n", 2, "qemu.option-not-found", "`cortex-a57` has no feature", "-cpu help"),
+        ("machine: virt-99\n", 2, "qemu.machine-not-found", "no machine type `virt-99`", "`virt-"),
+        ("machine: raspi3b\n", 2, "qemu.cpus-invalid", "`raspi3b` requires at least 4 CPUs", "cpu: 4"),
+        ("machine: raspi3b\ncpu: 4\n", 2, "qemu.option-invalid", "has 1 GiB of memory", "set `memory`"),
+        ("arguments: [{accel: kvm}]\n", 69, "qemu.accelerator-not-found", "no accelerator `kvm`", "accel: tcg"),
+        ("arguments: [{kernel: /none}]\n", 3, "qemu.file-not-found", "kernel `/none` does not exist", "kernel"),
+        ("arguments: [{kernel: /etc/passwd}, {dtb: /none}]\n", 3, "qemu.file-not-found", "tree `/none`", "dtb"),
+        ("arguments: [{kernel: /etc/passwd}, {initrd: /none}]\n", 3, "qemu.file-not-found", "`/none`", "initrd"),
+        (
+            "arguments: [{bios: none.fd}]\n",
+            3,
+            "qemu.firmware-not-found",
+            "`none.fd` does not exist",
+            "qemu-efi-aarch64",
+        ),
+        (
+            &format!("arguments: [{{drive: \"if=pflash,format=raw,file={small}\"}}]\n"),
+            2,
+            "firmware.image-invalid",
+            "requires 67108864",
+            "firmware: uefi",
+        ),
+        ("arguments: [{device: ide-hd}]\n", 2, "device.bus-not-found", "no IDE bus", "interface: virtio"),
+        ("arguments: [{smp: 9999}]\n", 2, "qemu.cpus-too-large", "at most 512 CPUs", "cpu: 512"),
+    ] {
+        home.add(&format!("name: arm\narch: aarch64\naccel: tcg\nmemory: 64M\nnetwork: none\n{keys}"));
+
+        let error = home.json_error(&["start", "arm"], exit);
+
+        assert_eq!(error["code"], code, "{keys}: {error}");
+        assert!(error["message"].as_str().unwrap().contains(cause), "{keys}: {error}");
+        assert!(error["hints"].to_string().contains(hint), "{keys}: {error}");
+        home.json(&["rm", "arm"]);
+    }
+}

@@ -200,14 +200,14 @@ fn test_kernels_and_firmware_that_qemu_cannot_load_say_why() {
             "-device loader,",
         ),
         (
-            "arguments: [{device: e1000, romfile: ./empty.rom}]\n",
+            &format!("arguments: [{{device: e1000, romfile: {}}}]\n", home.path("empty.rom").display()),
             2,
             "qemu.file-invalid",
             "/empty.rom` of a device is",
             "rom",
         ),
         ("arguments: [{device: e1000, romfile: /none}]\n", 3, "qemu.file-not-found", "/none` of a device", "romfile="),
-        ("args: [-pflash, odd.fd]\n", 2, "firmware.image-invalid", "odd.fd", "64 KiB"),
+        ("args: [-pflash, odd.fd]\n", 2, "firmware.image-invalid", "`pflash0` has an invalid size", "firmware: uefi"),
     ] {
         check(&home, case);
     }

@@ -256,3 +256,21 @@ fn test_tpm_state_is_part_of_live_snapshots_only() {
     assert_eq!(backup["left_out"], json!([{ "drive": "tpm-state", "reason": "tpm" }]), "{backup}");
     assert_eq!(swtpms(&home), 0);
 }
+
+#[test]
+fn test_tpm_with_damaged_state_is_named_and_can_begin_anew() {
+    let home = TestHome::new();
+    with_tpm(&home, "");
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    fs::write(state(&home), [0x5a; 100]).unwrap();
+
+    let damaged = home.json_error(&["start", "web"], 69);
+    fs::rename(state(&home), state(&home).with_extension("old")).unwrap();
+    home.json(&["start", "web", "--recreate", "tpm-state"]);
+    home.json(&["stop", "web", "--force"]);
+
+    assert_eq!(damaged["code"], "tpm.state-corrupt", "{damaged}");
+    let hints = damaged["hints"].to_string();
+    assert!(hints.contains("from a backup") && hints.contains("maqet start web --recreate tpm-state`"), "{damaged}");
+}

@@ -37,6 +37,13 @@ pub(super) const ROWS: &[ExitMessage] = &[
         "qemu.cpus-too-large",
     )
     .hints(&["set `cpu: <3>` or less"]),
+    usage(
+        "Invalid SMP CPUs {}. The min CPUs supported by machine '{}' is {}",
+        "machine type `<2>` requires at least <3> CPUs, not <1>",
+        "qemu.cpus-invalid",
+    )
+    .hints(&["set `cpu: <3>` or more"])
+    .seen_in(&[TESTED[0]]),
     usage("Invalid CPU topology: {}", "the CPUs do not fit their sockets, cores and threads: <1>", "qemu.cpus-invalid")
         .hints(&["make `sockets`, `cores` and `threads` multiply to the number of CPUs"]),
     // Devices (`qom/object_interfaces.c`, `softmmu/qdev-monitor.c`).

@@ -26,6 +26,12 @@ pub(super) const ROWS: &[ExitMessage] = &[
     .hints(&["add the drive under `storage`, with `interface: virtio` or `interface: scsi`"]),
     usage("Invalid host forwarding rule '{}' ({})", "invalid forwarding rule `<1>`: <2>", VALUE)
         .hints(&["write it as `tcp:127.0.0.1:2222-:22`, or use `forward` of `network`"]),
+    usage("Expected key=value format, found {}.", "`<1>` is not of the form `key=value`", VALUE)
+        .hints(&[
+            "write a CPU feature as `feature=on` or `feature=off` for this architecture",
+            "correct it in `<switch>`",
+        ])
+        .seen_in(&[super::TESTED[0]]),
     usage("error parsing address '{}'", "`<1>` is not an address", VALUE)
         .hints(&["write it as `tcp:127.0.0.1:4444`, or `unix:/PATH`, in `<switch>`"]),
     usage("unknown migration protocol: {}", "`<1>` is not an address that QEMU can take a guest from", VALUE)
