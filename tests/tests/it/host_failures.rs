@@ -69,7 +69,7 @@ fn test_kvm_that_is_missing_or_not_permitted_says_so() {
         let by_key = refused(&home, &[], "accel: kvm\n", 69);
         let falls_back = refused(&home, &[], "arguments: [{accel: kvm}, {accel: tcg}, {device: e1000, x: 1}]\n", 2);
         fs::write("/dev/kvm", "").unwrap();
-        mode(0);
+        mode(0o000);
         let not_permitted = refused(&home, &unprivileged(), keys, 69);
         mode(0o600);
         let other = refused(&home, &[], keys, 69);
@@ -202,7 +202,7 @@ fn test_files_without_permission_are_not_said_to_be_missing() {
     let mine = unprivileged();
     let closed = |name: &str| {
         let path = home.write(name, vec![0; 131_072]);
-        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
         path
     };
     let path = closed("closed");

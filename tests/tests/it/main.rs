@@ -71,6 +71,7 @@ mod shell;
 mod snapshot_drives;
 mod snapshots;
 mod start_failures;
+mod start_ports;
 mod stop;
 mod storage;
 mod stress;

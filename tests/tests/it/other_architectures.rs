@@ -59,7 +59,7 @@ fn test_riscv64_boots_from_its_defaults() {
 }
 
 #[test]
-fn test_failures_of_aarch64_are_told_in_its_terms() {
+fn test_failures_of_aarch64_are_explained_for_its_boards() {
     let home = TestHome::new();
     home.write("small.fd", [0; 4096]);
     let small = home.path("small.fd");

@@ -258,7 +258,7 @@ fn test_tpm_state_is_part_of_live_snapshots_only() {
 }
 
 #[test]
-fn test_tpm_with_damaged_state_is_named_and_can_begin_anew() {
+fn test_tpm_with_damaged_state_is_named_and_can_be_replaced() {
     let home = TestHome::new();
     with_tpm(&home, "");
     home.json(&["start", "web"]);

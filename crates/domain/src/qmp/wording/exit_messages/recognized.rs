@@ -1,4 +1,4 @@
-//! Which row of the tables a QEMU's last words match.
+//! Which row of the tables the standard error of a QEMU matches.
 
 use super::{ExitMessage, Role, exit_messages};
 use crate::text::quote;
