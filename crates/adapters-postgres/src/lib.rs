@@ -12,7 +12,7 @@
 //! | `listener` | notifications of events |
 //! | `schema` | tables, versions, migrations |
 //! | `read`, `write`, `column` | SQL, and domain values in columns |
-//! | `url`, `password`, `tls` | what libpq understands: URLs, password files, TLS modes |
+//! | `url`, `uri`, `password`, `tls` | what libpq understands: URLs, password files, TLS modes |
 //! | `identity` | to whom VMs belong |
 //! | `error` | converts errors of the server into those of the port |
 //! | `limits` | every constant, with its reason |
@@ -33,6 +33,7 @@ mod schema;
 mod store;
 mod tls;
 mod transaction;
+mod uri;
 mod url;
 mod write;
 

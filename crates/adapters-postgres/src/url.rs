@@ -13,6 +13,7 @@ use tokio_postgres::config::Host;
 
 use crate::error::{Failure, cause};
 use crate::tls::{Tls, TlsMode};
+use crate::uri::Parameters;
 use crate::{limits, password};
 
 /// The directory of the server's socket, if the URL names no host: that of Debian, Fedora and others.
@@ -71,9 +72,12 @@ impl PostgresUrl {
     ///
     /// Errors: `InvalidUrl`.
     pub fn parse(address: &str, variables: &Variables, login: &str) -> Result<Self, StoreError> {
-        let (rest, ours) = split_parameters(address)?;
-        let parsed = format!("postgres://{rest}").parse::<Config>();
-        let mut config = parsed.map_err(|error| invalid(cause(error)))?;
+        let mut given = Parameters::parse(address).map_err(|error| invalid(String::from(error)))?;
+        let ours: BTreeMap<&str, String> =
+            PARAMETERS.iter().filter_map(|(name, _)| Some((*name, given.take(name)?))).collect();
+        let has_secrets = given.has_secrets;
+        let parsed = given.into_text().parse::<Config>();
+        let mut config = parsed.map_err(|error| refused(error, has_secrets))?;
         let parameter = |name: &str| {
             let variable = PARAMETERS.iter().find(|(parameter, _)| *parameter == name).map(|(_, variable)| *variable);
             let by_variable = || variable.and_then(|variable| variables.get(variable)).map(str::to_owned);
@@ -131,37 +135,13 @@ fn invalid(reason: impl Into<Cause>) -> StoreError {
     StoreError::InvalidUrl { reason: reason.into().to_string() }
 }
 
-/// Separates the parameters that are handled here from the rest of the URL.
-fn split_parameters(address: &str) -> Result<(String, BTreeMap<String, String>), StoreError> {
-    let Some((before, query)) = address.split_once('?') else { return Ok((address.to_owned(), BTreeMap::new())) };
-    let mut ours = BTreeMap::new();
-    let mut others = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if PARAMETERS.iter().any(|(known, _)| *known == name) {
-            let value = decode(value).ok_or_else(|| invalid(format!("`{name}` is not percent-encoded UTF-8")))?;
-            ours.insert(name.to_owned(), value);
-        } else {
-            others.push(pair);
-        }
+/// Returns what tokio-postgres says about a URL; the name of an unknown parameter may be part of a password.
+fn refused(error: tokio_postgres::Error, has_secrets: bool) -> StoreError {
+    let reason = cause(error).to_string();
+    if has_secrets && reason.starts_with("unknown option") {
+        return invalid("it has an unknown parameter; write `&` in a password as `%26`");
     }
-    let others = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
-    Ok((format!("{before}{others}"), ours))
-}
-
-/// Decodes `%2F` and the like.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
+    invalid(reason)
 }
 
 /// Sets what the URL leaves out from the variables and the defaults of libpq.
@@ -248,6 +228,7 @@ mod tests {
     #[test]
     fn test_location_has_no_user_and_no_password() {
         check("me:secret@db.example/maqet", "postgres://db.example/maqet");
+        check("me:a:b?c%40%25%3a%2F@db.example/maqet", "postgres://db.example/maqet");
         check("me@db:5433/maqet?password=secret&sslmode=require", "postgres://db:5433/maqet");
         check("a:1,b/maqet?passfile=/x", "postgres://a:1,b/maqet");
         check("/maqet?host=/tmp/x&user=me", "postgres:///maqet?host=/tmp/x");
@@ -305,6 +286,8 @@ mod tests {
         insta::assert_snapshot!(reason("db/d?host_name=x"), @"unknown option `host_name`");
         insta::assert_snapshot!(reason("db:port/d"), @"invalid value for option `port`");
         insta::assert_snapshot!(reason("db/d?connect_timeout=soon"), @"`connect_timeout` is `soon`");
-        insta::assert_snapshot!(reason("db/d?passfile=%2"), @"`passfile` is not percent-encoded UTF-8");
+        insta::assert_snapshot!(reason("db/d?passfile=%2"), @"it is not percent-encoded UTF-8; write `%` as `%25`");
+        insta::assert_snapshot!(reason("u:p@db/d?host_name=x"), @"it has an unknown parameter; write `&` in a password as `%26`");
+        insta::assert_snapshot!(reason("u:p@ss@db/d"), @"`@` in a user, a password or a name must be written as `%40`, `/` as `%2F`, `:` as `%3A` and `%` as `%25`");
     }
 }

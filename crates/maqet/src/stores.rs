@@ -67,8 +67,7 @@ pub trait StoreFactory: Send + Sync {
     /// Returns the normal form of `address` without secrets, which identifies the database in directories that several
     /// share; by default `address` without what precedes an `@` and what follows a `?`.
     fn name(&self, address: &str, _context: &StoreContext) -> Result<String, StoreError> {
-        let address = address.split_once('?').map_or(address, |(address, _)| address);
-        Ok(address.rsplit_once('@').map_or(address, |(_, server)| server).to_owned())
+        Ok(server_and_query(address).0.to_owned())
     }
 
     /// Opens the store at `address`, the part of the URL after the scheme, without the slashes `//`.
@@ -173,22 +172,38 @@ impl StoreFactories {
     }
 }
 
+/// The parameters of a URL that are shown.
+const SHOWN_PARAMETERS: [&str; 12] = [
+    "host", "hostaddr", "port", "dbname", "options", "application_name", "connect_timeout", "passfile", "sslmode",
+    "sslrootcert", "sslcert", "sslkey",
+];
+
 /// Returns a URL without the user and the password before `@`, and without a password among its parameters.
 pub(crate) fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("//") else { return url.to_owned() };
     if scheme.starts_with("sqlite") {
         return url.to_owned();
     }
-    let (address, query) = rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
-    // A password may contain a question mark that is not encoded.
-    let (address, query) = match query.and_then(|query| query.rsplit_once('@')) {
-        Some((_, server)) => server.split_once('?').map_or((server, None), |(server, query)| (server, Some(query))),
-        None => (address.rsplit_once('@').map_or(address, |(_, server)| server), query),
-    };
-    let is_shown = |parameter: &&str| !parameter.to_ascii_lowercase().starts_with("password");
-    let shown: Vec<&str> = query.into_iter().flat_map(|query| query.split('&')).filter(is_shown).collect();
+    let (address, query) = server_and_query(rest);
+    let is_shown = |parameter: &&str| SHOWN_PARAMETERS.contains(&parameter.split('=').next().unwrap_or_default());
+    let shown: Vec<&str> = query.split('&').filter(is_shown).collect();
     let query = if shown.is_empty() { String::new() } else { format!("?{}", shown.join("&")) };
     format!("{scheme}//{address}{query}")
+}
+
+/// Splits an address into what follows the user and the password, and its parameters.
+///
+/// A password may contain `@`, `/` and `?`, although these are to be encoded: it ends at the last `@`. Only a URL that has no
+/// colon before its parameters has no password there, so that an `@` is one of a value.
+fn server_and_query(address: &str) -> (&str, &str) {
+    let split = |address| match str::split_once(address, '?') {
+        Some((server, query)) => (server, query),
+        None => (address, ""),
+    };
+    match split(address) {
+        (server, query) if !server.contains([':', '@']) => (server, query),
+        _ => split(address.rsplit_once('@').map_or(address, |(_, server)| server)),
+    }
 }
 
 /// How many events are read at a time.
@@ -303,6 +318,7 @@ mod tests {
         check("sqlite:/d/maqet.db", "sqlite:/d/maqet.db");
         check("sqlite:///d/maqet.db", "sqlite:/d/maqet.db");
         check("other://me:p@ss@db/maqet?password=x", "other:db/maqet");
+        check("other://me:what?@db/maqet", "other:db/maqet");
     }
 
     #[cfg(feature = "postgres")]
@@ -328,6 +344,9 @@ mod tests {
         check("postgres://me:what?@db/maqet?sslmode=require", "postgres://db/maqet?sslmode=require");
         check("postgres://db/maqet?password=secret&sslmode=require", "postgres://db/maqet?sslmode=require");
         check("postgres://db/maqet?Password=a%26b", "postgres://db/maqet");
+        check("postgres://db/maqet?sslpassword=a&passwor%64=b&pass", "postgres://db/maqet");
+        check("postgres://me:a/b?c=d&e@db/maqet", "postgres://db/maqet");
+        check("postgres:///maqet?host=/run/x&user=me@corp", "postgres:///maqet?host=/run/x");
         check("postgres://db/maqet", "postgres://db/maqet");
         check("sqlite:///home/a@b/maqet.db", "sqlite:///home/a@b/maqet.db");
         check("/home/a@b/maqet.db", "/home/a@b/maqet.db");

@@ -162,6 +162,26 @@ fn test_postgres_settings_file_password_is_never_shown() {
 }
 
 #[test]
+fn test_postgres_password_not_encoded_is_in_no_message() {
+    let home = TestHome::new();
+
+    for password in
+        ["geh@im", "geh%im", "geh:im", "geh/im", "geh?im", "geh?i=m", "5/geh@im", "geh%zzim", "geh&im", "geh@im/x"]
+    {
+        for url in [
+            format!("postgres://me:{password}@127.0.0.1:1/maqet"),
+            format!("postgres://127.0.0.1:1/d?password={password}"),
+        ] {
+            for arguments in [&["ls"][..], &["config", "show", "--origin"], &["-vvv", "doctor"]] {
+                let finished = home.maqet(arguments).args(["--database", &url]).run();
+                let text = format!("{}{}", finished.stdout, finished.stderr);
+                assert!(!text.contains("geh"), "{url}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn test_postgres_server_away_is_explained() {
     let home = TestHome::new();
     let url = format!("postgres:///maqet?host={}", home.root().display());
