@@ -126,7 +126,8 @@ pub(crate) fn history(query: &HistoryQuery, identity: &Identity) -> Query<Record
 
 /// The events after `sequence`, the oldest first.
 pub(crate) fn events(sequence: i64, limit: u32) -> Query<RecordedEvent> {
-    let sql = "SELECT sequence, at, kind, vm, vm_name, data FROM event WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+    let sql =
+        "SELECT sequence, at, kind, vm, vm_name, data, host FROM event WHERE sequence > $1 ORDER BY sequence LIMIT $2";
     Query { sql, values: vec![Value::Number(Some(sequence)), Value::Number(Some(limit.into()))], row: event }
 }
 
@@ -287,5 +288,6 @@ fn event(row: &Row) -> Result<RecordedEvent, Failure> {
         Some(name) => Some(name.parse().map_err(|error| Failure::damage(4, &error))?),
         None => None,
     };
-    Ok(RecordedEvent { sequence, event: Event { at, kind, vm, vm_name, data: columns.json()? } })
+    let data = columns.json()?;
+    Ok(RecordedEvent { sequence, host: Some(columns.get()?), event: Event { at, kind, vm, vm_name, data } })
 }

@@ -240,7 +240,7 @@ fn event(row: &Row<'_>) -> Result<RecordedEvent> {
         vm_name: row.get::<_, Option<Text<_>>>(4)?.map(|name| name.0),
         data: row.get::<_, Tree>(5)?.0,
     };
-    Ok(RecordedEvent { sequence: row.get(0)?, event })
+    Ok(RecordedEvent { sequence: row.get(0)?, host: None, event })
 }
 
 fn invalid(column: usize, reason: &'static str) -> rusqlite::Error {

@@ -245,6 +245,13 @@ impl Error {
     }
 }
 
+fn process_hidden(vm: &VmName, is_forced: bool) -> Explanation {
+    let explanation = Explanation::new("vm.process-unavailable", Fault::Host)
+        .hint("run the command in the container or PID namespace in which the VM was started");
+    let over_monitor = format!("stop it over its monitor with `maqet stop {vm}`");
+    if is_forced { explanation.hint(over_monitor) } else { explanation }
+}
+
 fn lost_vm() -> Explanation {
     Explanation::new("vm.not-found", Fault::NotFound)
         .hint("run `maqet doctor --fix` to add it to the database from the copy")
@@ -282,12 +289,7 @@ impl Explain for Error {
                 .hint("try again later")
                 .hint(format!("kill it with `maqet stop --force {vm}`")),
             Self::StopInterrupted { vm, presses, .. } => stop_interrupted(vm, *presses),
-            Self::ProcessHidden { vm, is_forced } => {
-                let explanation = explain("vm.process-unavailable", Fault::Host)
-                    .hint("run the command in the container or PID namespace in which the VM was started");
-                let over_monitor = format!("stop it over its monitor with `maqet stop {vm}`");
-                if *is_forced { explanation.hint(over_monitor) } else { explanation }
-            }
+            Self::ProcessHidden { vm, is_forced } => process_hidden(vm, *is_forced),
             Self::KillFailed { pid, thaw, .. } => kill_failed(*pid, thaw.as_deref()),
             Self::Orphaned(_) | Self::DiskOfOrphan { .. } => explain("vm.orphan-conflict", Fault::State)
                 .hint("adopt it with `maqet cleanup --adopt-orphans`")

@@ -26,6 +26,9 @@ pub struct Event {
 pub struct RecordedEvent {
     /// Its number; increases with every event of a store.
     pub sequence: i64,
+    /// The host that recorded it, in a store that several share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The event.
     #[serde(flatten)]
     pub event: Event,

@@ -186,7 +186,7 @@ impl Store for MemoryStore {
         }
         for event in changes.events {
             let sequence = i64::try_from(after.events.len()).unwrap_or(i64::MAX).saturating_add(1);
-            after.events.push(RecordedEvent { sequence, event });
+            after.events.push(RecordedEvent { sequence, host: None, event });
         }
         *content = after;
         Ok(())

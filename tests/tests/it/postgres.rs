@@ -127,17 +127,23 @@ fn test_postgres_events_reach_other_hosts_at_once() {
         (server.query(listening) != "0").then_some(())
     });
 
-    here.add("db");
-    let recorded: i64 = server.query(&format!("SELECT max(at) FROM {}.event", schema.name)).parse().unwrap();
-    let mut line = String::new();
-    BufReader::new(follower.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // Another load of the machine may delay one of them.
+    let took = (0..5).map(|number| {
+        here.add(&format!("db{number}"));
+        let line = lines.next().unwrap();
+        let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let recorded: i64 = server.query(&format!("SELECT max(at) FROM {}.event", schema.name)).parse().unwrap();
+        assert!(line.contains(&format!("\"vm\":\"db{number}\"")) && line.contains("\"host\":\"a\""), "{line}");
+        seen.saturating_sub(recorded.unsigned_abs().into()) / 1_000_000
+    });
+    let took: Vec<u128> = took.collect();
     follower.kill().unwrap();
     follower.wait().unwrap();
 
-    assert!(line.contains("\"vm\":\"db\""), "{line}");
-    let took = seen.saturating_sub(recorded.unsigned_abs().into()) / 1_000_000;
-    assert!(took < 2_000, "{took} ms");
+    println!("events of another host were seen after {took:?} ms");
+    assert!(took.iter().min().is_some_and(|took| *took < 200), "{took:?} ms");
+    assert!(there.ok(["events", "db0"]).stdout.contains("  host=a"));
 }
 
 #[test]

@@ -4,16 +4,17 @@ use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use maqet_adapters_sqlite::{Options, SqliteStore, limits};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{EventLog, HistoryLog, Store, StoreError, VmRepository};
+use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::sample;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -29,6 +30,7 @@ fn test_child_without_order_does_nothing() {
     match order.split_once(' ') {
         Some(("join", number)) => join(&database, number.parse().unwrap()),
         Some(("write", round)) => write(&database, round.parse().unwrap()),
+        Some(("mix", number)) => mix(&database, number.parse().unwrap()),
         _ => panic!("unknown order `{order}`"),
     }
 }
@@ -51,6 +53,82 @@ fn write(database: &Path, round: u32) {
         wait(store.commit(changes)).unwrap();
         println!("committed");
     }
+}
+
+/// How many operations each of the processes does in the mix.
+const MIXED: u32 = 16;
+
+/// Adds, changes, removes and reads VMs of its own and the list of all; each time on a new connection, as a command does.
+fn mix(database: &Path, number: u32) {
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    for turn in 0..MIXED {
+        let store = SqliteStore::open(database).unwrap();
+        let vm = sample::vm(&format!("vm-{number}-{turn}"), number * 1_000 + turn);
+        let mut changes = sample::adding(&vm);
+        changes.events = vec![sample::event("one", Some(&vm.entry))];
+        wait(store.commit(changes)).unwrap();
+        let id = vm.entry.id;
+        let run = Some(sample::run(1, Phase::Running));
+        let changed = Change::RunChanged { id, expected: Revision::FIRST, run };
+        wait(store.commit(ChangeSet::default().and(changed.clone()))).unwrap();
+        // Another process was faster, as far as this change knows.
+        let conflict = wait(store.commit(ChangeSet::default().and(changed)));
+        assert!(matches!(conflict, Err(StoreError::Conflict { .. })), "{conflict:?}");
+        if turn % 2 == 1 {
+            let removal = Change::VmRemoved { id, expected: Revision(2) };
+            wait(store.commit(ChangeSet::default().and(removal))).unwrap();
+        }
+        assert!(names(&store).unwrap().len() > turn as usize / 2);
+    }
+}
+
+#[test]
+fn test_mix_of_32_processes_is_never_locked_out() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("maqet.db");
+    let mut children: Vec<_> = (0..32)
+        .map(|number| {
+            let mut command = child::command(this_program(), ENTRY, &format!("mix {number}"), &path);
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let reader = SqliteStore::open(&path).unwrap();
+    // A checkpoint of the whole log again and again, which takes turns with the writers; no reader may wait for it.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let checkpoints = thread::spawn({
+        let (path, is_over) = (path.clone(), Arc::clone(&is_over));
+        move || {
+            let connection = Connection::open(path).unwrap();
+            let mut count = 0;
+            while !is_over.load(Ordering::Acquire) {
+                connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+                count += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            count
+        }
+    });
+
+    drop(children.iter_mut().map(|child| child.stdin.take()).collect::<Vec<_>>());
+    let (mut reads, mut longest) = (0_u32, Duration::ZERO);
+    while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+        let began = Instant::now();
+        names(&reader).unwrap();
+        longest = longest.max(began.elapsed());
+        reads += 1;
+    }
+    is_over.store(true, Ordering::Release);
+    let checkpoints: u32 = checkpoints.join().unwrap();
+
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    println!("{reads} reads beside {checkpoints} checkpoints, the longest took {longest:?}");
+    assert!(reads > 10 && checkpoints > 10, "{reads} reads, {checkpoints} checkpoints");
+    assert!(longest < limits::BUSY_TIMEOUT / 4, "{longest:?}");
+    assert_eq!(names(&reader).unwrap().len(), 32 * MIXED as usize / 2);
+    assert_eq!(wait(reader.events_after(0, u32::MAX)).unwrap().len(), 32 * MIXED as usize);
 }
 
 #[test]

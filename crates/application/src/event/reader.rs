@@ -31,6 +31,9 @@ pub struct ShownEvent {
     /// The boot of the VM; for events of QEMU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootNumber>,
+    /// The host that recorded it, in a database that several share; for events of maqet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The data of this type of event.
     pub data: Value,
 }
@@ -158,7 +161,8 @@ impl<'a> EventReader<'a> {
             let is_of_vm = |event: &RecordedEvent| self.vm.is_none_or(|id| event.event.vm == Some(id));
             for recorded in page.into_iter().filter(is_of_vm) {
                 mentioned.extend(recorded.event.vm);
-                self.push(ShownEvent::from_store(recorded.event), window);
+                let event = ShownEvent::from_store(recorded.event);
+                self.push(ShownEvent { host: recorded.host, ..event }, window);
             }
         }
         Ok(mentioned)
@@ -223,6 +227,7 @@ async fn read_chunk(records: &dyn Records, paths: &RunPaths, offset: u64) -> Opt
 impl ShownEvent {
     pub(crate) fn from_store(event: Event) -> Self {
         Self {
+            host: None,
             at: event.at,
             kind: event.kind,
             vm: event.vm_name.map(|name| name.to_string()),
@@ -239,6 +244,7 @@ impl ShownEvent {
             vm: Some(entry.name.to_string()),
             vm_id: Some(entry.id),
             boot: Some(boot),
+            host: None,
             data: event.data,
         }
     }

@@ -55,7 +55,15 @@ mod tests {
 
     fn event(second: i64) -> ShownEvent {
         let at = Timestamp::from_second(second).unwrap();
-        ShownEvent { at, kind: "qemu.RESET".to_owned(), vm: None, vm_id: None, boot: None, data: Value::Null }
+        ShownEvent {
+            at,
+            kind: "qemu.RESET".to_owned(),
+            vm: None,
+            vm_id: None,
+            boot: None,
+            host: None,
+            data: Value::Null,
+        }
     }
 
     #[test]

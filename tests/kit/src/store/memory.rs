@@ -268,7 +268,7 @@ impl Store for MemoryStore {
         }
         for event in changes.events {
             let sequence = next_sequence(after.events.len());
-            after.events.push(RecordedEvent { sequence, event });
+            after.events.push(RecordedEvent { sequence, host: None, event });
         }
         *content = after;
         Ok(())

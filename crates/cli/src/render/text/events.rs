@@ -12,7 +12,8 @@ use crate::render::sanitize::escape_control;
 impl TextOutput for ShownEvent {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let vm = self.vm.as_deref().unwrap_or("-");
-        writeln!(out, "{:.3}  {vm}  {}{}", self.at, escape_control(&self.kind), fields(&self.data))
+        let host = self.host.as_ref().map(|host| format!("  host={}", escape_control(host))).unwrap_or_default();
+        writeln!(out, "{:.3}  {vm}  {}{host}{}", self.at, escape_control(&self.kind), fields(&self.data))
     }
 }
 
