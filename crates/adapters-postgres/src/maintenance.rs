@@ -25,10 +25,6 @@ pub struct PostgresMaintenance {
     identity: Arc<Identity>,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Unsupported(&'static str);
-
 impl PostgresMaintenance {
     pub(crate) const fn new(pool: Arc<Pool>, identity: Arc<Identity>) -> Self {
         Self { pool, identity }
@@ -120,8 +116,11 @@ impl StoreMaintenance for PostgresMaintenance {
     }
 
     async fn backup(&self) -> Result<PathBuf, StoreError> {
-        let source = Unsupported("use `pg_dump`").into();
-        Err(StoreError::Failed { action: "back up the database", source })
+        Err(StoreError::BackupUnsupported { location: self.location() })
+    }
+
+    async fn backup_to(&self, _: PathBuf) -> Result<(), StoreError> {
+        Err(StoreError::BackupUnsupported { location: self.location() })
     }
 
     async fn newest_backup(&self) -> Option<PathBuf> {

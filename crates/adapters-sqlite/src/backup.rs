@@ -28,16 +28,32 @@ pub(crate) fn folder_of(path: &Path) -> PathBuf {
 pub(crate) fn create(path: &DatabasePath, connection: &Connection) -> Result<PathBuf, StoreError> {
     let folder = folder_of(&path.file);
     let target = reserve(&folder, EXTENSION).map_err(|error| io_error(&folder, error))?;
+    copy_into(path, connection, &target)?;
+    rotate(&folder);
+    Ok(target)
+}
+
+/// Backs up the database that `connection` reads to a new file, which no other user can read.
+pub(crate) fn create_at(path: &DatabasePath, connection: &Connection, target: &Path) -> Result<(), StoreError> {
+    match new_private_file(target) {
+        Ok(_) => copy_into(path, connection, target),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(StoreError::BackupExists { path: target.to_owned() })
+        }
+        Err(error) => Err(io_error(target, error)),
+    }
+}
+
+/// Copies the database into an empty file, which is removed if that fails.
+fn copy_into(path: &DatabasePath, connection: &Connection, target: &Path) -> Result<(), StoreError> {
     let copied = connection
         .execute("VACUUM INTO ?1", [target.to_string_lossy()])
         .map_err(|error| path.sqlite_error("back up the database", error))
-        .and_then(|_| File::open(&target).and_then(|file| file.sync_all()).map_err(|error| io_error(&target, error)));
-    if let Err(error) = copied {
-        let _not_critical = fs::remove_file(&target);
-        return Err(error);
+        .and_then(|_| File::open(target).and_then(|file| file.sync_all()).map_err(|error| io_error(target, error)));
+    if copied.is_err() {
+        let _not_critical = fs::remove_file(target);
     }
-    rotate(&folder);
-    Ok(target)
+    copied
 }
 
 /// Copies the files of a damaged database byte for byte; returns the copies.

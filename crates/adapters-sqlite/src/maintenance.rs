@@ -58,6 +58,15 @@ impl StoreMaintenance for SqliteMaintenance {
         on_own_thread("back up the database", move || back_up(&path)).await
     }
 
+    async fn backup_to(&self, file: PathBuf) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        on_own_thread("back up the database", move || {
+            let (path, reader) = open_to_back_up(&path)?;
+            backup::create_at(&path, &reader.connection, &file)
+        })
+        .await
+    }
+
     async fn newest_backup(&self) -> Option<PathBuf> {
         backup::newest(&self.path)
     }
@@ -87,13 +96,18 @@ impl StoreMaintenance for SqliteMaintenance {
 }
 
 fn back_up(path: &Path) -> Result<PathBuf, StoreError> {
+    let (path, reader) = open_to_back_up(path)?;
+    backup::create(&path, &reader.connection)
+}
+
+fn open_to_back_up(path: &Path) -> Result<(DatabasePath, Reader), StoreError> {
     let path = DatabasePath::resolve(path)?;
     if path.presence()? == Presence::Absent {
         return Err(path.io_error(io::ErrorKind::NotFound.into()));
     }
     let reader = retry_while_busy(limits::BUSY_TIMEOUT, || Reader::open(&path));
     let reader = reader.map_err(|error| path.sqlite_error("back up the database", error))?;
-    backup::create(&path, &reader.connection)
+    Ok((path, reader))
 }
 
 /// Runs `work`, which blocks, on a thread of its own.

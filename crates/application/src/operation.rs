@@ -2,6 +2,7 @@
 
 mod backup;
 mod config;
+mod database;
 mod device;
 mod maintenance;
 mod observe;
@@ -16,6 +17,7 @@ pub use self::config::{
     ConfigCheck, ConfigChecked, ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, DefaultValue, KeyInfo,
     ShownSetting,
 };
+pub use self::database::*;
 pub use self::device::*;
 pub use self::maintenance::*;
 pub use self::observe::*;
@@ -88,6 +90,8 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<Metrics>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;
+    table.register::<DatabaseCheck>()?;
+    table.register::<DatabaseBackup>()?;
     table.register::<ConfigCheck>()?;
     table.register::<ConfigShow>()?;
     table.register::<ConfigKeys>()?;

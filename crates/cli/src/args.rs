@@ -10,6 +10,7 @@
 mod backup;
 mod config;
 mod console;
+mod database;
 mod define;
 mod events;
 mod global;
@@ -37,6 +38,7 @@ use maqet::operation::{Cleanup, Doctor, Info, Ls};
 pub(crate) use self::backup::BackupSubcommand;
 pub(crate) use self::config::ConfigSubcommand;
 pub(crate) use self::console::ConsoleArgs;
+pub(crate) use self::database::DatabaseSubcommand;
 pub(crate) use self::define::{AddArgs, ApplyArgs};
 pub(crate) use self::events::{EventsArgs, QmpEventsArgs, WatchArgs};
 pub(crate) use self::global::{Color, Format, GlobalArgs, LogFormat};
@@ -185,6 +187,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Storage(StorageSubcommand),
     Metrics(MetricsArgs),
+    #[command(subcommand)]
+    Database(DatabaseSubcommand),
     Doctor(Doctor),
     Cleanup(Cleanup),
     #[command(subcommand)]
@@ -195,7 +199,7 @@ pub(crate) enum Command {
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 28] = [
+const DEFINITIONS: [(&str, Augment); 29] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -221,6 +225,7 @@ const DEFINITIONS: [(&str, Augment); 28] = [
     ("backup", BackupSubcommand::augment_subcommands),
     ("storage", StorageSubcommand::augment_subcommands),
     ("metrics", MetricsArgs::augment_args),
+    ("database", DatabaseSubcommand::augment_subcommands),
     ("doctor", Doctor::augment_args),
     ("cleanup", Cleanup::augment_args),
     ("config", ConfigSubcommand::augment_subcommands),
@@ -253,6 +258,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),
+    ("database", "Check and back up the database"),
     ("doctor", "Check the host, the database and the VMs for problems"),
     ("cleanup", "Remove stale files"),
     ("config", "Check configurations, and show keys, defaults and settings"),

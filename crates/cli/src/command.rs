@@ -3,6 +3,7 @@
 mod backup;
 mod config;
 mod console;
+mod database;
 mod define;
 mod events;
 mod hardware;
@@ -67,6 +68,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Backup(command) => backup::run(maqet, command, output).await,
         Command::Storage(command) => storage::run(maqet, command, output).await,
         Command::Metrics(args) => metrics::run(maqet, args, output).await,
+        Command::Database(command) => database::run(maqet, command, output).await,
         Command::Doctor(doctor) => maintenance::doctor(maqet, doctor, output).await,
         Command::Cleanup(cleanup) => maintenance::cleanup(maqet, cleanup, output).await,
         Command::Config(command) => config::run(maqet, command, output).await,

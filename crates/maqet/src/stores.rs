@@ -241,6 +241,10 @@ impl StoreMaintenance for NoMaintenance {
         Err(StoreError::Failed { action: "back up the database", source: Unsupported.into() })
     }
 
+    async fn backup_to(&self, _: PathBuf) -> Result<(), StoreError> {
+        Err(StoreError::Failed { action: "back up the database", source: Unsupported.into() })
+    }
+
     async fn newest_backup(&self) -> Option<PathBuf> {
         None
     }

@@ -15,6 +15,7 @@ mod config;
 mod conformance;
 mod console;
 mod damaged_disks;
+mod databases;
 mod devices;
 mod disks;
 mod drives;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod config;
+mod database;
 mod events;
 mod hardware;
 mod inspect;

@@ -120,6 +120,11 @@ pub trait StoreMaintenance: Send + Sync {
     /// Errors: as [`StoreMaintenance::check`].
     async fn backup(&self) -> Result<PathBuf, StoreError>;
 
+    /// Backs up a database that is not damaged to a new file.
+    ///
+    /// Errors: as [`StoreMaintenance::check`]; `BackupExists`; `BackupUnsupported` for a server with tools of its own.
+    async fn backup_to(&self, file: PathBuf) -> Result<(), StoreError>;
+
     /// Returns the newest backup, if there is one.
     async fn newest_backup(&self) -> Option<PathBuf>;
 

@@ -66,6 +66,12 @@ pub enum StoreError {
     /// The connection was lost during a commit, and the server cannot be asked about it.
     #[error("the connection to database `{location}` was lost during a commit, which may or may not be done")]
     Interrupted { location: String, source: Cause },
+    /// The file of a backup exists, and is kept.
+    #[error("`{}` exists", path.display())]
+    BackupExists { path: PathBuf },
+    /// The server has tools of its own for that.
+    #[error("database `{location}` is backed up with the tools of its server")]
+    BackupUnsupported { location: String },
     /// Anything else; `action` is what was tried, as in `read a VM`.
     #[error("failed to {action}")]
     Failed { action: &'static str, source: Cause },
@@ -122,6 +128,11 @@ impl Explain for StoreError {
                 .hint("check the server and the network to it, and run the command again"),
             Self::Interrupted { .. } => Explanation::new("store.commit-interrupted", Fault::Failed)
                 .hint("check with `maqet ls` what was recorded once the server responds"),
+            Self::BackupExists { .. } => {
+                Explanation::new("store.backup-exists", Fault::State).hint("choose another file, or remove it")
+            }
+            Self::BackupUnsupported { .. } => Explanation::new("store.backup-unsupported", Fault::Usage)
+                .hint("run `pg_dump --format=custom --file=FILE DATABASE`"),
             Self::Failed { .. } => Explanation::new("store.failed", Fault::Failed),
         }
     }

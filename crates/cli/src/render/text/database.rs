@@ -1,0 +1,41 @@
+//! Results of `maqet database`.
+
+use std::io::{self, Write};
+
+use indicatif::BinaryBytes;
+use maqet::operation::{DatabaseBackedUp, DatabaseState};
+
+use super::TextOutput;
+use crate::render::sanitize::escape_control;
+
+impl TextOutput for DatabaseState {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let location = escape_control(&self.location);
+        if self.exists {
+            let (vms, bytes) = (self.vms.unwrap_or_default(), BinaryBytes(self.bytes.unwrap_or_default()));
+            let schema = self.schema.unwrap_or_default();
+            writeln!(out, "`{location}` is intact: VMs: {vms}, schema {schema}, {bytes}")?;
+        } else {
+            writeln!(out, "`{location}` does not exist yet")?;
+        }
+        if let Some(why) = &self.unwritable {
+            writeln!(out, "  it cannot be written: {}", escape_control(why))?;
+        }
+        for name in &self.missing {
+            writeln!(
+                out,
+                "  VM `{name}` is missing; run `maqet doctor --fix` to add it from the copy of its definition"
+            )?;
+        }
+        match &self.newest_backup {
+            Some(newest) => writeln!(out, "  the newest backup is `{}`", escape_control(newest)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl TextOutput for DatabaseBackedUp {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "backed up the database to `{}`", escape_control(&self.file))
+    }
+}
