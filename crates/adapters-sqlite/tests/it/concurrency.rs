@@ -69,10 +69,10 @@ fn mix(database: &Path, number: u32) {
         wait(store.commit(changes)).unwrap();
         let id = vm.entry.id;
         let run = Some(sample::run(1, Phase::Running));
-        let changed = Change::RunChanged { id, expected: Revision::FIRST, run };
-        wait(store.commit(ChangeSet::default().and(changed.clone()))).unwrap();
+        let started = Change::RunChanged { id, expected: Revision::FIRST, run };
+        wait(store.commit(ChangeSet::default().and(started.clone()))).unwrap();
         // Another process was faster, as far as this change knows.
-        let conflict = wait(store.commit(ChangeSet::default().and(changed)));
+        let conflict = wait(store.commit(ChangeSet::default().and(started)));
         assert!(matches!(conflict, Err(StoreError::Conflict { .. })), "{conflict:?}");
         if turn % 2 == 1 {
             let removal = Change::VmRemoved { id, expected: Revision(2) };
