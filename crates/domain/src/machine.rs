@@ -183,6 +183,7 @@ impl Machine {
                 None => report.unknown_key(&path, node, &handlers.names()),
             }
         }
+        machine.leave_out_raw(definition);
         machine.check_slots(definition, &mut report);
         machine.check_ports(definition, &mut report);
         machine.check_devices(definition, &mut report);

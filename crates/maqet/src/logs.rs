@@ -53,7 +53,7 @@ impl LogSettings {
 }
 
 fn size(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<ByteSize> {
-    let Some(text) = node.scalar() else {
+    let Some(text) = node.written() else {
         report.expected(path, node, "a size such as `16M`");
         return None;
     };
@@ -71,7 +71,7 @@ fn size(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<ByteSiz
 }
 
 fn boots(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<usize> {
-    let number = node.scalar().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+    let number = node.written().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
     if number.is_none() {
         report.expected(path, node, "a number of boots, at least 1");
     }

@@ -244,7 +244,7 @@ impl Settings {
             })
             .collect();
         for (key, node) in self.defaults.entries() {
-            let value = node.scalar().or_else(|| serde_json::to_string(node).ok()).unwrap_or_default();
+            let value = node.written().or_else(|| serde_json::to_string(node).ok()).unwrap_or_default();
             let origin = node.location().map(ToString::to_string).unwrap_or_default();
             shown.push(EffectiveSetting { key: format!("defaults.{key}"), value, origin });
         }

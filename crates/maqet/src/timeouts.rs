@@ -44,7 +44,7 @@ impl TimeoutSettings {
 }
 
 fn duration(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<HumanDuration> {
-    let Some(text) = node.scalar() else {
+    let Some(text) = node.written() else {
         report.expected(path, node, "a duration such as `30s` or `1m30s`");
         return None;
     };

@@ -93,11 +93,23 @@ fn test_scalars_of_json_input_are_kept_as_written() {
 }
 
 #[test]
+fn test_scalars_boolean_as_a_name_is_a_text() {
+    let home = TestHome::new();
+    home.add("name: true\nstorage: [{name: false, size: 1M}]\n");
+
+    let listed = home.json(&["ls"]);
+    let info = home.json(&["info", "true", "--command-line"]).to_string();
+
+    assert_eq!(listed[0]["name"], json!("true"), "{listed}");
+    assert!(info.contains("virtio-blk-pci,drive=false,id=false"), "{info}");
+}
+
+#[test]
 fn test_merged_card_and_drives_start_without_loss() {
     let home = TestHome::new();
-    let base =
-        guest::paused_yaml("web") + "network: {forward: [\"0:22\"]}\nstorage: {name: data, size: 1M}\nmachine: pc\n";
-    let over = "network: [{name: net0, model: e1000}]\nstorage: [{name: more, size: 1M}, {name: gone, size: 1M}]\n";
+    let base = guest::paused_yaml("web")
+        + "network: {forward: [\"0:22\"]}\nstorage: {name: data, size: 1M}\nmachine: pc\ncpu: 2\n";
+    let over = "machine: {usb: on}\ncpu: {threads: 2}\nnetwork: [{name: net0, model: e1000}]\nstorage: [{name: more, size: 1M}, {name: gone, size: 1M}]\n";
     let last = "storage: [{gone: null}, {typo: null}]\narguments: [{S: true}]\n";
     let files = [("base.yaml", base.as_str()), ("over.yaml", over), ("last.yaml", last)];
     let files = files.map(|(name, text)| home.write(name, text));
@@ -105,6 +117,11 @@ fn test_merged_card_and_drives_start_without_loss() {
 
     home.json(&["start", "web"]);
 
+    // A scalar of one file and a map of another are about the same machine.
+    let usb = home.json(&["qmp", "web", "qom-get", "path=/machine", "property=usb"]);
+    let kind = home.json(&["qmp", "web", "qom-get", "path=/machine", "property=type"]);
+    assert_eq!((usb, kind.as_str().map(|kind| kind.starts_with("pc-i440fx"))), (json!(true), Some(true)));
+    assert_eq!(home.json(&["qmp", "web", "query-cpus-fast"]).as_array().map(Vec::len), Some(4));
     let devices = home.json(&["qmp", "web", "qom-list", "path=/machine/peripheral"]);
     let kinds =
         devices.as_array().unwrap().iter().map(|one| (one["name"].as_str().unwrap(), one["type"].as_str().unwrap()));

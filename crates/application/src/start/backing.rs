@@ -83,7 +83,7 @@ impl Preflight<'_> {
     /// A backing file may be missing if another entry creates it, or if the overlay exists already.
     pub(crate) async fn backing_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
-        let name = definition.get("name").and_then(Node::scalar);
+        let name = definition.get("name").and_then(Node::written);
         let vm_storage = name.map(|name| self.folders.storage.join(name)).unwrap_or_default();
         let mut problems = Vec::new();
         let mut earlier = EarlierImages::default();

@@ -21,7 +21,7 @@ impl Preflight<'_> {
     /// Returns the files of drives that QEMU would refuse, as problems of the definition.
     pub(crate) async fn drive_conflict_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
-        let name = definition.get("name").and_then(Node::scalar);
+        let name = definition.get("name").and_then(Node::written);
         let vm_storage = name.map(|name| self.folders.storage.join(name)).unwrap_or_default();
         let node = |drive: &Drive<'_>, key: &str| {
             let entry = entries.get(drive.storage.index);

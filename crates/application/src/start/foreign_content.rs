@@ -155,7 +155,7 @@ impl Preflight<'_> {
     /// Returns all of these as problems of the definition, and warnings.
     pub(crate) async fn foreign_content_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
-        let name = definition.get("name").and_then(Node::scalar);
+        let name = definition.get("name").and_then(Node::written);
         let vm_storage = name.map(|name| self.folders.storage.join(name)).unwrap_or_default();
         let mut problems = Vec::new();
         for storage in &machine.storage {

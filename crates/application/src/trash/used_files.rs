@@ -222,8 +222,8 @@ fn image(path: &Path) -> ImageUse {
 fn named_files(definition: &Node) -> Vec<(PathBuf, String)> {
     let entries = definition.get("storage").map(Node::items).unwrap_or_default();
     let named = |entry: &Node| {
-        let name = entry.get("name").and_then(Node::scalar).unwrap_or_default();
-        let files = ["file", "backing_file"].into_iter().filter_map(|key| entry.get(key)?.scalar());
+        let name = entry.get("name").and_then(Node::written).unwrap_or_default();
+        let files = ["file", "backing_file"].into_iter().filter_map(|key| entry.get(key)?.written());
         files.map(|file| (PathBuf::from(file), name.clone())).collect::<Vec<_>>()
     };
     entries.iter().flat_map(named).collect()

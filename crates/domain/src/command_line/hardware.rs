@@ -12,7 +12,8 @@ pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Vec<Switch
     }
     ours.push(Switch::new("m").head(&machine.memory.to_string()));
     ours.push(machine.cpu.switch());
-    let cpu_model = machine.cpu_model.as_deref().or_else(|| defaults::cpu_model(&context.architecture));
+    let default_model = || defaults::cpu_model(&context.architecture, machine.kind_on(&context.architecture));
+    let cpu_model = machine.cpu_model.as_deref().or_else(default_model);
     ours.extend(cpu_model.map(|model| Switch::verbatim("cpu", model)));
     ours.extend(machine.boot.clone());
     if !machine.has_switch("nographic") {

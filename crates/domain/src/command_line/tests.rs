@@ -270,9 +270,30 @@ fn test_command_line_arm_and_riscv_have_defaults_that_work() {
         expected("virt gic-version=3", "cortex-a72", scsi)
     );
     assert_eq!(of(r#""arch": "aarch64", "machine": "virt-7.2""#), expected("virt-7.2", "max", scsi));
+    // Boards have a CPU of their own.
+    for board in ["sbsa-ref", "raspi3b", "xlnx-versal-virt"] {
+        assert_eq!(of(&format!(r#""arch": "aarch64", "machine": "{board}""#)).1, "");
+    }
     let ide = "ide-cd,bus=ide.0,unit=0,drive=cd,id=cd";
     assert_eq!(of(r#""machine": "pc""#), expected("pc", "", ide));
     assert_eq!(of(r#""machine": "microvm""#).2, scsi);
+}
+
+/// `on` is the boolean of QEMU's options.
+#[test]
+fn test_command_line_boolean_in_place_of_a_text_is_as_written() {
+    let line = command_line(
+        r#"{"rng": false, "cpu_model": true, "storage": [
+            {"name": "a", "type": "virtfs", "path": "/s", "options": {"mount_tag": true}},
+            {"name": "b", "type": "virtiofs", "socket": "/s", "mount_tag": false, "serial": null},
+            {"name": "c", "serial": true}], "network": {"model": true}}"#,
+    );
+
+    let devices = arguments_of(&line, "device").join(" ");
+    for expected in ["mount_tag=true", "tag=false", "serial=true", "true,netdev=net0"] {
+        assert!(devices.contains(expected), "{expected}: {devices}");
+    }
+    assert_eq!(arguments_of(&line, "cpu"), ["true"]);
 }
 
 #[test]

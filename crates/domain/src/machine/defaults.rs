@@ -9,10 +9,11 @@ pub fn machine_type(architecture: &str) -> Option<&'static str> {
     matches!(architecture, "aarch64" | "arm" | "riscv64" | "riscv32" | "loongarch64").then_some("virt")
 }
 
-/// Returns the CPU model for an architecture whose default does not run its guests: the one of `virt` for 64-bit Arm has
-/// 32 bits (7.2, 10.0).
-pub fn cpu_model(architecture: &str) -> Option<&'static str> {
-    (architecture == "aarch64").then_some("max")
+/// Returns the CPU model for a machine type whose default does not run its guests: the one of `virt` for 64-bit Arm has
+/// 32 bits. Boards have the CPU that they are made of, and refuse others (7.2, 10.0).
+pub fn cpu_model(architecture: &str, machine_type: Option<&str>) -> Option<&'static str> {
+    let is_virt = machine_type.is_some_and(|kind| kind == "virt" || kind.starts_with("virt-"));
+    (architecture == "aarch64" && is_virt).then_some("max")
 }
 
 /// RAM: enough to boot a current Linux with room to work.

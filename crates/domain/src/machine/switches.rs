@@ -17,7 +17,7 @@ pub use self::table::{SWITCHES, Treatment, canonical};
 
 use super::Machine;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::{OptionString, Switch};
+use crate::qemu::{OptionString, Switch, takes_value};
 
 /// A switch of the user, or the key of maqet that becomes one.
 #[derive(Debug, Clone)]
@@ -97,6 +97,17 @@ impl Machine {
         self.user_switches().any(|(known, _)| known == name)
     }
 
+    /// Removes raw arguments that an item of `arguments` leaves out.
+    pub(super) fn leave_out_raw(&mut self, definition: &Node) {
+        let left_out = super::keys::left_out(definition.get("arguments").map(Node::items).unwrap_or_default());
+        let mut is_value = false;
+        self.args.retain(|arg| {
+            let name = raw_name(arg).filter(|_| !std::mem::take(&mut is_value));
+            is_value = name.and_then(takes_value) == Some(true);
+            name.is_none_or(|name| !left_out.contains_key(name))
+        });
+    }
+
     /// Reports switches that have no effect, or a harmful one, beside the rest of the definition.
     pub(super) fn check_switches(&self, definition: &Node, report: &mut Diagnostics) {
         let switches = self.switches_in(definition);
@@ -131,16 +142,20 @@ impl Machine {
             Some(UserSwitch::new(KeyPath::top(key), node, name, argument?, true))
         });
         let items = |key| definition.get(key).map(Node::items).unwrap_or_default().iter().enumerate();
+        let left_out = super::keys::left_out(definition.get("arguments").map(Node::items).unwrap_or_default());
         let raw = items("args").filter_map(|(index, node)| {
-            let name = raw_name(node.as_text()?)?;
+            let name = raw_name(node.as_text()?).filter(|name| !left_out.contains_key(name))?;
             let next = definition.get("args").and_then(|list| list.items().get(index + 1));
-            let argument = next.and_then(Node::scalar).unwrap_or_default();
+            let argument = next.and_then(Node::written).unwrap_or_default();
             Some(UserSwitch::new(KeyPath::top("args").index(index), node, name, argument, false))
         });
         let structured = items("arguments").filter_map(|(index, node)| {
             let at = KeyPath::top("arguments").index(index);
             // Its problems were reported when it was read.
             let switch = super::keys::structured_argument(&at, node, &mut Diagnostics::default())?;
+            if left_out.get(switch.name()).is_some_and(|last| *last > index) {
+                return None;
+            }
             let argument = switch.argument().unwrap_or_default().to_owned();
             Some(UserSwitch::new(at, node, switch.name(), argument, false))
         });

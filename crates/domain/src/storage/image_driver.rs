@@ -298,7 +298,7 @@ fn check_device_keys(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: 
     if storage.writes_through()
         && let Some(node) = entry.non_null("cache")
     {
-        let mode = node.scalar().unwrap_or_default();
+        let mode = node.written().unwrap_or_default();
         let message = format!("`cache: {mode}` requires a device, and `interface: none` has none");
         report.error_with_help(&at.key("cache"), node, message, help("write-cache: off"));
     }

@@ -157,7 +157,7 @@ impl StorageDriver for Virtiofs {
     }
 
     fn mount_tag(&self, storage: &StorageSpec) -> Option<String> {
-        Some(storage.own("mount_tag").and_then(Node::scalar).unwrap_or_else(|| storage.name.to_string()))
+        Some(storage.own("mount_tag").and_then(Node::written).unwrap_or_else(|| storage.name.to_string()))
     }
 
     fn features(&self) -> StorageFeatures {
@@ -171,7 +171,7 @@ fn own_path(storage: &StorageSpec, key: &str) -> PathBuf {
 }
 
 fn option(storage: &StorageSpec, key: &str) -> Option<String> {
-    storage.own("options").and_then(|options| options.get(key)).and_then(Node::scalar)
+    storage.own("options").and_then(|options| options.get(key)).and_then(Node::written)
 }
 
 fn tag(at: &KeyPath, node: &Node, report: &mut Diagnostics) {

@@ -108,6 +108,6 @@ pub(crate) fn new_vm(app: &App, name: VmName, definition: Node) -> Vm {
 
 /// Takes the name out of a definition: it belongs to the VM, not to its machine.
 fn split_name(definition: Node) -> Result<(VmName, Node), Error> {
-    let name = definition.get("name").and_then(Node::scalar).ok_or(Error::NameRequired)?;
+    let name = definition.get("name").and_then(Node::written).ok_or(Error::NameRequired)?;
     Ok((VmName::parse(&name)?, without_name(definition)))
 }

@@ -110,7 +110,7 @@ impl Operation for Apply {
         let flags = vec![("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
         let layers = Layers { documents: &self.documents, flags, set: &self.set, lenient: self.lenient };
         let checked = check_layers(app, &layers, base).await?;
-        if let Some(name) = checked.definition.get("name").and_then(Node::scalar)
+        if let Some(name) = checked.definition.get("name").and_then(Node::written)
             && name != vm.entry.name.as_str()
         {
             return Err(Error::NameConflict { vm: vm.entry.name, name });

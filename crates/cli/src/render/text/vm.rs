@@ -170,7 +170,7 @@ impl TextOutput for Applied {
 /// Returns a value on one line.
 fn one_line(node: Option<&Node>) -> String {
     match node {
-        Some(node) => node.scalar().or_else(|| serde_json::to_string(node).ok()).unwrap_or_default(),
+        Some(node) => node.written().or_else(|| serde_json::to_string(node).ok()).unwrap_or_default(),
         None => "(unset)".to_owned(),
     }
 }

@@ -13,6 +13,8 @@
 //!
 //! A string that is the whole value is passed unchanged; commas in the values of structured forms are doubled.
 
+use std::collections::HashMap;
+
 use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::machine::Machine;
 use crate::machine::switches::{canonical, refusal};
@@ -27,19 +29,14 @@ pub(super) const NUL: &str = "command lines cannot contain a NUL";
 pub(super) fn apply_structured(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
     let items = report.list(path, node).unwrap_or_default();
     let mut singles: Vec<(String, &Node)> = Vec::new();
+    let left_out = left_out(items);
     for (index, item) in items.iter().enumerate() {
         let at = path.index(index);
-        if deletes(item) {
+        let is_left_out = || switch_text(item).and_then(|name| left_out.get(name)).is_some_and(|last| *last > index);
+        if deletes(item) || is_left_out() {
             continue;
         }
-        let switch = match argument(&at, item, report) {
-            Some(Argument::Given(switch)) => switch,
-            Some(Argument::LeftOut(name)) => {
-                machine.arguments.retain(|switch| switch.name() != name);
-                continue;
-            }
-            None => continue,
-        };
+        let Some(Argument::Given(switch)) = argument(&at, item, report) else { continue };
         let name = switch.name().to_owned();
         if let Some((_, first)) = singles.iter().find(|(single, _)| *single == name) {
             report.duplicate(&at, item, first.location(), format!("the argument `{name}` can be given only once"));
@@ -62,12 +59,28 @@ fn deletes(item: &Node) -> bool {
     value.is_null() && takes_value(canonical(name.trim_start_matches('-'))) == Some(true)
 }
 
+/// Returns the switches without a value that an item of `arguments` leaves out, with the index of the last such item.
+///
+/// It removes those before it, and raw arguments, which are before all of them on the command line.
+pub(in crate::machine) fn left_out(items: &[Node]) -> HashMap<&str, usize> {
+    let is_off = |item: &Node| item.entries().first().is_some_and(|(_, value)| value.boolean() == Some(false));
+    let names = items.iter().enumerate().filter(|(_, item)| is_off(item));
+    let names = names.filter_map(|(index, item)| Some((switch_text(item)?, index)));
+    names.filter(|(name, _)| takes_value(name) == Some(false)).collect()
+}
+
+/// Returns the name of the switch of an item, without its hyphens.
+fn switch_text(item: &Node) -> Option<&str> {
+    let name = item.as_text().or_else(|| item.entries().first().map(|(name, _)| name.as_str()));
+    name.map(|name| canonical(name.trim_start_matches('-')))
+}
+
 /// What an item of `arguments` says about a switch.
 enum Argument {
     /// It is passed to QEMU.
     Given(Switch),
-    /// The switch of this name, which has no value, is left out.
-    LeftOut(String),
+    /// The switch, which has no value, is left out.
+    LeftOut,
 }
 
 /// Returns the switch of an item of `arguments` that is passed to QEMU.
@@ -77,7 +90,7 @@ pub(in crate::machine) fn switch_of(at: &KeyPath, item: &Node, report: &mut Diag
     }
     match argument(at, item, report)? {
         Argument::Given(switch) => Some(switch),
-        Argument::LeftOut(_) => None,
+        Argument::LeftOut => None,
     }
 }
 
@@ -97,7 +110,7 @@ fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Argum
             } else if is_on(at, &name, value, options, report)? {
                 Switch::new(name)
             } else {
-                return Some(Argument::LeftOut(name));
+                return Some(Argument::LeftOut);
             }
         }
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) => {

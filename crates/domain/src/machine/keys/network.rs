@@ -280,7 +280,7 @@ fn check_mode(at: &KeyPath, spec: &NetworkSpec, entry: &Node, report: &mut Diagn
 fn unsupported_key(at: &KeyPath, entry: &Node, node: &Node, modes: &[NetworkMode], report: &mut Diagnostics) {
     let key = at.last_key();
     let modes: Vec<String> = modes.iter().map(|mode| format!("`mode: {mode}`")).collect();
-    let message = match entry.non_null("mode").and_then(Node::scalar) {
+    let message = match entry.non_null("mode").and_then(Node::written) {
         Some(mode) => format!("`mode: {mode}` does not support `{key}`"),
         None => format!("`mode: user`, the default, does not support `{key}`"),
     };

@@ -299,7 +299,7 @@ fn check_mount_tags(path: &KeyPath, entries: &[Node], machine: &Machine, report:
 /// Reads the size of a disk; QEMU refuses sizes below a sector, and rounds up to whole sectors.
 fn disk_size(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<ByteSize> {
     let size = report.size(at, node, 0)?;
-    let text = node.scalar().unwrap_or_default();
+    let text = node.written().unwrap_or_default();
     if (1..MIN_BARE_SIZE).contains(&size.bytes()) && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let message = format!("`{text}` without a unit is {} bytes, less than a disk needs", size.bytes());
         let help = format!("add the unit, as in `{text}M`; for bytes, write `{text}B`");

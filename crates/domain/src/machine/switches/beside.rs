@@ -11,6 +11,7 @@ impl Machine {
     pub(super) fn refusal_beside(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
         match switch.name.as_str() {
             "snapshot" => self.ignored_snapshot(),
+            "action" | "watchdog-action" => self.second_action(switch),
             "boot" => self.ignored_boot_order(switch),
             "bios" | "pflash" => self.second_firmware(switch),
             "drive" if switch.option("if") == Some("pflash") => self.second_firmware(switch),
@@ -27,6 +28,23 @@ impl Machine {
             "net" | "nic" | "netdev" | "incoming" => self.forbidden_program(switch),
             _ => None,
         }
+    }
+
+    /// Of two actions for an event, QEMU takes the last, that of the key (7.2, 10.0).
+    fn second_action(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let is_set = |event: &str| match switch.name.as_str() {
+            "watchdog-action" => event == "watchdog",
+            _ => switch.option(event).is_some(),
+        };
+        let watchdog = self.devices.watchdog.and_then(|watchdog| watchdog.action).map(<&str>::from);
+        let panic = self.devices.panic.and_then(|panic| panic.action).map(<&str>::from);
+        let keys = [
+            ("watchdog", watchdog.map(|action| format!("watchdog: {{action: {action}}}"))),
+            ("panic", panic.map(|action| format!("panic: {action}"))),
+        ];
+        let key = keys.into_iter().find_map(|(event, key)| key.filter(|_| is_set(event)))?;
+        let message = format!("{} has no effect beside `{key}`", switch.shown(&switch.argument));
+        Some(Refusal { message, help: "remove one of them".to_owned() })
     }
 
     /// Disks are `-blockdev` nodes, and QEMU applies `-snapshot` to `-drive` only (7.2, 10.0).

@@ -127,6 +127,55 @@ fn test_boot_order_beside_a_bootindex_is_refused() {
 }
 
 #[test]
+fn test_action_of_a_key_and_of_a_switch_is_refused() {
+    let both = json!({"watchdog": {"action": "pause"}, "panic": "none"});
+    let beside = [
+        ("action", "watchdog=reset", "has no effect beside `watchdog: {action: pause}`"),
+        ("action", "reboot=shutdown,panic=pause", "has no effect beside `panic: none`"),
+        ("watchdog-action", "reset", "has no effect beside `watchdog: {action: pause}`"),
+    ];
+    for (name, argument, expected) in beside {
+        check_switch(&both, name, Some(argument), Some(expected));
+        // The action of the switch is that of the device of the key.
+        check_switch(&json!({"watchdog": true, "panic": true}), name, Some(argument), None);
+    }
+    check_switch(&both, "action", Some("reboot=shutdown,shutdown=pause"), None);
+    for switch in ["no-reboot", "no-shutdown"] {
+        check_switch(&both, switch, None, None);
+    }
+}
+
+/// Its last item decides, also about raw arguments.
+#[test]
+fn test_switch_that_is_left_out_is_not_judged() {
+    let drive = |rest: Value| {
+        let mut definition = json!({"storage": [{"name": "a"}]});
+        definition.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        definition
+    };
+    check_accepted(&drive(json!({"arguments": ["snapshot", {"snapshot": false}]})));
+    check_accepted(&drive(json!({"args": ["-snapshot"], "arguments": [{"snapshot": false}]})));
+    check_accepted(&drive(json!({"arguments": [{"snapshot": false}], "args": ["--snapshot"]})));
+    check_accepted(&json!({"arguments": ["daemonize", {"daemonize": false}]}));
+    let again = drive(json!({"arguments": [{"snapshot": false}, "snapshot"]}));
+    check_refused(&again, "arguments[1]", "`-snapshot` has no effect on drive `a`");
+
+    let left = |definition: &str| {
+        let (machine, problems) = crate::machine::reading::read(definition);
+        assert_eq!(problems, [""; 0]);
+        (machine.args, machine.arguments.len())
+    };
+    for keys in [
+        r#""args": ["-no-reboot", "-S"], "arguments": [{"no-reboot": false}]"#,
+        r#""arguments": ["no-reboot", {"no-reboot": false}], "args": ["-S", "--no-reboot"]"#,
+    ] {
+        assert_eq!(left(&format!("{{{keys}}}")), (vec!["-S".to_owned()], 0));
+    }
+    let value = left(r#"{"args": ["-append", "-S"], "arguments": [{"S": false}]}"#);
+    assert_eq!(value.0, ["-append", "-S"]);
+}
+
+#[test]
 fn test_firmware_of_a_key_and_of_a_switch_is_refused() {
     let uefi = json!({"firmware": "uefi"});
     for (name, argument) in
