@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use maqet_domain::metric::{BUCKETS, Histogram, Measurement, Metric, MetricKey, MetricKind, MetricRecord};
+use maqet_domain::metric::{BUCKETS, Histogram, Measurement, Metric, MetricKey, MetricKind, MetricRecord, step};
 use maqet_domain::port::{MetricError, MetricStore, MetricsAdded};
 
 use crate::atomic_file::AtomicFile;
 use crate::limits::{METRIC_LOCK_TRIES, METRIC_READS};
 use crate::locked_file::LockedFile;
-use crate::private_file::{open_regular, private_file};
+use crate::private_file::{open_regular, private_file, with_folder};
 
 /// The size of a block.
 const BLOCK: usize = 512;
@@ -42,7 +42,8 @@ pub struct FileMetrics {
 }
 
 impl FileMetrics {
-    /// Keeps metrics in the file `path`, which is created if its directory exists.
+    /// Keeps metrics in the file `path`, which is created if its directory exists, and its directory once
+    /// something was committed.
     pub const fn new(path: PathBuf) -> Self {
         Self { path }
     }
@@ -79,8 +80,10 @@ impl FileMetrics {
 
 impl MetricStore for FileMetrics {
     fn add(&self, measurements: &[Measurement]) -> Result<MetricsAdded, MetricError> {
-        let mut file = match private_file(&self.path) {
-            // Nothing is kept where maqet has no directory yet.
+        // What only reads creates no directory; the database may be elsewhere, so that there is none yet.
+        let has_commit = measurements.iter().any(|measured| measured.key == MetricKey::step(step::COMMIT));
+        let opened = if has_commit { with_folder(&self.path, private_file) } else { private_file(&self.path) };
+        let mut file = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(MetricsAdded::Done),
             opened => opened.map_err(|error| self.unwritable(error))?,
         };

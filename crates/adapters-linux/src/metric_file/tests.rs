@@ -59,6 +59,17 @@ fn test_add_without_directory_creates_nothing() {
 }
 
 #[test]
+fn test_add_after_a_commit_creates_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = FileMetrics::new(folder.path().join("data/metrics"));
+    let commit = Measurement { key: MetricKey::step(step::COMMIT), ..measured("", 1) };
+
+    metrics.add(&[measured("add", 2), commit]).unwrap();
+
+    assert_eq!(counts(&metrics).len(), 2);
+}
+
+#[test]
 fn test_add_while_locked_is_busy_and_adds_nothing() {
     let (_folder, metrics) = metrics();
     metrics.add(&[measured("ls", 1)]).unwrap();

@@ -12,6 +12,7 @@ mod host;
 mod machine;
 mod monitor;
 mod page;
+mod postgres;
 mod row;
 mod store;
 mod summary;
@@ -51,6 +52,7 @@ pub(crate) struct Bench {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Work {
     Ls,
+    Postgres,
     Status,
     Add,
     Start,
@@ -65,6 +67,7 @@ impl Work {
     fn measure(self, env: &Env<'_>) -> Result<Vec<Row>> {
         match self {
             Self::Ls => store::ls(env),
+            Self::Postgres => postgres::ls(env),
             Self::Status => store::status(env),
             Self::Add => store::add(env),
             Self::Start => machine::start(env),

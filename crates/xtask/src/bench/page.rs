@@ -26,6 +26,7 @@ alternate, so that noise affects both; two warm-up rounds are not counted. Every
 - **`ls`, `status`**: stores of defined VMs that are not running. One is added by `maqet add`, the others are copies of
   its row made with SQL. The limit is the `sqlite3` shell selecting and printing the same columns of the same rows, as a
   list or as JSON, with readable dates.
+- **`ls` on PostgreSQL**: the same on a server of the benchmark, over its socket. The limit is `psql`.
 - **`add`**: one VM from a YAML file into an existing store. The limit is a C program that writes 300 bytes to a file,
   calls `fsync` and renames it. Concurrently: eight threads run 50 such processes each, on a store that does not exist
   before; all 400 VMs are counted afterward, outside the measurement. This comparison has a quarter of the rounds.
