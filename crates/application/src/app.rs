@@ -6,7 +6,7 @@
 //! for finding and locking one; the accessors at the end of this file hand them out.
 
 pub(crate) mod commit;
-mod executor;
+pub(crate) mod executor;
 pub(crate) mod lookup;
 pub(crate) mod operations;
 pub(crate) mod ports;

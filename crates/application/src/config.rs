@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use maqet_domain::config::{Diagnostics, KeyPath, Node, Problem, ProblemKind, SourceLocation, Value};
 use maqet_domain::machine::{ConfigHandler, Machine};
 use maqet_domain::registry::Registry;
-use maqet_domain::vm::VmName;
 use serde::{Deserialize, Serialize};
 
 use crate::{App, Error};
@@ -57,25 +56,6 @@ impl Document {
     pub fn new(name: impl Into<String>, directory: impl Into<PathBuf>, text: impl Into<String>) -> Self {
         Self { name: name.into(), directory: directory.into(), text: text.into() }
     }
-
-    /// Makes a document of a stored definition: JSON is YAML.
-    pub(crate) fn from_definition(name: &VmName, definition: &Node) -> Result<Self, Error> {
-        let text = serde_json::to_string(&with_texts_of_floats(definition.clone()))
-            .map_err(|source| Error::Encode { operation: "definition".to_owned(), source })?;
-        Ok(Self::new(format!("definition of {name}"), "/", text))
-    }
-}
-
-/// Returns a definition with strings in place of floats that JSON writes in another way than QEMU gets them.
-///
-/// Only definitions of former versions hold such floats, as `1.0`, which QEMU got as `1`.
-fn with_texts_of_floats(node: Node) -> Node {
-    node.map_entries(|entries| entries.into_iter().map(|(key, node)| (key, with_texts_of_floats(node))).collect())
-        .map_items(|items| items.into_iter().map(with_texts_of_floats).collect())
-        .map_value(|value| match value {
-            Value::Float(float) if format!("{float:?}") != float.to_string() => Value::Text(float.to_string()),
-            other => other,
-        })
 }
 
 /// The keys whose values are options of QEMU.
@@ -223,22 +203,6 @@ mod tests {
         let documents: Vec<Document> = texts.iter().map(|text| document(text)).collect();
         let layers = Layers { documents: &documents, flags, set: &[], lenient: false };
         load(&layers, Node::empty_map(), &handlers).definition
-    }
-
-    #[test]
-    fn test_definition_of_a_former_version_is_read_as_it_was() {
-        let stored = r#"{"labels":{"a":1.0,"b":24.1,"c":1e300,"d":7},"arguments":[{"x":{"y":100000.0}}]}"#;
-        let stored: Node = serde_json::from_str(stored).unwrap();
-        let name = VmName::parse("web").unwrap();
-
-        let again = read("f", &Document::from_definition(&name, &stored).unwrap().text).unwrap();
-
-        let text = |node: &Node, key: &str| node.get("labels").unwrap().get(key).unwrap().scalar();
-        for key in ["a", "b", "c", "d"] {
-            assert_eq!(text(&again, key), text(&stored, key));
-        }
-        let option = again.get("arguments").unwrap().items()[0].get("x").unwrap().get("y").unwrap().scalar();
-        assert_eq!(option.as_deref(), Some("100000"));
     }
 
     #[test]

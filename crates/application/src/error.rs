@@ -23,6 +23,7 @@ use crate::config::ConfigError;
 use crate::device::balloon_error::BalloonError;
 use crate::device::medium_error::MediumError;
 use crate::event::filter::UnknownEventType;
+use crate::history::error::HistoryError;
 use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
 use crate::job::qmp_job::QmpJobFailed;
@@ -152,6 +153,8 @@ pub enum Error {
     Trash(#[from] TrashError),
     #[error(transparent)]
     TrashRefusal(#[from] TrashRefusal),
+    #[error(transparent)]
+    History(#[from] HistoryError),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -341,6 +344,7 @@ impl Explain for Error {
             Self::Storage(inner) => inner.explain(),
             Self::Trash(inner) => inner.explain(),
             Self::TrashRefusal(inner) => inner.explain(),
+            Self::History(inner) => inner.explain(),
             Self::Lock(inner) => inner.explain(),
             Self::Unresponsive(inner) => inner.explain(),
             Self::PowerChange(inner) => inner.explain(),
@@ -377,6 +381,14 @@ fn times(number: u32) -> String {
         1 => "once".to_owned(),
         number => format!("{number} times"),
     }
+}
+
+/// Explains a process of another PID namespace, which cannot be signaled.
+fn process_hidden(vm: &VmName, is_forced: bool) -> Explanation {
+    let explanation = Explanation::new("vm.process-unavailable", Fault::Host)
+        .hint("run the command in the container or PID namespace in which the VM was started");
+    let over_monitor = format!("stop it over its monitor with `maqet stop {vm}`");
+    if is_forced { explanation.hint(over_monitor) } else { explanation }
 }
 
 /// Explains a process that exists after SIGKILL; `thaw` thaws its frozen cgroup.

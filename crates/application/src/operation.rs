@@ -4,6 +4,7 @@ mod backup;
 mod config;
 mod database;
 mod device;
+mod history;
 mod maintenance;
 mod observe;
 mod qmp;
@@ -19,6 +20,7 @@ pub use self::config::{
 };
 pub use self::database::*;
 pub use self::device::*;
+pub use self::history::*;
 pub use self::maintenance::*;
 pub use self::observe::*;
 pub use self::qmp::*;
@@ -88,6 +90,9 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<StorageTrashRestore>()?;
     table.register::<StorageTrashEmpty>()?;
     table.register::<Metrics>()?;
+    table.register::<HistoryLs>()?;
+    table.register::<Undo>()?;
+    table.register::<Redo>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;
     table.register::<DatabaseCheck>()?;

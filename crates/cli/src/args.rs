@@ -33,7 +33,7 @@ use std::str::FromStr;
 
 use clap::{Args, FromArgMatches, Subcommand};
 use maqet::Environment;
-use maqet::operation::{Cleanup, Doctor, Info, Ls};
+use maqet::operation::{Cleanup, Doctor, HistoryLs, Info, Ls, Redo, Undo};
 
 pub(crate) use self::backup::BackupSubcommand;
 pub(crate) use self::config::ConfigSubcommand;
@@ -189,6 +189,14 @@ pub(crate) enum Command {
     Metrics(MetricsArgs),
     #[command(subcommand)]
     Database(DatabaseSubcommand),
+    #[command(after_help = "\
+Examples:
+  maqet history --vm web
+  maqet undo --dry-run
+  maqet undo 3")]
+    History(HistoryLs),
+    Undo(Undo),
+    Redo(Redo),
     Doctor(Doctor),
     Cleanup(Cleanup),
     #[command(subcommand)]
@@ -199,7 +207,7 @@ pub(crate) enum Command {
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 29] = [
+const DEFINITIONS: [(&str, Augment); 32] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -226,6 +234,9 @@ const DEFINITIONS: [(&str, Augment); 29] = [
     ("storage", StorageSubcommand::augment_subcommands),
     ("metrics", MetricsArgs::augment_args),
     ("database", DatabaseSubcommand::augment_subcommands),
+    ("history", HistoryLs::augment_args),
+    ("undo", Undo::augment_args),
+    ("redo", Redo::augment_args),
     ("doctor", Doctor::augment_args),
     ("cleanup", Cleanup::augment_args),
     ("config", ConfigSubcommand::augment_subcommands),
@@ -259,6 +270,9 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),
     ("database", "Check and back up the database"),
+    ("history", "Show changes of VMs, their snapshots and storage: who made them, when, and on which host"),
+    ("undo", "Undo the last changes of VMs, snapshots and storage"),
+    ("redo", "Take back the last undos"),
     ("doctor", "Check the host, the database and the VMs for problems"),
     ("cleanup", "Remove stale files"),
     ("config", "Check configurations, and show keys, defaults and settings"),

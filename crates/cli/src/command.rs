@@ -69,6 +69,9 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Storage(command) => storage::run(maqet, command, output).await,
         Command::Metrics(args) => metrics::run(maqet, args, output).await,
         Command::Database(command) => database::run(maqet, command, output).await,
+        Command::History(history) => simple(maqet, history, output, "reading the history").await,
+        Command::Undo(undo) => simple(maqet, undo, output, "undoing changes").await,
+        Command::Redo(redo) => simple(maqet, redo, output, "taking back undos").await,
         Command::Doctor(doctor) => maintenance::doctor(maqet, doctor, output).await,
         Command::Cleanup(cleanup) => maintenance::cleanup(maqet, cleanup, output).await,
         Command::Config(command) => config::run(maqet, command, output).await,
@@ -98,6 +101,9 @@ where
     O: Operation,
     O::Output: Serialize + TextOutput,
 {
+    if let Some(reason) = operation.irreversible() {
+        output.note(&format!("note: this cannot be undone: {}", reason.reason()));
+    }
     let result = output.progress(message, maqet.run(operation)).await?;
     output.finish(&result)
 }

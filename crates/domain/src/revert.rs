@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::change::StorageRecord;
+use crate::change::{Change, StorageRecord};
 use crate::config::Node;
 use crate::history::{Call, Direction, Expected};
 use crate::snapshot::SnapshotRecord;
@@ -30,9 +30,9 @@ pub struct Revert {
     /// The VM before it was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Box<RemovedVm>>,
-    /// The snapshots that the change created.
+    /// The snapshots that the change created, of which some may be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub snapshots: Vec<ImageTag>,
+    pub created: Vec<ImageTag>,
     /// The call that makes the change again, where that is not found out while it is reverted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Box<Call>>,
@@ -73,6 +73,16 @@ pub struct RevertedRecord {
     pub path: PathBuf,
     /// The record; `None` if there was none.
     pub record: Option<StorageRecord>,
+}
+
+impl RevertedRecord {
+    /// Returns the change that writes the record as it was.
+    pub fn change(&self) -> Change {
+        match &self.record {
+            Some(record) => Change::StorageAdded(record.clone()),
+            None => Change::StorageRemoved { path: self.path.clone() },
+        }
+    }
 }
 
 /// A VM that was removed, and whose images were kept.

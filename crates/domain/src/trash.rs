@@ -13,7 +13,7 @@ use crate::change::StorageRecord;
 use crate::config::Node;
 use crate::snapshot::SnapshotRecord;
 use crate::text::checked_text;
-use crate::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
+use crate::vm::{Origins, Revision, Run, Vm, VmEntry, VmId, VmName};
 
 /// The ID of an entry, which is also the name of its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
@@ -56,6 +56,9 @@ pub struct TrashEntry {
     pub vm: TrashedVm,
     /// Its images.
     pub images: Vec<TrashedImage>,
+    /// The records of its images that are not in the trash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub storage: Vec<StorageRecord>,
     /// The records of the snapshots in its images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<SnapshotRecord>,
@@ -77,6 +80,9 @@ pub struct TrashedVm {
     pub definition: Node,
     /// The source locations of the definition's values.
     pub origins: Origins,
+    /// Its last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
 }
 
 /// An image in the trash.
@@ -106,14 +112,14 @@ pub enum TrashedImageLocation {
 }
 
 impl TrashedVm {
-    /// Returns the VM as it is defined again: it was never started.
+    /// Returns the VM as it is defined again.
     pub fn restored(&self, name: &VmName) -> Vm {
         let entry = VmEntry {
             id: self.id,
             name: name.clone(),
             revision: Revision::FIRST,
             created_at: self.created_at,
-            run: None,
+            run: self.run.clone(),
             pending: None,
         };
         Vm { entry, definition: self.definition.clone(), origins: self.origins.clone() }
@@ -128,6 +134,7 @@ impl From<&Vm> for TrashedVm {
             created_at: vm.entry.created_at,
             definition: vm.definition.clone(),
             origins: vm.origins.clone(),
+            run: vm.entry.run.clone().map(Run::ended_by_removal),
         }
     }
 }

@@ -83,6 +83,7 @@ mod tpm;
 mod tracing;
 mod trash;
 mod trust;
+mod undo;
 mod upgrade;
 mod versions;
 mod wait;

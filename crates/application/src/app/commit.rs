@@ -64,12 +64,22 @@ impl Committer<'_> {
         work: PendingWork,
         more: Vec<Change>,
     ) -> Result<VmEntry, Error> {
+        self.begin_last_step(entry, operation, work, ChangeSet { changes: more, ..ChangeSet::default() }).await
+    }
+
+    /// Records that only a step is left that a recovery would finish, together with `more`, which has the entry of the
+    /// history.
+    pub(crate) async fn begin_last_step(
+        &self,
+        entry: &VmEntry,
+        operation: &str,
+        work: PendingWork,
+        more: ChangeSet,
+    ) -> Result<VmEntry, Error> {
         let since = entry.pending.as_ref().map_or_else(|| self.now(), |pending| pending.since);
         let pending = Some(Box::new(Pending { operation: operation.to_owned(), since, work }));
         let (id, expected) = (entry.id, entry.revision);
-        let change = Change::PendingChanged { id, expected, pending: pending.clone() };
-        let changes = more.into_iter().chain([change]).collect();
-        self.commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+        self.commit(more.and(Change::PendingChanged { id, expected, pending: pending.clone() })).await?;
         Ok(VmEntry { pending, revision: expected.next(), ..entry.clone() })
     }
 

@@ -7,8 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use maqet_domain::Explain;
 use maqet_domain::change::ChangeSet;
-use maqet_domain::history::{EntryKind, HistoryEntry, Irreversible, MAX_ENTRIES};
+use maqet_domain::history::{Call, EntryKind, HistoryEntry, Irreversible, MAX_ENTRIES};
 use maqet_domain::metric::MetricKey;
+use maqet_domain::vm::{VmId, VmName};
 use maqet_fault_points::FaultPoint;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -114,8 +115,16 @@ async fn with_end_of_vm(app: &App, operation: &dyn Described, error: Error) -> E
 async fn run_and_commit(app: &App, operation: &dyn Described, work: Work<'_>) -> Result<Subject, Error> {
     let mut done = work.await?;
     let mut changes = std::mem::take(&mut done.changes);
-    if matches!(operation.effect(), Effect::Changes | Effect::Notes) && !changes.is_empty() {
-        changes.history = Some(history_entry(app, operation, &mut done, &changes)?);
+    if matches!(operation.effect(), Effect::Changes | Effect::Notes) && !changes.is_empty() && !done.is_recorded {
+        let of_vm = changes.events.iter().find(|event| event.vm == done.vm);
+        let parts = EntryParts {
+            vm: done.vm,
+            vm_name: of_vm.and_then(|event| event.vm_name.clone()),
+            inverse: done.inverse.take(),
+            irreversible: done.irreversible,
+            is_note: done.is_note,
+        };
+        changes.history = Some(history_entry(app, operation, parts)?);
         changes.history_limit = Some(MAX_ENTRIES);
     }
     if !changes.is_empty() {
@@ -156,26 +165,40 @@ async fn run_and_commit(app: &App, operation: &dyn Described, work: Work<'_>) ->
     Ok(subject)
 }
 
+/// What an entry of the history says beside who made the change and how.
+#[derive(Debug, Default)]
+pub(crate) struct EntryParts {
+    pub(crate) vm: Option<VmId>,
+    pub(crate) vm_name: Option<VmName>,
+    /// The call that reverts the change.
+    pub(crate) inverse: Option<Call>,
+    /// Why it cannot be undone; that of the operation by default.
+    pub(crate) irreversible: Option<Irreversible>,
+    /// Whether it is neither undone nor in the way of an undo.
+    pub(crate) is_note: bool,
+}
+
+impl EntryParts {
+    pub(crate) fn about(vm: VmId, vm_name: Option<VmName>) -> Self {
+        Self { vm: Some(vm), vm_name, ..Self::default() }
+    }
+}
+
 /// Returns the entry of the history about what an operation changed.
-fn history_entry(
-    app: &App,
-    operation: &dyn Described,
-    done: &mut Done<()>,
-    changes: &ChangeSet,
-) -> Result<HistoryEntry, Error> {
+pub(crate) fn history_entry(app: &App, operation: &dyn Described, parts: EntryParts) -> Result<HistoryEntry, Error> {
+    let EntryParts { vm, vm_name, inverse, irreversible, is_note } = parts;
     let (kind, reverts) = match operation.revert().and_then(|revert| revert.entry) {
         Some(entry) => (entry.direction.kind(), Some(entry.sequence)),
-        None if operation.effect() == Effect::Notes => (EntryKind::Note, None),
+        None if operation.effect() == Effect::Notes || is_note => (EntryKind::Note, None),
         None => (EntryKind::Work, None),
     };
-    let inverse = done.inverse.take();
     let is_undoable = inverse.is_some() || kind == EntryKind::Note;
-    let reason = || done.irreversible.or_else(|| operation.irreversible()).unwrap_or(Irreversible::Unspecified);
+    let reason = || irreversible.or_else(|| operation.irreversible()).unwrap_or(Irreversible::Unspecified);
     Ok(HistoryEntry {
         at: app.ports.clock.now(),
         actor: app.ports.host.actor(),
-        vm: done.vm,
-        vm_name: changes.events.iter().find(|event| event.vm == done.vm).and_then(|event| event.vm_name.clone()),
+        vm,
+        vm_name,
         kind,
         call: operation.call()?,
         inverse,

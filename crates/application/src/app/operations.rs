@@ -126,6 +126,10 @@ pub struct Done<T> {
     pub(crate) inverse: Option<Call>,
     /// Why the change cannot be undone; that of the operation by default.
     pub(crate) irreversible: Option<Irreversible>,
+    /// Whether the change is neither undone nor in the way of an undo.
+    pub(crate) is_note: bool,
+    /// Whether the history has it already.
+    pub(crate) is_recorded: bool,
     pub(crate) guards: Vec<Box<dyn Guard>>,
     pub(crate) removed_files: Option<RemovedVmFiles>,
     pub(crate) replaced_image: Option<(PathBuf, FileId)>,
@@ -157,6 +161,8 @@ impl<T> Done<T> {
             vm: None,
             inverse: None,
             irreversible: None,
+            is_note: false,
+            is_recorded: false,
             guards: Vec::new(),
             removed_files: None,
             replaced_image: None,
@@ -195,9 +201,26 @@ impl<T> Done<T> {
         self
     }
 
+    /// Names the call that reverts the change, if there is one.
+    #[must_use]
+    pub(crate) fn undone_by_call(self, inverse: Option<Call>) -> Self {
+        Self { inverse, ..self }
+    }
+
+    /// Has the change be neither undone nor in the way of an undo.
+    #[must_use]
+    pub(crate) fn into_note(self) -> Self {
+        Self { is_note: true, ..self }
+    }
+
+    /// Adds no entry to the history: an earlier commit did.
+    #[must_use]
+    pub(crate) fn with_recorded_history(self) -> Self {
+        Self { is_recorded: true, ..self }
+    }
+
     /// Names why the change cannot be undone.
     #[must_use]
-    #[expect(dead_code, reason = "the operations that need it come next")]
     pub(crate) fn not_undone(mut self, reason: Irreversible) -> Self {
         self.irreversible = Some(reason);
         self
@@ -206,28 +229,37 @@ impl<T> Done<T> {
     /// Returns another value, and writes the same.
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
         let (value, rest) = self.split();
-        let value = change(value);
-        let Done { changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage, .. } =
-            rest;
-        Done { value, changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage }
+        Done {
+            value: change(value),
+            changes: rest.changes,
+            vm: rest.vm,
+            inverse: rest.inverse,
+            irreversible: rest.irreversible,
+            is_note: rest.is_note,
+            is_recorded: rest.is_recorded,
+            guards: rest.guards,
+            removed_files: rest.removed_files,
+            replaced_image: rest.replaced_image,
+            moved_storage: rest.moved_storage,
+        }
     }
 
     /// Returns the value, and what is to be written.
     pub(crate) fn split(self) -> (T, Done<()>) {
-        let Self { value, changes, vm, inverse, irreversible, guards, removed_files, replaced_image, moved_storage } =
-            self;
         let rest = Done {
             value: (),
-            changes,
-            vm,
-            inverse,
-            irreversible,
-            guards,
-            removed_files,
-            replaced_image,
-            moved_storage,
+            changes: self.changes,
+            vm: self.vm,
+            inverse: self.inverse,
+            irreversible: self.irreversible,
+            is_note: self.is_note,
+            is_recorded: self.is_recorded,
+            guards: self.guards,
+            removed_files: self.removed_files,
+            replaced_image: self.replaced_image,
+            moved_storage: self.moved_storage,
         };
-        (value, rest)
+        (self.value, rest)
     }
 
     /// Removes the sockets and records of a removed VM once that is written.

@@ -9,8 +9,12 @@ mod rm;
 
 use std::path::PathBuf;
 
+use crate::history::require_expected;
+use maqet_domain::change::Change;
+use maqet_domain::history::{Call, Expected};
+use maqet_domain::revert::Revert;
 use maqet_domain::snapshot::SnapshotKind;
-use maqet_domain::vm::{Action, Status};
+use maqet_domain::vm::{Action, BootNumber, ImageTag, Status, VmEntry};
 use serde::Serialize;
 use serde_json::json;
 
@@ -22,7 +26,7 @@ pub use self::rm::SnapshotRm;
 pub use crate::snapshot::check::{ObstacleEffect, SnapshotObstacle};
 pub use crate::snapshot::selection::OmittedDrive;
 
-use crate::app::operations::{Done, Operation};
+use crate::app::operations::{Done, Operation, call_of};
 use crate::snapshot::check::require_ready;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::offline::{OfflineImages, Outcome};
@@ -77,9 +81,10 @@ async fn open<'a>(
     (vm, drive): (&str, &str),
     operation: &'static str,
     timeout: Option<HumanDuration>,
-    requirement: Requirement,
+    (requirement, revert): (Requirement, Option<&Revert>),
 ) -> Result<OfflineImages<'a>, Error> {
     let (guard, vm) = app.vms().lock(vm, operation).await?;
+    require_expected(app, revert, Some(&vm)).await?;
     let machine = app.machine(&vm)?;
     let selection = SnapshotImages::new(app, &vm.entry, &machine, drive)?;
     if operation != SnapshotRm::NAME {
@@ -111,7 +116,7 @@ async fn open<'a>(
 
 /// Returns the result of an operation on snapshots, with an event for each drive.
 fn done(outcome: Outcome<'_>, kind: &'static str, name: &str, safety: Option<&str>) -> Done<SnapshotDone> {
-    let Outcome { images, drives, changes, replaced } = outcome;
+    let Outcome { images, drives, changes, replaced, .. } = outcome;
     let entry = &images.entry;
     let event = |drive: &String| images.app.committer().event(kind, entry, json!({ "drive": drive, "name": name }));
     let events: Vec<_> = drives.iter().map(event).collect();
@@ -130,4 +135,22 @@ fn done(outcome: Outcome<'_>, kind: &'static str, name: &str, safety: Option<&st
     };
     let done = events.into_iter().fold(Done::changing(done, entry.id, changes), Done::event).holding(images.guard);
     images.image_guards.into_iter().fold(done, Done::holding)
+}
+
+/// Returns the call of an operation on a VM that is stopped, to be made again after it was undone: if the VM was not started
+/// since.
+fn again<O: Operation>(entry: &VmEntry, with: impl FnOnce(Option<Box<Revert>>) -> O) -> Option<Box<Call>> {
+    let boot = entry.run.as_ref().map_or(BootNumber(0), |run| run.boot);
+    let expected = Expected { vm: Some(entry.id), boot: Some(boot), stopped: true, ..Expected::default() };
+    call_of(&with(Some(Box::new(Revert::new(expected))))).ok().map(Box::new)
+}
+
+/// Returns the snapshots that changes record.
+fn recorded_tags(images: &OfflineImages<'_>, changes: &[Change]) -> Vec<ImageTag> {
+    let tag = |change: &Change| {
+        let Change::SnapshotAdded(record) = change else { return None };
+        let image = images.selection.images.iter().find(|image| image.drive == record.drive)?;
+        Some(ImageTag { drive: record.drive.clone(), path: image.path.clone(), tag: record.tag.clone() })
+    };
+    changes.iter().filter_map(tag).collect()
 }

@@ -9,7 +9,7 @@ pub(crate) mod start;
 pub(super) mod stop;
 
 pub use self::add::{Add, Added};
-pub(crate) use self::apply::apply_again;
+pub(crate) use self::apply::reverting;
 pub use self::apply::{Applied, Apply, Changed, TakesEffect};
 pub use self::power::{Pause, PowerChanged, Reset, Resume};
 pub use self::restart::{Restart, Restarted};

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::history::HistoryEntry;
 use maqet_domain::port::Guard;
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotName, SnapshotRecord, tag};
 use maqet_domain::vm::{ImageTag, LoadGuest, PendingWork, VmEntry};
@@ -52,6 +53,8 @@ pub(crate) struct Outcome<'a> {
     pub(crate) changes: ChangeSet,
     /// Whether an earlier snapshot was replaced.
     pub(crate) replaced: bool,
+    /// The snapshots of the states before a load that are kept.
+    pub(crate) safety: Vec<ImageTag>,
 }
 
 impl<'a> OfflineImages<'a> {
@@ -138,9 +141,12 @@ impl<'a> OfflineImages<'a> {
         let (mut safety, mut replaced) = (Vec::new(), Vec::new());
         for image in &self.selection.images {
             let table = self.table(image);
-            let new = tag::free_tag(table, tag::BEFORE_LOAD);
+            let new = tag::free_safety(table);
             safety.push(image.tag(new.ok_or_else(|| self.exists(image, tag::BEFORE_LOAD, true))?));
-            replaced.extend(tag::find(table, tag::BEFORE_LOAD).filter(|_| keep).map(|old| image.tag(&old.name)));
+            let older = tag::safeties(table);
+            if keep && !self.keeps_older(&older) {
+                replaced.extend(older.into_iter().map(|old| image.tag(&old.name)));
+            }
         }
         let (copy, old_copy) = copies.map(|copies| copies.safety()).unwrap_or_default();
         safety.extend(copy);
@@ -167,11 +173,61 @@ impl<'a> OfflineImages<'a> {
         let mut records: Vec<SnapshotRecord> = safety.iter().zip(made).map(record).collect();
         self.join_set(&mut records);
         let added = records.into_iter().map(|record| Change::SnapshotAdded(Box::new(record))).collect();
-        Ok(self.remove_replaced(added, replaced).await?.with_tpm(&loaded))
+        let outcome = self.remove_replaced(added, replaced).await?.with_tpm(&loaded);
+        Ok(Outcome { safety, ..outcome })
+    }
+
+    /// Returns whether the states before earlier loads stay, beside that before this one: as long as the VM is not started,
+    /// these loads can be undone one by one, and no guest makes the states differ much.
+    fn keeps_older(&self, safeties: &[&ImageSnapshot]) -> bool {
+        let is_later =
+            |safety: &&ImageSnapshot| self.entry.run.as_ref().is_none_or(|run| run.started_at < safety.created_at);
+        safeties.last().is_none_or(is_later) && safeties.len() < tag::MAX_SAFETIES
+    }
+
+    /// Takes a load back: reverts images to their states before it, the snapshots `safety`, and removes these.
+    ///
+    /// The entry `history` is written as soon as the images are reverted.
+    pub(crate) async fn take_back_load(
+        mut self,
+        safety: &[ImageTag],
+        history: HistoryEntry,
+    ) -> Result<Outcome<'a>, Error> {
+        let mut kept = Vec::new();
+        for image in &self.selection.images {
+            if safety.iter().any(|tag| tag.drive == image.drive) {
+                let new = tag::free_safety(self.table(image));
+                kept.push(image.tag(new.ok_or_else(|| self.exists(image, tag::BEFORE_LOAD, true))?));
+            }
+        }
+        if safety.iter().any(tpm_copy::is_of_tpm) {
+            let (copy, _) = TpmCopies::find(self.app, &self.entry.name).await.safety();
+            kept.extend(copy);
+        }
+        let (loaded, guest) = (safety.to_vec(), LoadGuest::Off);
+        self.begin(PendingWork::SnapshotLoad { loaded, safety: kept.clone(), guest }, Vec::new()).await?;
+        let done = async {
+            self.create_tags(&kept).await?;
+            for tag in safety {
+                if !tpm_copy::is_of_tpm(tag) {
+                    refuse_foreign(self.app, &tag.path).await?;
+                }
+                self.load_tag(tag).await?;
+                self.job.run(async {}).await?;
+            }
+            Ok(())
+        };
+        if let Err(error) = done.await {
+            return Err(self.take_back(error, kept, true).await);
+        }
+        kept.extend(safety.iter().cloned());
+        let drives = safety.iter().filter(|tag| !tpm_copy::is_of_tpm(tag)).map(|tag| tag.drive.clone()).collect();
+        let more = ChangeSet { history: Some(history), ..ChangeSet::default() };
+        Ok(Outcome { drives, replaced: false, ..self.remove_last(more, kept).await? })
     }
 
     /// Removes the snapshot `name` of each image that has it; one that cannot be removed leaves the others removed.
-    pub(crate) async fn remove(mut self, name: &str) -> Result<Outcome<'a>, Error> {
+    pub(crate) async fn remove(self, name: &str) -> Result<Outcome<'a>, Error> {
         let mut removed = Vec::new();
         for image in &self.selection.images {
             removed.extend(tag::find(self.table(image), name).map(|found| image.tag(&found.name)));
@@ -185,6 +241,19 @@ impl<'a> OfflineImages<'a> {
         if self.selection.is_all {
             removed.extend(TpmCopies::find(self.app, &self.entry.name).await.of(name));
         }
+        self.remove_tags(removed).await
+    }
+
+    /// Removes those of the snapshots that exist: a removal that was interrupted has removed some of them, or all.
+    pub(crate) async fn remove_created(self, tags: &[ImageTag]) -> Result<Outcome<'a>, Error> {
+        let is_present =
+            |tag: &&ImageTag| self.tables.get(&tag.drive).is_some_and(|table| tag::has_tag(table, &tag.tag));
+        let removed = tags.iter().filter(is_present).cloned().collect();
+        let (drives, outcome) = (tags.iter().map(|tag| tag.drive.clone()).collect(), self.remove_tags(removed).await?);
+        Ok(Outcome { drives, ..outcome })
+    }
+
+    async fn remove_tags(mut self, removed: Vec<ImageTag>) -> Result<Outcome<'a>, Error> {
         if removed.len() > 1 {
             self.begin(PendingWork::SnapshotRemove { removed: removed.clone() }, Vec::new()).await?;
         }
@@ -202,11 +271,18 @@ impl<'a> OfflineImages<'a> {
     }
 
     /// Removes the snapshots that were replaced, once their successors are recorded by `added`.
-    async fn remove_replaced(mut self, added: Vec<Change>, replaced: Vec<ImageTag>) -> Result<Outcome<'a>, Error> {
+    async fn remove_replaced(self, added: Vec<Change>, replaced: Vec<ImageTag>) -> Result<Outcome<'a>, Error> {
         if replaced.is_empty() {
             return Ok(self.outcome(added, false));
         }
-        self.begin(PendingWork::SnapshotRemove { removed: replaced.clone() }, added).await?;
+        self.remove_last(ChangeSet { changes: added, ..ChangeSet::default() }, replaced).await
+    }
+
+    /// Removes snapshots as the last step, once `more` is written; a recovery finishes it.
+    async fn remove_last(mut self, more: ChangeSet, replaced: Vec<ImageTag>) -> Result<Outcome<'a>, Error> {
+        let work = PendingWork::SnapshotRemove { removed: replaced.clone() };
+        self.entry = self.app.committer().begin_last_step(&self.entry, self.operation, work, more).await?;
+        self.app.faults.reach(FaultPoint::Marked(self.operation));
         for tag in &replaced {
             self.stage(tag);
             // If it fails, the next command that locks the VM does it: the new snapshot is complete.
@@ -298,7 +374,13 @@ impl<'a> OfflineImages<'a> {
             changes.push(work_done(&self.entry));
         }
         let drives = self.selection.drives();
-        Outcome { images: self, drives, changes: ChangeSet { changes, ..ChangeSet::default() }, replaced }
+        Outcome {
+            images: self,
+            drives,
+            changes: ChangeSet { changes, ..ChangeSet::default() },
+            replaced,
+            safety: Vec::new(),
+        }
     }
 
     /// Reports which drive is being worked on, where there are several.

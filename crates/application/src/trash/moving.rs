@@ -53,11 +53,14 @@ pub(crate) async fn move_to_trash(
     if moved.is_empty() {
         return Ok((None, kept));
     }
+    let mut storage = app.ports.store.storage_of_vm(&vm.entry.id).await?;
+    storage.retain(|record| !moved.iter().any(|image| image.record.path == record.path));
     let entry = TrashEntry {
         id,
         removed_at: app.ports.clock.now(),
         vm: TrashedVm::from(vm),
         images: moved,
+        storage,
         snapshots: app.ports.store.snapshots_of_vm(&vm.entry.id).await?,
         restoring: None,
     };

@@ -5,6 +5,7 @@ mod config;
 mod database;
 mod events;
 mod hardware;
+mod history;
 mod inspect;
 mod keyboard;
 mod lifecycle;

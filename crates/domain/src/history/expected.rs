@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Node;
 use crate::size::ByteSize;
 use crate::storage::FileId;
-use crate::vm::{BootNumber, Vm, VmId, VmName};
+use crate::vm::{BootNumber, ImageTag, Vm, VmId, VmName};
 
 /// A digest of a definition, to tell another one from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +47,19 @@ pub struct ExpectedImage {
     /// Which file it is; `None` for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileId>,
+    /// The format, which the size is read with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
     /// The size that the guest sees; `None` for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<ByteSize>,
+}
+
+impl ExpectedImage {
+    /// Expects an image at a path, whatever it is.
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path, file: None, format: None, size: None }
+    }
 }
 
 /// What a call that reverts a change expects to find.
@@ -79,6 +89,12 @@ pub struct Expected {
     /// Paths where nothing is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub free_paths: Vec<PathBuf>,
+    /// Snapshots in images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<ImageTag>,
+    /// An entry of the trash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trash: Option<String>,
 }
 
 /// What is otherwise than expected.
@@ -103,6 +119,10 @@ pub enum Unexpected {
     ImageReplaced { path: PathBuf },
     #[error("disk image `{}` was resized since: it has {found}, not {expected}", path.display())]
     ImageResized { path: PathBuf, expected: ByteSize, found: ByteSize },
+    #[error("disk image `{}` belongs to another VM now", path.display())]
+    ImageTaken { path: PathBuf },
+    #[error("snapshot `{tag}` of drive `{drive}` does not exist any more")]
+    SnapshotGone { drive: String, tag: String },
     #[error("`{}` exists", path.display())]
     PathTaken { path: PathBuf },
     #[error("entry `{entry}` of the trash does not exist any more")]
@@ -125,13 +145,6 @@ impl Expected {
     #[must_use]
     pub fn not_started_since(self, vm: &Vm) -> Self {
         Self { boot: Some(boot_of(vm)), stopped: true, ..self }
-    }
-
-    /// Expects an image, too.
-    #[must_use]
-    pub fn with_image(mut self, path: PathBuf, file: Option<FileId>, size: Option<ByteSize>) -> Self {
-        self.images.push(ExpectedImage { path, file, size });
-        self
     }
 
     /// Checks what is known of a VM.

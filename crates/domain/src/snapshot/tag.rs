@@ -11,10 +11,44 @@ pub(super) const SECOND: &str = "~2";
 /// The name of the snapshot that is created before another one is loaded, so that the load can be taken back.
 pub const BEFORE_LOAD: &str = "before-load";
 
+/// The name of the snapshot with that tag if there are newer ones.
+const OLDEST_SAFETY: &str = "before-load~1";
+
+/// How many of these an image has at most: the states before several loads are kept while the VM is not started.
+pub const MAX_SAFETIES: usize = 100;
+
+/// Returns the snapshots of the states before loads, the newest last.
+pub fn safeties(all: &[ImageSnapshot]) -> Vec<&ImageSnapshot> {
+    let mut found: Vec<&ImageSnapshot> = all.iter().filter(|snapshot| is_safety(&snapshot.name)).collect();
+    // QEMU gives each snapshot an ID above those of the others.
+    found.sort_by_key(|snapshot| snapshot.id.parse::<u64>().unwrap_or_default());
+    found
+}
+
+/// Returns a tag for the next of them.
+pub fn free_safety(all: &[ImageSnapshot]) -> Option<String> {
+    let numbered = (2..=MAX_SAFETIES + 1).map(|number| format!("{BEFORE_LOAD}~{number}"));
+    std::iter::once(BEFORE_LOAD.to_owned()).chain(numbered).find(|tag| !has_tag(all, tag))
+}
+
+fn is_safety(tag: &str) -> bool {
+    let number = tag.strip_prefix(BEFORE_LOAD);
+    let is_number = |text: &str| text.parse::<usize>().is_ok_and(|number| (2..=MAX_SAFETIES + 1).contains(&number));
+    number.is_some_and(|number| number.is_empty() || number.strip_prefix('~').is_some_and(is_number))
+}
+
 /// Returns the name by which users know a snapshot of an image with the snapshots `all`.
 ///
 /// Both tags of a pair can only be in use while the snapshot is replaced, or by another tool; they are distinguished.
 pub fn name_of<'s>(snapshot: &'s ImageSnapshot, all: &[ImageSnapshot]) -> &'s str {
+    if is_safety(&snapshot.name) {
+        let is_newest = safeties(all).last().is_none_or(|newest| newest.name == snapshot.name);
+        return match snapshot.name.as_str() {
+            _ if is_newest => BEFORE_LOAD,
+            BEFORE_LOAD => OLDEST_SAFETY,
+            tag => tag,
+        };
+    }
     match snapshot.name.strip_suffix(SECOND) {
         Some(name) if !name.is_empty() && !has_tag(all, name) => name,
         _ => &snapshot.name,
@@ -68,6 +102,23 @@ mod tests {
         check(&["a~2"], &["a"], Some("a"));
         check(&["a", "a~2"], &["a", "a~2"], None);
         check(&["~2"], &["~2"], Some("a"));
+    }
+
+    #[test]
+    fn test_tag_newest_state_before_a_load_has_the_name() {
+        let mut all = image(&["before-load", "a", "before-load~2", "before-load~12"]);
+        for (id, snapshot) in ["1", "5", "10", "9"].into_iter().zip(&mut all) {
+            id.clone_into(&mut snapshot.id);
+        }
+
+        let names: Vec<&str> = all.iter().map(|snapshot| name_of(snapshot, &all)).collect();
+
+        assert_eq!(names, ["before-load~1", "a", "before-load", "before-load~12"]);
+        assert_eq!(safeties(&all).last().unwrap().name, "before-load~2");
+        assert_eq!(free_safety(&all).as_deref(), Some("before-load~3"));
+        assert_eq!(find(&all, "before-load").unwrap().id, "10");
+        assert_eq!(find(&all, "before-load~1").unwrap().id, "1");
+        assert_eq!(free_safety(&image(&["a"])).as_deref(), Some("before-load"));
     }
 
     #[test]

@@ -302,6 +302,18 @@ pub struct Run {
 }
 
 impl Run {
+    /// Returns this run as it is once its VM was removed: QEMU was killed, if it was running.
+    #[must_use]
+    pub fn ended_by_removal(self) -> Self {
+        match self.phase {
+            Phase::Ended(_) => self,
+            Phase::Starting | Phase::Running | Phase::Stopping => {
+                let phase = Phase::Ended(RunEnd { reason: StopReason::HostSignal, at: None });
+                Self { phase, ..self }
+            }
+        }
+    }
+
     /// Returns this run in another phase.
     #[must_use]
     pub fn at_phase(&self, phase: Phase) -> Self {

@@ -3,10 +3,11 @@
 use derive_setters::Setters;
 use maqet_domain::event::kind;
 use maqet_domain::history::Irreversible;
+use maqet_domain::revert::Revert;
 use maqet_domain::snapshot::SnapshotName;
 use serde::{Deserialize, Serialize};
 
-use super::{Requirement, SnapshotDone, SnapshotRm, done, open};
+use super::{Requirement, SnapshotDone, SnapshotRm, again, done, open, recorded_tags};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::snapshot::offline::Creation;
 use crate::{App, Error, HumanDuration};
@@ -15,7 +16,7 @@ use crate::{App, Error, HumanDuration};
 ///
 /// `all` is a set: all writable drives that support snapshots, and the UEFI variables. If one of
 /// them fails, none is created. Drives of other types are left out, and named.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -45,13 +46,18 @@ pub struct SnapshotCreate {
     #[setters(strip_option)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 impl SnapshotCreate {
     /// Creates the snapshot `name` of a drive.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
         let (vm, drive, name) = (vm.into(), drive.into(), name.into());
-        Self { vm, drive, name, overwrite: false, description: None, live: false, timeout: None }
+        Self { vm, drive, name, overwrite: false, description: None, live: false, timeout: None, revert: None }
     }
 }
 
@@ -64,17 +70,28 @@ impl Operation for SnapshotCreate {
         self.overwrite.then_some(Irreversible::SnapshotReplaced)
     }
 
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
+    }
+
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         if self.live {
             return super::live::create(app, self).await;
         }
         let name = SnapshotName::parse(&self.name)?;
-        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, Requirement::Ready).await?;
-        let inverse = SnapshotRm::new(images.entry.id.to_string(), &self.drive, &self.name);
+        let wanted = (Requirement::Ready, self.revert.as_deref());
+        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, wanted).await?;
+        let again = again(&images.entry, |revert| Self { revert, ..self.clone() });
         let description = self.description.as_deref().filter(|text| !text.is_empty());
         let created = images.create(&Creation { name: &name, overwrite: self.overwrite, description }).await?;
-        let has_inverse = !created.replaced;
-        let done = done(created, kind::SNAPSHOT_CREATED, &self.name, None);
-        Ok(if has_inverse { done.undone_by(&inverse) } else { done })
+        if created.replaced {
+            return Ok(
+                done(created, kind::SNAPSHOT_CREATED, &self.name, None).not_undone(Irreversible::SnapshotReplaced)
+            );
+        }
+        let id = created.images.entry.id;
+        let tags = recorded_tags(&created.images, &created.changes.changes);
+        let inverse = SnapshotRm::reverting(id, (&self.drive, &self.name), tags, again);
+        Ok(done(created, kind::SNAPSHOT_CREATED, &self.name, None).undone_by(&inverse))
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::history::require_expected;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use maqet_domain::machine::Machine;
 use maqet_domain::port::{Guard, HeldLock};
 use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
@@ -164,12 +166,13 @@ pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<Sn
     let saved = save.run(&mut request.live, &request.entry, &*guard, &request.job).await;
     let (entry, _) = saved?;
     request.entry = entry;
-    let inverse = SnapshotRm::new(request.entry.id.to_string(), &create.drive, &create.name).live(true);
+    let tags = disks.iter().map(|disk| disk.tag(&tag)).collect();
+    let inverse = SnapshotRm::reverting(request.entry.id, (&create.drive, &create.name), tags, None);
     let mut done = request.done(names(&disks), name.as_str(), kind::SNAPSHOT_CREATED, ChangeSet::default());
     done.value.kind = Some(if has_memory { SnapshotKind::Memory } else { SnapshotKind::Disk });
     done.value.replaced = was_replaced;
     let done = done.holding(guard);
-    Ok(if was_replaced { done } else { done.undone_by(&inverse) })
+    Ok(if was_replaced { done.not_undone(Irreversible::SnapshotReplaced) } else { done.undone_by(&inverse) })
 }
 
 /// Returns a tag that is free in all drives, and the snapshots that the new one replaces.
@@ -311,7 +314,12 @@ pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>,
     let table = |disk: &LiveDisk| tables.get(&disk.name).map(Vec::as_slice).unwrap_or_default();
     let found = |disk: &LiveDisk| tag::find(table(disk), &rm.name).map(|found| disk.tag(&found.name));
     let mut removed: Vec<ImageTag> = disks.iter().filter_map(found).collect();
-    if removed.is_empty() {
+    if let Some(revert) = &rm.revert {
+        require_expected(app, Some(revert), None).await?;
+        removed.retain(|tag| revert.created.contains(tag));
+    }
+    // A removal that was interrupted and recovered may leave nothing to revert.
+    if removed.is_empty() && rm.revert.is_none() {
         let (vm, name) = (request.entry.name, rm.name.clone());
         return Err(LiveSnapshotError::Incomplete { vm, name, missing: names(&disks) }.into());
     }

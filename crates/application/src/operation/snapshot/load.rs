@@ -2,11 +2,15 @@
 
 use derive_setters::Setters;
 use maqet_domain::event::kind;
+use maqet_domain::history::Expected;
 use maqet_domain::history::Irreversible;
+use maqet_domain::revert::Revert;
 use maqet_domain::snapshot::tag::BEFORE_LOAD;
+use maqet_domain::vm::BootNumber;
 use serde::{Deserialize, Serialize};
 
-use super::{Requirement, SnapshotDone, done, open};
+use super::{Requirement, SnapshotDone, again, done, open};
+use crate::app::executor::{EntryParts, history_entry};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::{App, Error, HumanDuration};
 
@@ -14,7 +18,7 @@ use crate::{App, Error, HumanDuration};
 ///
 /// The state before stays as the snapshot `before-load`, until the next load: load that to take this
 /// load back. With `all`, all drives are restored, or none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -44,13 +48,18 @@ pub struct SnapshotLoad {
     #[setters(strip_option)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 impl SnapshotLoad {
     /// Loads the snapshot `name` of a drive.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
         let (vm, drive, name) = (vm.into(), drive.into(), name.into());
-        Self { vm, drive, name, no_safety: false, live: false, start: false, timeout: None }
+        Self { vm, drive, name, no_safety: false, live: false, start: false, timeout: None, revert: None }
     }
 }
 
@@ -67,6 +76,10 @@ impl Operation for SnapshotLoad {
         }
     }
 
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
+    }
+
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         if self.start {
             return super::live::start_from(app, self).await;
@@ -74,13 +87,34 @@ impl Operation for SnapshotLoad {
         if self.live {
             return super::live::load(app, self).await;
         }
+        let back = self.revert.as_deref().map(|revert| &revert.expected.snapshots).filter(|tags| !tags.is_empty());
         // A load that keeps nothing gives space back.
-        let requirement = if self.no_safety { Requirement::Nothing } else { Requirement::Space };
-        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, requirement).await?;
-        let inverse = Self::new(images.entry.id.to_string(), &self.drive, BEFORE_LOAD);
-        let loaded = images.load(&self.name, !self.no_safety).await?;
-        let safety = (!self.no_safety).then_some(BEFORE_LOAD);
-        let done = done(loaded, kind::SNAPSHOT_LOADED, &self.name, safety);
-        Ok(if self.no_safety { done } else { done.undone_by(&inverse) })
+        let keeps = !self.no_safety && back.is_none();
+        let requirement = if keeps { Requirement::Space } else { Requirement::Nothing };
+        let wanted = (requirement, self.revert.as_deref());
+        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, wanted).await?;
+        if let Some(back) = back {
+            let again = self.revert.as_ref().and_then(|revert| revert.again.as_deref().cloned());
+            let (inverse, entry) = (again, &images.entry);
+            let about = EntryParts { inverse, ..EntryParts::about(entry.id, Some(entry.name.clone())) };
+            let history = history_entry(app, self, about)?;
+            let loaded = images.take_back_load(back, history).await?;
+            return Ok(done(loaded, kind::SNAPSHOT_LOADED, &self.name, None).with_recorded_history());
+        }
+        let again = again(&images.entry, |revert| Self { revert, ..self.clone() });
+        let loaded = images.load(&self.name, keeps).await?;
+        let inverse = keeps.then(|| {
+            let entry = &loaded.images.entry;
+            let mut expected = Expected { vm: Some(entry.id), stopped: true, ..Expected::default() };
+            expected.boot = Some(entry.run.as_ref().map_or(BootNumber(0), |run| run.boot));
+            expected.snapshots.clone_from(&loaded.safety);
+            let revert = Revert { again, ..Revert::new(expected) };
+            Self { revert: Some(Box::new(revert)), ..Self::new(entry.id.to_string(), &self.drive, BEFORE_LOAD) }
+        });
+        let done = done(loaded, kind::SNAPSHOT_LOADED, &self.name, keeps.then_some(BEFORE_LOAD));
+        Ok(match inverse {
+            Some(inverse) => done.undone_by(&inverse),
+            None => done,
+        })
     }
 }

@@ -3,6 +3,7 @@
 use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use maqet_domain::port::RewritePlan;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -112,6 +113,8 @@ impl Operation for StorageCompact {
         let event = app.committer().event(kind::STORAGE_COMPACTED, entry, data);
         let id = entry.id;
         drop(progress);
-        Ok(Done::changing(done, id, ChangeSet::default()).event(event).holding_all(target.into_guards()))
+        let done = Done::changing(done, id, ChangeSet::default()).event(event).holding_all(target.into_guards());
+        // The guest has the same disk as before.
+        Ok(if self.discard_snapshots { done.not_undone(Irreversible::SnapshotDeleted) } else { done.into_note() })
     }
 }

@@ -2,12 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::app::operations::call_of;
+use crate::config::check_machine;
+use crate::history::require_expected;
+use crate::start::create_disks::find_drive;
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::kind;
 use maqet_domain::history::Irreversible;
+use maqet_domain::history::{Expected, ExpectedImage};
 use maqet_domain::port::{ImageError, ImageFile, RewritePlan};
+use maqet_domain::revert::{Revert, RevertedRecord, StoredDefinition};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::{FileId, StorageSpec};
 use maqet_domain::vm::{PendingWork, VmEntry};
@@ -29,7 +35,7 @@ use crate::{App, Error, HumanDuration};
 /// The VM must be stopped. The new image has all data of the old one and of its backing files, and the definition is
 /// changed to it. An image at the same path replaces the old one once it is complete; else the old one stays where it is,
 /// until you remove it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -62,6 +68,11 @@ pub struct StorageConvert {
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     #[setters(strip_option)]
     pub timeout: Option<HumanDuration>,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 /// The formats of new images, which are the names of their storage types, too.
@@ -82,6 +93,7 @@ impl StorageConvert {
             discard_snapshots: false,
             remove_old: false,
             timeout: None,
+            revert: None,
         }
     }
 }
@@ -116,9 +128,17 @@ impl Operation for StorageConvert {
         self.remove_old.then_some(Irreversible::ImageReplaced)
     }
 
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
+    }
+
     async fn run(&self, app: &App) -> Result<Done<StorageConverted>, Error> {
         let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;
+        require_expected(app, self.revert.as_deref(), Some(&target.vm)).await?;
         target.require_free().await?;
+        if let Some(revert) = self.revert.as_deref().filter(|revert| revert.definition.is_some()) {
+            return take_back(app, target, self, revert).await;
+        }
         let conversion = Conversion::plan(self, app, &target).await?;
         let new_guards = if conversion.is_in_place() {
             Vec::new()
@@ -162,10 +182,60 @@ impl Operation for StorageConvert {
         let data = json!({ "drive": self.drive, "from": file(&target.image), "to": file(&conversion.to) });
         let event = app.committer().event(kind::STORAGE_CONVERTED, &entry, data);
         let old = conversion.old.filter(|_| is_removed).map(|id| (target.image.path.clone(), id));
+        // The guest has the same disk as before.
+        let is_same = conversion.is_in_place() && conversion.definition.is_none() && !self.discard_snapshots;
+        let undone = if is_kept { self.undone(app, &target, &conversion).await? } else { None };
         let changes = conversion.changes(app, &entry);
         let guards = target.into_guards().into_iter().chain(new_guards).collect();
-        Ok(Done::changing(done, entry.id, changes).event(event).replaced_image(old).holding_all(guards))
+        let done = Done::changing(done, entry.id, changes).event(event).replaced_image(old).holding_all(guards);
+        Ok(match undone {
+            Some(inverse) => done.undone_by(&inverse),
+            None if is_same => done.into_note(),
+            None => done.not_undone(Irreversible::ImageReplaced),
+        })
     }
+}
+
+/// Has the drive use its old image again, and removes the new one, which has nothing that the old one lacks.
+async fn take_back(
+    app: &App,
+    target: ImageTarget<'_>,
+    convert: &StorageConvert,
+    revert: &Revert,
+) -> Result<Done<StorageConverted>, Error> {
+    target.require_unshared().await?;
+    target.require_no_snapshots(false).await?;
+    let (link, _) = target.examine().await?;
+    let StoredDefinition { definition, origins } = revert.definition.clone().unwrap_or_else(|| StoredDefinition {
+        definition: target.vm.definition.clone(),
+        origins: target.vm.origins.clone(),
+    });
+    let machine = check_machine(app, definition.clone())?;
+    let spec = find_drive(&target.vm.entry, &machine, &convert.drive)?;
+    let old = target.path_of(spec);
+    let entry = &target.vm.entry;
+    let done = StorageConverted {
+        id: entry.id.to_string(),
+        name: entry.name.to_string(),
+        drive: convert.drive.clone(),
+        file: shown(&old),
+        format: convert.to.clone(),
+        allocated_bytes: 0,
+        old_file: None,
+    };
+    let file = |path: &Path, format: &str| json!({ "file": shown(path), "format": format });
+    let (from, to) = (file(&target.image.path, &target.image.format), file(&old, &convert.to));
+    let data = json!({ "drive": convert.drive, "from": from, "to": to });
+    let event = app.committer().event(kind::STORAGE_CONVERTED, entry, data);
+    let (id, expected) = (entry.id, entry.revision);
+    let mut changes = ChangeSet::default().and(Change::DefinitionChanged { id, expected, definition, origins });
+    changes.changes.extend(revert.records.iter().map(RevertedRecord::change));
+    let removed = link.file.map(|file| (target.image.path.clone(), file));
+    Ok(Done::changing(done, id, changes)
+        .event(event)
+        .replaced_image(removed)
+        .holding_all(target.into_guards())
+        .undone_by_call(revert.again.as_deref().cloned()))
 }
 
 /// What a conversion writes.
@@ -269,6 +339,39 @@ impl Conversion {
 }
 
 impl StorageConvert {
+    /// Returns the call that has the drive use its old image again.
+    async fn undone(
+        &self,
+        app: &App,
+        target: &ImageTarget<'_>,
+        conversion: &Conversion,
+    ) -> Result<Option<Self>, Error> {
+        let (vm, path) = (&target.vm, &conversion.to.path);
+        let Some(new) = &conversion.definition else { return Ok(None) };
+        let old = ExpectedImage { file: conversion.old, ..ExpectedImage::new(target.image.path.clone()) };
+        let expected = Expected {
+            images: vec![old.clone()],
+            free_paths: vec![path.clone()],
+            ..Expected::vm(vm).not_started_since(vm)
+        };
+        let again = Self { revert: Some(Box::new(Revert::new(expected))), ..self.clone() };
+        let known = app.ports.store.storage_of_vm(&vm.entry.id).await?;
+        let record = known.into_iter().find(|record| record.path == *path);
+        let stored = StoredDefinition { definition: vm.definition.clone(), origins: vm.origins.clone() };
+        let expected = Expected {
+            images: vec![old, ExpectedImage::new(path.clone())],
+            ..Expected::vm(vm).not_started_since(vm).with_definition(new)
+        };
+        let revert = Revert {
+            definition: Some(stored),
+            records: vec![RevertedRecord { path: path.clone(), record }],
+            again: call_of(&again).ok().map(Box::new),
+            ..Revert::new(expected)
+        };
+        let inverse = Self::new(vm.entry.id.to_string(), &self.drive, &target.image.format);
+        Ok(Some(Self { revert: Some(Box::new(revert)), ..inverse }))
+    }
+
     /// Returns where the new image is.
     fn new_path(&self, app: &App, target: &ImageTarget<'_>, kind: &str) -> PathBuf {
         let extension = app.drivers().get(kind).map_or(kind, |driver| driver.extension());

@@ -1,11 +1,16 @@
 //! `storage resize`: the size of the image of a drive, while its VM is stopped or runs.
 
+use crate::app::operations::call_of;
+use crate::history::require_expected;
+use crate::operation::reverting;
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::history::Irreversible;
+use maqet_domain::history::{Call, Expected, ExpectedImage};
 use maqet_domain::port::ImageError;
 use maqet_domain::qmp::QmpCommand;
+use maqet_domain::revert::{Revert, StoredDefinition};
 use maqet_domain::size::ByteSize;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,7 +29,7 @@ use crate::{App, Error};
 ///
 /// A running guest gets the new size at once; a guest uses more space only once its partitions and file systems were
 /// grown. The size in the definition changes with it, if there is one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -42,12 +47,17 @@ pub struct StorageResize {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub shrink: bool,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 impl StorageResize {
     /// Changes the size of a drive.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, size: SizeChange) -> Self {
-        Self { vm: vm.into(), drive: drive.into(), size, shrink: false }
+        Self { vm: vm.into(), drive: drive.into(), size, shrink: false, revert: None }
     }
 }
 
@@ -84,8 +94,13 @@ impl Operation for StorageResize {
         self.shrink.then_some(Irreversible::DataCutOff)
     }
 
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
+    }
+
     async fn run(&self, app: &App) -> Result<Done<StorageResized>, Error> {
         let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, None).await?;
+        require_expected(app, self.revert.as_deref(), Some(&target.vm)).await?;
         let (_, before) = target.examine().await?;
         let size = self.size.of(before);
         if size < before {
@@ -100,11 +115,17 @@ impl Operation for StorageResize {
             self.resize_stopped(app, &target, size, size < before).await?;
         }
 
-        let is_configured = target.spec.size.is_some_and(|configured| SizeChange::To(configured).of(before) != size);
+        let reverted = self.revert.as_ref().and_then(|revert| revert.definition.clone());
+        let is_configured = reverted.is_none()
+            && target.spec.size.is_some_and(|configured| SizeChange::To(configured).of(before) != size);
         let definition = if is_configured {
             target.with_keys(&[("size", Some(size.to_string()))], |spec| spec.size == Some(size))?
         } else {
             None
+        };
+        let definition = match reverted {
+            Some(stored) => Some(stored),
+            None => definition.map(|definition| StoredDefinition { origins: origins(&definition), definition }),
         };
         let entry = &target.vm.entry;
         let done = StorageResized {
@@ -123,17 +144,64 @@ impl Operation for StorageResize {
         }
         let data = json!({ "drive": self.drive, "before": before, "size": size });
         let event = app.committer().event(kind::STORAGE_RESIZED, entry, data);
-        let changes = definition.map_or_else(ChangeSet::default, |definition| {
-            let origins = origins(&definition);
+        let undone = self.undone(&target, (before, size), definition.as_ref());
+        let changes = definition.map_or_else(ChangeSet::default, |StoredDefinition { definition, origins }| {
             let (id, expected) = (entry.id, entry.revision);
             ChangeSet::default().and(Change::DefinitionChanged { id, expected, definition, origins })
         });
         let id = entry.id;
-        Ok(Done::changing(done, id, changes).event(event).holding_all(target.into_guards()))
+        let done = Done::changing(done, id, changes).event(event).holding_all(target.into_guards());
+        Ok(match undone {
+            Ok(call) => done.undone_by_call(call),
+            Err(reason) => done.not_undone(reason),
+        })
     }
 }
 
 impl StorageResize {
+    /// Returns the call that reverts a change of the size from `before` to `size`, after which the definition is `new`.
+    fn undone(
+        &self,
+        target: &ImageTarget<'_>,
+        (before, size): (ByteSize, ByteSize),
+        new: Option<&StoredDefinition>,
+    ) -> Result<Option<Call>, Irreversible> {
+        let vm = &target.vm;
+        if before == size {
+            let new = new.map_or(&vm.definition, |stored| &stored.definition);
+            return Ok(call_of(&reverting(vm, new, Vec::new())).ok());
+        }
+        if let Some(again) = self.revert.as_ref().and_then(|revert| revert.again.as_deref()) {
+            return Ok(Some(again.clone()));
+        }
+        match (target.is_live(), size < before) {
+            (true, _) => return Err(Irreversible::SpaceInUse),
+            (false, true) => return Err(Irreversible::DataCutOff),
+            (false, false) => {}
+        }
+        let image = |size| {
+            let (path, format) = (target.image.path.clone(), Some(target.image.format.clone()));
+            vec![ExpectedImage { path, file: None, format, size: Some(size) }]
+        };
+        let expected = Expected { images: image(before), ..Expected::vm(vm).not_started_since(vm) };
+        let again = Self { revert: Some(Box::new(Revert::new(expected))), ..self.clone() };
+        let expected = Expected { images: image(size), ..Expected::vm(vm).not_started_since(vm) };
+        let stored = StoredDefinition { definition: vm.definition.clone(), origins: vm.origins.clone() };
+        let revert = Revert {
+            expected: new.map_or(expected.clone(), |new| expected.with_definition(&new.definition)),
+            // Also one that was not changed: it may have the new size, and would get the old one.
+            definition: Some(stored),
+            again: call_of(&again).ok().map(Box::new),
+            ..Revert::default()
+        };
+        let inverse = Self {
+            shrink: true,
+            revert: Some(Box::new(revert)),
+            ..Self::new(vm.entry.id.to_string(), &self.drive, SizeChange::To(before))
+        };
+        Ok(call_of(&inverse).ok())
+    }
+
     /// Changes the size in place; not part of the job, as a `qemu-img` that is killed can damage the image.
     ///
     /// `qemu-img` refuses that while the image has a bitmap of changes that is not valid.

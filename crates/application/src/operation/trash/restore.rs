@@ -1,8 +1,11 @@
 //! `storage trash restore`: brings the images of a removed VM back, and its definition.
 
+use crate::history::require_expected;
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::kind;
+use maqet_domain::history::Expected;
+use maqet_domain::revert::Revert;
 use maqet_domain::trash::TrashEntry;
 use maqet_domain::vm::{Vm, VmEntry, VmName};
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,7 @@ use crate::{App, Error};
 ///
 /// Moves the images back to where they were, and defines the VM again, with its ID. If the VM exists, only its images
 /// are moved back. Nothing is replaced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -33,12 +36,24 @@ pub struct StorageTrashRestore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[setters(strip_option)]
     pub name: Option<String>,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 impl StorageTrashRestore {
     /// Restores the entry with the ID `entry`, or that of the VM of this name.
     pub fn new(entry: impl Into<String>) -> Self {
-        Self { entry: entry.into(), name: None }
+        Self { entry: entry.into(), name: None, revert: None }
+    }
+
+    /// Restores a VM again that another change removed.
+    pub(crate) fn reverting(entry: &TrashEntry) -> Self {
+        let (free_name, trash) = (Some(entry.vm.name.clone()), Some(entry.id.to_string()));
+        let expected = Expected { free_name, trash, ..Expected::default() };
+        Self { revert: Some(Box::new(Revert::new(expected))), ..Self::new(entry.id.to_string()) }
     }
 }
 
@@ -73,7 +88,12 @@ impl Operation for StorageTrashRestore {
     const EFFECT: Effect = Effect::Changes;
     type Output = Restored;
 
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
+    }
+
     async fn run(&self, app: &App) -> Result<Done<Restored>, Error> {
+        require_expected(app, self.revert.as_deref(), None).await?;
         let wanted = self.name.as_deref().map(VmName::parse).transpose()?;
         let found = find_entry(app, &self.entry).await?;
         // The locks of VMs come before that of the trash, as in `rm`.
@@ -93,17 +113,14 @@ impl Operation for StorageTrashRestore {
         if existing.is_none() {
             require_free(app, &entry, &name).await?;
         }
-        let defined = existing.is_none();
+        let defined = existing.is_none().then(|| entry.vm.restored(&name));
         let entry = move_to_vm(app, entry, &name).await?;
         let done = restored(app, &entry, &name, existing.as_ref().map(|(_, vm)| &vm.entry));
         let done = done.holding(trash).moved_storage(MovedStorage::Restored(Box::new(entry)));
         let done = existing.into_iter().fold(done, |done, (guard, _)| done.holding(guard));
-        Ok(if defined {
-            let id = done.value.id.clone();
-            done.undone_by(&Rm::new(id).delete_storage(true))
-        } else {
-            done
-        })
+        let Some(vm) = defined else { return Ok(done.into_note()) };
+        let expected = Expected::vm(&vm).not_started_since(&vm);
+        Ok(done.undone_by(&Rm::reverting(vm.entry.id, expected).delete_storage(true)))
     }
 }
 
@@ -143,6 +160,9 @@ fn restored(app: &App, entry: &TrashEntry, name: &VmName, existing: Option<&VmEn
         // They were removed with the VM.
         let records = entry.snapshots.iter().cloned();
         changes.changes.extend(records.map(|record| Change::SnapshotAdded(Box::new(record))));
+        // Images that another VM may use, too: their records stay with it.
+        let others = entry.storage.iter().filter(|record| !record.is_created()).cloned();
+        changes.changes.extend(others.map(Change::StorageAdded));
     }
     changes.events = events;
     let value = Restored {

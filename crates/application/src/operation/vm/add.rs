@@ -1,9 +1,14 @@
 //! `add`: defines a VM.
 
+use crate::history::error::HistoryError;
+use crate::history::require_expected;
 use derive_setters::Setters;
+use maqet_domain::change::StorageRecord;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::event::kind;
+use maqet_domain::history::{Expected, Unexpected};
+use maqet_domain::revert::{RemovedVm, Revert, StoredDefinition};
 use maqet_domain::vm::{Revision, Vm, VmEntry, VmName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +19,7 @@ use crate::config::{Document, Layers, check_layers, origins, without_name};
 use crate::{App, Error};
 
 /// Defines a VM from merged documents and single values.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
@@ -37,6 +42,10 @@ pub struct Add {
     pub empty: bool,
     /// Ignores unknown keys with a warning instead of refusing them.
     pub lenient: bool,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 impl Add {
@@ -69,7 +78,14 @@ impl Operation for Add {
     const EFFECT: Effect = Effect::Changes;
     type Output = Added;
 
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
+    }
+
     async fn run(&self, app: &App) -> Result<Done<Added>, Error> {
+        if let Some(revert) = &self.revert {
+            return restore(app, revert).await;
+        }
         if self.documents.is_empty() && !self.empty {
             return Err(Error::ConfigRequired);
         }
@@ -86,8 +102,10 @@ impl Operation for Add {
         let id = vm.entry.id;
         let added = Added { id: id.to_string(), name: vm.entry.name.to_string(), warnings: checked.warnings };
         let event = app.committer().event(kind::VM_DEFINED, &vm.entry, json!({}));
+        // What maqet creates for it meanwhile, as for a snapshot, goes with it.
+        let expected = Expected::vm(&vm).not_started_since(&vm);
+        let inverse = Rm::reverting(id, expected).delete_storage(true);
         let changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
-        let inverse = Rm::new(added.id.clone());
         Ok(Done::changing(added, id, changes).event(event).undone_by(&inverse))
     }
 }
@@ -110,4 +128,40 @@ pub(crate) fn new_vm(app: &App, name: VmName, definition: Node) -> Vm {
 fn split_name(definition: Node) -> Result<(VmName, Node), Error> {
     let name = definition.get("name").and_then(Node::written).ok_or(Error::NameRequired)?;
     Ok((VmName::parse(&name)?, without_name(definition)))
+}
+
+/// Defines a VM again that was removed, with its ID, its images and the records of its snapshots.
+async fn restore(app: &App, revert: &Revert) -> Result<Done<Added>, Error> {
+    require_expected(app, Some(revert), None).await?;
+    let (Some(removed), Some(stored)) = (&revert.removed, &revert.definition) else {
+        return Err(Error::ConfigRequired);
+    };
+    let RemovedVm { id, name, created_at, run, storage, snapshots } = (**removed).clone();
+    if let Some(orphan) = app.orphans().named(&name).await {
+        return Err(Error::Orphaned(Box::new(orphan)));
+    }
+    require_free(app, &storage).await?;
+    let StoredDefinition { definition, origins } = stored.clone();
+    let entry = VmEntry { id, name, revision: Revision::FIRST, created_at, run, pending: None };
+    let vm = Vm { entry, definition, origins };
+    let added = Added { id: id.to_string(), name: vm.entry.name.to_string(), warnings: Vec::new() };
+    let event = app.committer().event(kind::VM_DEFINED, &vm.entry, json!({}));
+    let inverse = Rm::reverting(id, Expected::vm(&vm).not_started_since(&vm));
+    let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
+    changes.changes.extend(storage.into_iter().map(Change::StorageAdded));
+    changes.changes.extend(snapshots.into_iter().map(|record| Change::SnapshotAdded(Box::new(record))));
+    Ok(Done::changing(added, id, changes).event(event).undone_by(&inverse))
+}
+
+/// Refuses records of images that another VM has taken over.
+async fn require_free(app: &App, storage: &[StorageRecord]) -> Result<(), Error> {
+    if storage.is_empty() {
+        return Ok(());
+    }
+    let free = app.ports.store.storage_without_vm().await?;
+    let is_free = |record: &&StorageRecord| !record.is_created() || free.iter().any(|other| other.path == record.path);
+    match storage.iter().find(|record| !is_free(record)) {
+        Some(taken) => Err(HistoryError::from(Unexpected::ImageTaken { path: taken.path.clone() }).into()),
+        None => Ok(()),
+    }
 }

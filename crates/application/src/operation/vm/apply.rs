@@ -1,9 +1,12 @@
 //! `apply`: changes a VM's definition.
 
+use crate::history::require_expected;
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::event::kind;
+use maqet_domain::history::Expected;
+use maqet_domain::revert::{Revert, RevertedRecord, StoredDefinition};
 use maqet_domain::vm::Vm;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,7 +21,7 @@ use crate::{App, Error};
 /// Changes a VM's definition.
 ///
 /// With documents, they and the single values replace the definition; without, the single values change it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
@@ -43,6 +46,10 @@ pub struct Apply {
     /// Reports the changes without making them.
     #[serde(default)]
     pub dry_run: bool,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 impl Apply {
@@ -101,11 +108,23 @@ impl Operation for Apply {
     const EFFECT: Effect = Effect::Changes;
     type Output = Applied;
 
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
+    }
+
     async fn run(&self, app: &App) -> Result<Done<Applied>, Error> {
-        if self.documents.is_empty() && self.memory.is_none() && self.cpu.is_none() && self.set.is_empty() {
+        if self.documents.is_empty()
+            && self.memory.is_none()
+            && self.cpu.is_none()
+            && self.set.is_empty()
+            && self.revert.is_none()
+        {
             return Err(Error::ConfigRequired);
         }
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
+        if let Some(revert) = &self.revert {
+            return Ok(revert_definition(app, &vm, revert).await?.holding(guard));
+        }
         let base = if self.documents.is_empty() { with_locations(&vm) } else { Node::empty_map() };
         let flags = vec![("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
         let layers = Layers { documents: &self.documents, flags, set: &self.set, lenient: self.lenient };
@@ -133,7 +152,7 @@ impl Operation for Apply {
             return Ok(Done::reading(applied).holding(guard));
         }
         let event = app.committer().event(kind::VM_APPLIED, &vm.entry, json!({ "differences": applied.differences }));
-        let inverse = apply_again(&vm)?;
+        let inverse = reverting(&vm, &definition, Vec::new());
         let origins = origins(&definition);
         let change = Change::DefinitionChanged { id: vm.entry.id, expected: vm.entry.revision, definition, origins };
         Ok(Done::changing(applied, vm.entry.id, ChangeSet::default().and(change))
@@ -148,8 +167,43 @@ fn takes_effect(difference: &Difference, is_live: bool) -> TakesEffect {
     if is_live && !EFFECTIVE_NOW.contains(&key) { TakesEffect::NextStart } else { TakesEffect::Now }
 }
 
-/// Returns the call that restores the definition; JSON is YAML, so it is a document.
-pub(crate) fn apply_again(vm: &Vm) -> Result<Apply, Error> {
-    let document = Document::from_definition(&vm.entry.name, &vm.definition)?;
-    Ok(Apply { vm: vm.entry.id.to_string(), documents: vec![document], ..Apply::default() })
+/// Returns the call that restores the definition that a VM has, and records of its images, after `new` has replaced it.
+pub(crate) fn reverting(vm: &Vm, new: &Node, records: Vec<RevertedRecord>) -> Apply {
+    let expected = Expected { vm: Some(vm.entry.id), ..Expected::default() }.with_definition(new);
+    let definition = Some(StoredDefinition { definition: vm.definition.clone(), origins: vm.origins.clone() });
+    let revert = Revert { definition, records, ..Revert::new(expected) };
+    Apply { vm: vm.entry.id.to_string(), revert: Some(Box::new(revert)), ..Apply::default() }
+}
+
+/// Writes the definition and the records of images as they were.
+async fn revert_definition(app: &App, vm: &Vm, revert: &Revert) -> Result<Done<Applied>, Error> {
+    require_expected(app, Some(revert), Some(vm)).await?;
+    let stored = revert.definition.clone().ok_or(Error::ConfigRequired)?;
+    let is_live = app.observer().observe_process(&vm.entry).await.status.is_live();
+    let values = differences(&vm.definition, &stored.definition)
+        .into_iter()
+        .map(|difference| Changed { takes_effect: takes_effect(&difference, is_live), difference });
+    let mut applied = Applied {
+        id: vm.entry.id.to_string(),
+        name: vm.entry.name.to_string(),
+        changed: true,
+        differences: values.collect(),
+        warnings: Vec::new(),
+        mismatches: ImageMismatches::default(),
+    };
+    if let Ok(machine) = check_machine(app, stored.definition.clone()) {
+        applied.mismatches = app.preflight().mismatches(&vm.entry.name, &machine).await;
+    }
+    let event = app.committer().event(kind::VM_APPLIED, &vm.entry, json!({ "differences": applied.differences }));
+    let now = app.ports.store.storage_of_vm(&vm.entry.id).await?;
+    let record = |reverted: &RevertedRecord| RevertedRecord {
+        path: reverted.path.clone(),
+        record: now.iter().find(|record| record.path == reverted.path).cloned(),
+    };
+    let inverse = reverting(vm, &stored.definition, revert.records.iter().map(record).collect());
+    let (id, expected) = (vm.entry.id, vm.entry.revision);
+    let StoredDefinition { definition, origins } = stored;
+    let mut changes = ChangeSet::default().and(Change::DefinitionChanged { id, expected, definition, origins });
+    changes.changes.extend(revert.records.iter().map(RevertedRecord::change));
+    Ok(Done::changing(applied, id, changes).event(event).undone_by(&inverse))
 }

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::history::require_expected;
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
+use maqet_domain::history::{Expected, ExpectedImage};
 use maqet_domain::port::Guard;
-use maqet_domain::vm::{Action, ProcessIdentity, Vm};
+use maqet_domain::revert::{RemovedVm, Revert, StoredDefinition};
+use maqet_domain::vm::{Action, ProcessIdentity, Run, Vm, VmId};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +17,6 @@ use serde_json::json;
 use super::Add;
 use crate::app::operations::{Done, Effect, MovedStorage, Operation, RemovedVmFiles};
 use crate::app::shown;
-use crate::config::Document;
 use crate::operation::StorageTrashRestore;
 use crate::storage::lock::lock_images;
 use crate::trash::entries::{TrashInfo, lock_trash};
@@ -23,7 +25,7 @@ use crate::trash::own_images::{OwnImage, own_images, own_records, refuse_used, r
 use crate::{App, Error};
 
 /// Removes a VM; its disks are kept, unless they are to be moved to the trash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
@@ -36,12 +38,21 @@ pub struct Rm {
     /// Moves the images that maqet created for it to the trash.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delete_storage: bool,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 impl Rm {
     /// Removes the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), force: false, delete_storage: false }
+        Self { vm: vm.into(), force: false, delete_storage: false, revert: None }
+    }
+
+    /// Removes a VM again that another change defined.
+    pub(crate) fn reverting(vm: VmId, expected: Expected) -> Self {
+        Self { revert: Some(Box::new(Revert::new(expected))), ..Self::new(vm.to_string()) }
     }
 }
 
@@ -65,6 +76,10 @@ impl Operation for Rm {
     const EFFECT: Effect = Effect::Changes;
     type Output = Removed;
 
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
+    }
+
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
         let vms = app.vms();
         let locked = vms.lock_unrecovered(&self.vm, Self::NAME, app.timeouts().lock).await;
@@ -74,6 +89,7 @@ impl Operation for Rm {
             Err(error) if self.force => tracing::warn!(vm = %vm.entry.name, %error, "removing it all the same"),
             Err(error) => return Err(error),
         }
+        require_expected(app, self.revert.as_deref(), Some(&vm)).await?;
         let observation = app.observer().observe_locked(&vm.entry).await;
         if !self.force {
             observation.transition(&vm.entry, Action::Remove)?;
@@ -159,15 +175,32 @@ async fn remove(app: &App, vm: Vm, trashed: Option<Trashed>, kept: &[PathBuf]) -
     let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });
     let done = Done::changing(removed, entry.id, changes).event(event).removed_files(files);
     Ok(match trashed {
-        None => done.undone_by(&add_again(&vm)?),
+        None => done.undone_by(&add_again(app, &vm).await?),
         Some(trashed) => done
-            .undone_by(&StorageTrashRestore::new(trashed.entry.id.to_string()))
+            .undone_by(&StorageTrashRestore::reverting(&trashed.entry))
             .moved_storage(MovedStorage::Trashed(Box::new(trashed))),
     })
 }
 
-/// Returns the call that defines the same VM again; JSON is YAML, so its definition is a document.
-fn add_again(vm: &Vm) -> Result<Add, Error> {
-    let document = Document::from_definition(&vm.entry.name, &vm.definition)?;
-    Ok(Add { documents: vec![document], name: Some(vm.entry.name.to_string()), ..Add::default() })
+/// Returns the call that defines a removed VM again, with its ID and the records of its images.
+async fn add_again(app: &App, vm: &Vm) -> Result<Add, Error> {
+    let entry = &vm.entry;
+    let storage = app.ports.store.storage_of_vm(&entry.id).await?;
+    let mut expected = Expected { free_name: Some(entry.name.clone()), ..Expected::default() };
+    for record in &storage {
+        if app.ports.images.exists(&record.path).await {
+            expected.images.push(ExpectedImage::new(record.path.clone()));
+        }
+    }
+    let removed = RemovedVm {
+        id: entry.id,
+        name: entry.name.clone(),
+        created_at: entry.created_at,
+        run: entry.run.clone().map(Run::ended_by_removal),
+        storage,
+        snapshots: app.ports.store.snapshots_of_vm(&entry.id).await?,
+    };
+    let definition = Some(StoredDefinition { definition: vm.definition.clone(), origins: vm.origins.clone() });
+    let revert = Revert { definition, removed: Some(Box::new(removed)), ..Revert::new(expected) };
+    Ok(Add { revert: Some(Box::new(revert)), ..Add::default() })
 }

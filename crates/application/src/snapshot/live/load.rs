@@ -174,12 +174,12 @@ impl LiveLoad<'_> {
         live.refuse_bitmaps(&entry.name, &disks).await?;
         let (mut safety, mut replaced) = (Vec::new(), Vec::new());
         for disk in &disks {
-            let Some(free) = tag::free_tag(table(disk), BEFORE_LOAD) else {
+            let Some(free) = tag::free_safety(table(disk)) else {
                 let (vm, drive) = (entry.name.clone(), disk.name.clone());
                 return Err(LiveSnapshotError::NoFreeTag { vm, drive, name: BEFORE_LOAD.to_owned() }.into());
             };
             safety.push(disk.tag(&free));
-            replaced.extend(tag::find(table(disk), BEFORE_LOAD).map(|old| disk.tag(&old.name)));
+            replaced.extend(tag::safeties(table(disk)).into_iter().map(|old| disk.tag(&old.name)));
         }
         let (copy, old_copy) = TpmCopies::find(app, &entry.name).await.safety();
         safety.extend(copy);

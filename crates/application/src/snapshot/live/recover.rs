@@ -3,7 +3,7 @@
 use maqet_domain::port::{HeldLock, ImageFile, ImageRepair, ImageWork};
 use maqet_domain::qmp::wording::is_load_without_effect;
 use maqet_domain::qmp::{JobInfo, QmpCommand, QmpError};
-use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
+use maqet_domain::snapshot::tag;
 use maqet_domain::vm::{ImageTag, LoadGuest, Status, VmEntry};
 
 use super::LiveVm;
@@ -12,6 +12,7 @@ use crate::app::recovered::{FollowUp, Recovered};
 use crate::job::qmp_job::QmpJobs;
 use crate::snapshot::recover::{self as offline, record_removals};
 use crate::snapshot::tpm_copy;
+use crate::start::tpm::copy_tags;
 use crate::{App, Error};
 
 /// The job that loads a snapshot.
@@ -151,9 +152,13 @@ async fn finish_load(
     let mut changes = safety_records(app, entry, safety).await?;
     let mut replaced = Vec::new();
     for one in safety {
-        let pair = [BEFORE_LOAD.to_owned(), format!("{BEFORE_LOAD}~2")];
-        let others = pair.into_iter().filter(|tag| *tag != one.tag);
-        replaced.extend(others.map(|tag| ImageTag { tag, ..one.clone() }));
+        let tags: Vec<String> = if tpm_copy::is_of_tpm(one) {
+            copy_tags().into()
+        } else {
+            let table = app.ports.images.snapshots(&one.path).await?;
+            tag::safeties(&table).into_iter().map(|safety| safety.name.clone()).collect()
+        };
+        replaced.extend(tags.into_iter().filter(|tag| *tag != one.tag).map(|tag| ImageTag { tag, ..one.clone() }));
     }
     live.delete(&replaced).await?;
     changes.extend(record_removals(entry, &replaced));

@@ -1,0 +1,7 @@
+//! `history`, `undo` and `redo`.
+
+mod ls;
+mod undo;
+
+pub use self::ls::{HistoryLine, HistoryLs};
+pub use self::undo::{Redo, Reverted, RevertedChange, Undo};

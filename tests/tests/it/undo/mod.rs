@@ -1,0 +1,6 @@
+//! Undo and redo of changes, with real images.
+
+mod fixture;
+mod killed;
+mod refused;
+mod steps;
