@@ -383,14 +383,6 @@ fn times(number: u32) -> String {
     }
 }
 
-/// Explains a process of another PID namespace, which cannot be signaled.
-fn process_hidden(vm: &VmName, is_forced: bool) -> Explanation {
-    let explanation = Explanation::new("vm.process-unavailable", Fault::Host)
-        .hint("run the command in the container or PID namespace in which the VM was started");
-    let over_monitor = format!("stop it over its monitor with `maqet stop {vm}`");
-    if is_forced { explanation.hint(over_monitor) } else { explanation }
-}
-
 /// Explains a process that exists after SIGKILL; `thaw` thaws its frozen cgroup.
 fn kill_failed(pid: u32, thaw: Option<&str>) -> Explanation {
     Explanation::new("vm.kill-failed", Fault::Failed).hint(match thaw {
