@@ -43,6 +43,7 @@ impl Fixture {
             created_at: Timestamp::UNIX_EPOCH,
             definition: Node::empty_map(),
             origins: std::collections::BTreeMap::new(),
+            run: None,
         };
         TrashEntry {
             id,
@@ -50,6 +51,7 @@ impl Fixture {
             vm,
             images: images.collect(),
             snapshots: Vec::new(),
+            storage: Vec::new(),
             restoring: None,
         }
     }
