@@ -171,7 +171,7 @@ mod tests {
         check("/var/lib", true, false);
         assert_eq!(
             refusal(Path::new("/var/lib/NetworkManager/x"), Purpose::Disk).as_deref(),
-            Some("`/var/lib/networkmanager` is a system directory")
+            Some("`/var/lib/NetworkManager` is a system directory")
         );
     }
 }
