@@ -221,7 +221,7 @@ mod tests {
             "u:a%00secret@db",
             "u:[secret@db/x@y",
             "[secret",
-            "[::1]secret@",
+            "[::1]secret",
             "db/d@secret",
             "?se-cret=1",
         ] {

@@ -36,9 +36,11 @@ fn assert_stored_nothing(home: &TestHome) {
     assert_eq!(files_of_vms(home), Vec::<PathBuf>::new());
 }
 
-/// Returns all files but the database and those the test wrote.
+/// Returns all files but the database, the metrics and those the test wrote.
 fn files_of_vms(home: &TestHome) -> Vec<PathBuf> {
-    let is_database = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("maqet.db"));
+    let is_database = |path: &Path| {
+        path.file_name().is_some_and(|name| name == "metrics" || name.to_string_lossy().starts_with("maqet.db"))
+    };
     home.files().into_iter().filter(|path| path.parent() != Some(home.root()) && !is_database(path)).collect()
 }
 

@@ -152,6 +152,7 @@ fn test_text_snapshots_are_a_table() {
     loaded snapshot `clean` of drive `hdd` of `web`
     kept the state before as snapshot `before-load`
     removed snapshot `clean` of drive `hdd` of `web`
+    note: this cannot be undone: the snapshot is deleted
     ");
 }
 

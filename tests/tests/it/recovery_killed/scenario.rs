@@ -235,7 +235,7 @@ impl Scenario {
             // The one that it replaces is there, or its successor is.
             ["snapshot", "create", .., "--overwrite"] => false,
             ["snapshot", "create" | "rm", _, _, name, ..] => *name == snapshot,
-            ["snapshot", "load", ..] => snapshot == "before-load",
+            ["snapshot", "load", ..] => snapshot.starts_with("before-load"),
             _ => false,
         }
     }

@@ -18,7 +18,7 @@ fn test_check_names_what_blocks_or_is_left_out() {
     fs::write(home.data().join("storage/web/hdd.qcow2"), vec![1; 4096]).unwrap();
 
     let blocked = home.maqet(["snapshot", "check", "web", "--format", "json"]).run().code(1).json_value();
-    let refused = home.json_error(&["snapshot", "create", "web", "all", "two"], 69);
+    let refused = home.json_error(&["snapshot", "create", "web", "all", "two"], 2);
 
     insta::assert_snapshot!(incomplete.stdout, @r"
     a snapshot of all drives of `web` can be created; it includes `hdd`
@@ -58,7 +58,7 @@ fn test_check_includes_the_uefi_variables() {
     fs::write(home.data().join("storage/web/uefi-vars.qcow2"), vec![1; 4096]).unwrap();
 
     let blocked = home.maqet(["snapshot", "check", "web", "--format", "json"]).run().code(1).json_value();
-    let refused = home.json_error(&["snapshot", "create", "web", "all", "two"], 69);
+    let refused = home.json_error(&["snapshot", "create", "web", "all", "two"], 2);
 
     assert_eq!((&ready["ready"], &ready["drives"]), (&json!(true), &json!(["hdd", "uefi-vars"])));
     assert_eq!(blocked["obstacles"][0]["drive"], "uefi-vars");

@@ -125,7 +125,7 @@ fn test_set_is_loaded_and_the_load_taken_back() {
     let listed = pair.home.json(&["snapshot", "ls", "web", "ssd"]);
     assert_eq!(listed[1]["description"], "both are 1");
     assert_eq!(listed[1]["set"], pair.home.json(&["snapshot", "ls", "web", "hdd"])[1]["set"]);
-    let kinds = ["before-load safety", "one disk", "zero disk"];
+    let kinds = ["before-load safety", "before-load~1 safety", "one disk", "zero disk"];
     let expected: Vec<String> =
         DRIVES.iter().flat_map(|drive| kinds.iter().map(move |kind| format!("{drive} {kind}"))).collect();
     assert_eq!(pair.list(), expected);

@@ -61,7 +61,7 @@ fn test_snapshots_of_one_version_are_used_by_the_other() {
         run(maker, &["load", "web", "hdd", "two", "--no-safety"]);
 
         assert_eq!(pair.values(), [3, 3]);
-        let rest = ["before-load safety", "two disk", "zero disk"];
+        let rest = ["before-load safety", "before-load~1 safety", "two disk", "zero disk"];
         let rest: Vec<String> =
             super::DRIVES.iter().flat_map(|drive| rest.map(|one| format!("{drive} {one}"))).collect();
         assert_eq!(pair.list(), rest);
