@@ -87,9 +87,15 @@ fn test_secure_boot_is_decided_by_the_content_of_the_variables() {
     set(&home, "firmware={secure_boot: true, variables: /usr/share/OVMF/OVMF_VARS_4M.fd}");
 
     let template = home.json_error(&["start", "web", "--recreate", "uefi-vars"], 4);
+    let keyless = home.path("keyless.qcow2");
+    let convert = ["convert", "-f", "raw", "-O", "qcow2", "/usr/share/OVMF/OVMF_VARS_4M.fd"].map(Path::new);
+    qemu_img(convert.into_iter().chain([keyless.as_path()]));
+    set(&home, &format!("firmware={{secure_boot: true, variables: {}}}", keyless.display()));
+    let qcow2 = home.json_error(&["start", "web", "--recreate", "uefi-vars"], 4);
 
     assert_eq!(without["code"], "firmware.variables-conflict", "{without}");
     assert_eq!(template["code"], "firmware.variables-conflict", "{template}");
+    assert_eq!(qcow2["code"], "firmware.variables-conflict", "{qcow2}");
     assert!(!variables(&home).exists());
 }
 

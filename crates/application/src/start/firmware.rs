@@ -118,8 +118,8 @@ impl Preflight<'_> {
             Ok(_) => self.require_keys(entry, options, &image).await.map(|()| None),
             Err(error) if is_missing(&error) => {
                 if let Some(firmware) = self.uefi(machine).await? {
-                    let (path, _) = self.variables_template(machine, &firmware).await?;
-                    self.require_keys_of_template(options, path).await?;
+                    let (path, format) = self.variables_template(machine, &firmware).await?;
+                    self.require_keys_of_template(options, path, &format).await?;
                 }
                 Ok(Some(MissingImage { name, path, is_default: true }))
             }
@@ -147,8 +147,8 @@ impl Preflight<'_> {
     }
 
     /// Refuses Secure Boot with variables of the user without its keys.
-    async fn require_keys_of_template(&self, options: &UefiOptions, path: PathBuf) -> Result<(), Error> {
-        if options.secure_boot && self.platform_key(&to_read(&path, "raw")).await? == Some(false) {
+    async fn require_keys_of_template(&self, options: &UefiOptions, path: PathBuf, format: &str) -> Result<(), Error> {
+        if options.secure_boot && self.platform_key(&to_read(&path, format)).await? == Some(false) {
             return Err(DiskError::VariablesWithoutKeys { path }.into());
         }
         Ok(())
