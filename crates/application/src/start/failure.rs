@@ -1,13 +1,12 @@
 //! Why QEMU did not start, if its message is known: the cause, and what helps.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::error::{Explain, Explanation};
 use maqet_domain::machine::{self, Machine};
 use maqet_domain::port::LaunchError;
-use maqet_domain::qemu::option_value;
+use maqet_domain::qemu::OptionString;
 use maqet_domain::qmp::wording::{Endpoint, Lookup, NameList, Names, Recognized, recognize};
 use maqet_domain::text::{did_you_mean, quote, similar};
 use maqet_domain::vm::VmName;
@@ -124,19 +123,12 @@ impl Diagnosis<'_> {
     /// Returns how to start the program that serves a socket, by what uses its character device.
     fn server_hints(&self, socket: &str) -> Vec<String> {
         let socket = quote(socket);
-        let argument = self.recognized.switch.and_then(|switch| switch.split_once(' '));
-        let id = argument.and_then(|(_, argument)| option_value(argument, "id"));
-        let is_user = |kind: &str| {
-            let of_id = |arg: &&String| {
-                arg.contains(kind) && id.is_some() && option_value(arg, "chardev").as_deref() == id.as_deref()
-            };
-            self.command_line.args().iter().any(|arg| of_id(&arg))
-        };
-        if is_user("vhost-user-fs") {
+        let user = self.recognized.switch.and_then(|switch| user_of(switch, self.command_line.args()));
+        if user.as_deref().is_some_and(|user| user.starts_with("vhost-user-fs")) {
             return vec![virtiofsd_hint(&socket)];
         }
         // `-tpmdev emulator,id=tpm,chardev=t`
-        if is_user("emulator") {
+        if user.as_deref() == Some("emulator") {
             return vec![format!(
                 "start it first: `swtpm socket --tpm2 --tpmstate dir=DIR --ctrl type=unixio,path={socket} --daemon` \
                  (Debian: `apt install swtpm`)"
@@ -160,11 +152,32 @@ fn machine_type(args: &[String]) -> Option<&str> {
     values.find_map(|pair| machine::machine_type(&pair[1]))
 }
 
+/// Returns each switch, without its hyphens, with the options of its argument.
+fn options_of(args: &[String]) -> impl Iterator<Item = (&str, OptionString)> {
+    let named = args.windows(2).filter_map(|pair| Some((switch_name(&pair[0])?, &pair[1])));
+    named.map(|(name, argument)| (name, OptionString::parse(name, argument)))
+}
+
+fn switch_name(arg: &str) -> Option<&str> {
+    arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'))
+}
+
+/// Returns the driver or the type of what uses the character device that a switch defines.
+fn user_of(switch: &str, args: &[String]) -> Option<String> {
+    let (name, argument) = switch.split_once(' ')?;
+    let character_device = OptionString::parse(switch_name(name)?, argument);
+    let id = character_device.get("id")?;
+    let user = options_of(args).find(|(name, options)| *name != "mon" && options.get("chardev") == Some(id))?;
+    Some(user.1.head().to_owned())
+}
+
 /// Returns the bridge of the first network card that is attached to one; QEMU's default is `br0`.
-fn bridge(args: &[String]) -> Cow<'_, str> {
-    let of_bridge = |arg: &&String| arg.starts_with("bridge,") || arg.starts_with("tap,");
-    let mut bridges = args.iter().filter(of_bridge).filter_map(|arg| option_value(arg, "br"));
-    bridges.next().unwrap_or(Cow::Borrowed("br0"))
+fn bridge(args: &[String]) -> String {
+    let backends = options_of(args).filter(|(name, options)| {
+        matches!(*name, "netdev" | "nic" | "net") && matches!(options.head(), "bridge" | "tap")
+    });
+    let mut bridges = backends.filter_map(|(_, options)| options.get("br").map(str::to_owned));
+    bridges.next().unwrap_or_else(|| "br0".to_owned())
 }
 
 #[cfg(test)]
@@ -181,5 +194,41 @@ mod tests {
         assert_eq!(of(&["-machine", "q35,usb=on", "-machine", "pflash0=x"]).as_deref(), Some("q35"));
         assert_eq!(of(&["-M", "q35", "-machine", "usb=on,type=pc"]).as_deref(), Some("pc"));
         assert_eq!(of(&["-m", "1G"]), None);
+    }
+
+    fn args(args: &[&str]) -> Vec<String> {
+        args.iter().map(|arg| (*arg).to_owned()).collect()
+    }
+
+    #[test]
+    fn test_bridge_is_named_in_any_form() {
+        for (switch, argument, expected) in [
+            ("-netdev", "bridge,id=n,br=br7", "br7"),
+            ("-netdev", "id=n,br=br7,type=bridge", "br7"),
+            ("--netdev", r#"{"type":"bridge","br":"br7"}"#, "br7"),
+            ("-nic", "tap,br=br7,helper=/h", "br7"),
+            ("-netdev", "bridge,id=n", "br0"),
+            ("-netdev", "user,id=n,br=br7", "br0"),
+            ("-append", "bridge,br=br7", "br0"),
+        ] {
+            assert_eq!(bridge(&args(&[switch, argument])), expected, "{switch} {argument}");
+        }
+    }
+
+    #[test]
+    fn test_user_of_a_character_device_is_found_in_any_form() {
+        let switch = "-chardev socket,id=c,path=/s";
+        for (name, argument, expected) in [
+            ("-device", "vhost-user-fs-pci,chardev=c,tag=t", Some("vhost-user-fs-pci")),
+            ("-device", r#"{"driver":"vhost-user-fs-pci","chardev":"c"}"#, Some("vhost-user-fs-pci")),
+            ("-tpmdev", "emulator,id=t,chardev=c", Some("emulator")),
+            ("-tpmdev", "chardev=c,id=t,type=emulator", Some("emulator")),
+            // Only an ID with this text.
+            ("-device", "virtserialport,chardev=c,id=emulator", Some("virtserialport")),
+            ("-tpmdev", "emulator,id=t,chardev=d", None),
+        ] {
+            assert_eq!(user_of(switch, &args(&[name, argument])).as_deref(), expected, "{name} {argument}");
+        }
+        assert_eq!(user_of("-chardev socket,path=/s", &args(&["-device", "x"])), None);
     }
 }

@@ -3,6 +3,7 @@
 use maqet_domain::error::{Explanation, Fault};
 use maqet_domain::hotplug::failed_backends;
 use maqet_domain::machine::Machine;
+use maqet_domain::qemu::OptionString;
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::wording::{Endpoint, Transport};
 use maqet_domain::vm::{RunPaths, VmName};
@@ -39,10 +40,7 @@ pub(crate) async fn require_listening(
     paths: &RunPaths,
     arguments: &[String],
 ) -> Result<(), Error> {
-    let listening = |argument: &&String| {
-        argument.starts_with("stream,") && (argument.contains(",server=on") || argument.contains(",server=true"))
-    };
-    let netdevs: Vec<&String> = arguments.iter().filter(listening).collect();
+    let netdevs = listening_streams(arguments);
     if netdevs.is_empty() {
         return Ok(());
     }
@@ -54,7 +52,7 @@ pub(crate) async fn require_listening(
             return Ok(());
         }
     };
-    let is_listening = |name: &str| netdevs.iter().any(|netdev| has_id(netdev, name));
+    let is_listening = |name: &str| netdevs.iter().any(|id| id == name);
     let mut failed = failed_backends(reply.as_str().unwrap_or_default()).into_iter();
     let Some((name, reason)) = failed.find(|(name, _)| is_listening(name)) else { return Ok(()) };
     let reason = reason.map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
@@ -64,6 +62,40 @@ pub(crate) async fn require_listening(
     Err(Error::StartFailure(Box::new(StartFailure { vm: vm.clone(), cause, explanation, source: None })))
 }
 
-fn has_id(netdev: &str, id: &str) -> bool {
-    netdev.split(',').any(|option| option.strip_prefix("id=") == Some(id))
+/// Returns the IDs of the streams at which QEMU listens.
+fn listening_streams(arguments: &[String]) -> Vec<String> {
+    let netdevs = arguments.windows(2).filter(|pair| matches!(pair[0].as_str(), "-netdev" | "--netdev"));
+    let options = netdevs.map(|pair| OptionString::parse("netdev", &pair[1]));
+    let streams = options.filter(|options| options.head() == "stream" && options.is_on("server") == Some(true));
+    streams.filter_map(|options| options.get("id").map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_listening_streams_are_those_with_a_server_in_any_form() {
+        let ids = |argument: &str| listening_streams(&["-netdev".to_owned(), argument.to_owned()]);
+
+        for argument in [
+            "stream,id=n,server=on,addr.type=unix,addr.path=/s",
+            "stream,server=yes,id=n",
+            "type=stream,id=n,server=true",
+            "id=n,addr.path=/a,,b,server=on,type=stream",
+            r#"{"type": "stream", "id": "n", "server": true, "addr": {"type": "unix", "path": "/s"}}"#,
+        ] {
+            assert_eq!(ids(argument), ["n"], "{argument}");
+        }
+        for argument in [
+            "stream,id=n,server=off",
+            "stream,id=n,addr.path=/a,,server=on",
+            "socket,id=n,listen=:1",
+            "dgram,id=n,server=on",
+            r#"{"type": "stream", "id": "n"}"#,
+        ] {
+            assert_eq!(ids(argument), [""; 0], "{argument}");
+        }
+        assert_eq!(listening_streams(&["-append".to_owned(), "stream,id=n,server=on".to_owned()]), [""; 0]);
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_domain::error::{Explanation, Fault};
 use maqet_domain::port::{ImageError, ImageUse, Paths};
-use maqet_domain::qemu::{OptionString, option_value};
+use maqet_domain::qemu::OptionString;
 use maqet_domain::storage::{ImageAccess, ImageProblem};
 use maqet_domain::text::quote;
 
@@ -50,15 +50,22 @@ impl Diagnosis<'_> {
 
     /// Returns which format the image of the switch has, if it is another one.
     pub(super) async fn format_hint(&self) -> Option<String> {
-        let (name, argument) = self.recognized.switch?.split_once(' ')?;
-        let path = option_value(argument, "file")?;
-        let image = ImageUse { path: PathBuf::from(&*path), format: Some("raw".to_owned()), access: ImageAccess::Read };
+        let (key, path) = image_of(self.recognized.switch?)?;
+        let image = ImageUse { path: PathBuf::from(&path), format: Some("raw".to_owned()), access: ImageAccess::Read };
         let found = self.app.ports.images.examine(&image).await.ok()?.resembles.unwrap_or("raw");
-        let key = if name.trim_start_matches('-') == "drive" { "format" } else { "driver" };
         Some(format!(
             "set `{key}={found}`, the format that `{path}` has, or `type: {found}` for a drive under `storage`"
         ))
     }
+}
+
+/// Returns the key for the format of the image of a switch, and the image.
+fn image_of(switch: &str) -> Option<(&'static str, String)> {
+    let (name, argument) = switch.split_once(' ')?;
+    let name = name.trim_start_matches('-');
+    let options = OptionString::parse(name, argument);
+    let path = ["file", "filename", "file.filename"].into_iter().find_map(|key| options.get(key))?;
+    Some((if name == "drive" { "format" } else { "driver" }, path.to_owned()))
 }
 
 /// Returns what helps if a file is missing because its path is relative.
@@ -125,6 +132,21 @@ mod tests {
         assert_eq!(uses(&["-hda", "/link/a", "-hdb", "d/./a", "-hdc", "/x/d/a"]).await, 2);
         assert_eq!(uses(&["-blockdev", r#"{"driver":"file","filename":"/link/a"}"#, "-hda", "file:/d/a"]).await, 2);
         assert_eq!(uses(&["-drive", "file=/d/a,,b", "-name", "/d/b"]).await, 0);
+    }
+
+    #[test]
+    fn test_image_of_a_switch_in_any_form() {
+        for (switch, expected) in [
+            ("-drive file=/a,,b,format=qcow2", Some(("format", "/a,b"))),
+            ("-drive driver=qcow2,file.driver=file,file.filename=/a", Some(("format", "/a"))),
+            ("-blockdev driver=qcow2,file.driver=file,file.filename=/a", Some(("driver", "/a"))),
+            (r#"-blockdev {"driver":"qcow2","file":{"driver":"file","filename":"/a"}}"#, Some(("driver", "/a"))),
+            ("-blockdev qcow2,file=node", Some(("driver", "node"))),
+            ("-drive if=none", None),
+        ] {
+            let found = image_of(switch);
+            assert_eq!(found.as_ref().map(|(key, path)| (*key, path.as_str())), expected, "{switch}");
+        }
     }
 
     #[test]
