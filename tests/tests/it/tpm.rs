@@ -272,5 +272,8 @@ fn test_tpm_with_damaged_state_is_named_and_can_be_replaced() {
 
     assert_eq!(damaged["code"], "tpm.state-corrupt", "{damaged}");
     let hints = damaged["hints"].to_string();
-    assert!(hints.contains("from a backup") && hints.contains("maqet start web --recreate tpm-state`"), "{damaged}");
+    assert!(
+        hints.contains("put back a copy of the file") && hints.contains("maqet start web --recreate tpm-state`"),
+        "{damaged}"
+    );
 }

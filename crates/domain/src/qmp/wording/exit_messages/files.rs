@@ -127,7 +127,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
         "tpm.state-corrupt",
         Fault::Host,
     )
-    .hints(&["install the version of swtpm with which the VM ran last", "restore the state of the TPM from a backup"])
+    .hints(&["install the version of swtpm with which the VM ran last", "put back a copy of the file, if you made one"])
     .lookup(Lookup::Tpm),
     missing("failed to open '{}': No such file or directory", "`<1>` does not exist", FILE)
         .hints(PATH)
