@@ -20,6 +20,7 @@ enum Space {
     FileSystems,
     NetworkBackends,
     Objects,
+    TpmBackends,
 }
 
 /// An ID and its space.
@@ -46,6 +47,7 @@ impl Space {
             "fsdev" | "virtfs" => Self::FileSystems,
             "netdev" | "nic" | "net" => Self::NetworkBackends,
             "object" => Self::Objects,
+            "tpmdev" => Self::TpmBackends,
             _ => return None,
         })
     }
@@ -159,7 +161,7 @@ impl Machine {
             parts.push(part("chardev", SERIAL_CHARDEV));
         }
         if self.tpm {
-            parts.push(part("chardev", "tpm"));
+            parts.extend([part("chardev", "tpm"), part("tpmdev", "tpm")]);
         }
         if self.firmware.is_uefi() {
             let nodes = ["uefi-code", "uefi-code-file", "uefi-vars", "uefi-vars-file"];

@@ -324,6 +324,10 @@ fn test_switches_against_tpm_and_secure_boot_are_refused() {
     check_switch(&tpm, "tpmdev", Some("emulator,id=x,chardev=c"), Some("so does `tpm: true`"));
     check_switch(&tpm, "chardev", Some("null,id=tpm"), Some("the ID `tpm` is that of"));
     check_switch(&json!({"tpm": false}), "tpmdev", Some("emulator,id=x,chardev=tpm"), None);
+    for argument in ["tpmdev.tpm.chardev=mine", "tpmdev.tpm.cancel-path=/x"] {
+        check_switch(&tpm, "set", Some(argument), Some("the ID `tpm` is that of a part that maqet adds"));
+    }
+    check_switch(&tpm, "set", Some("tpmdev.mine.chardev=c"), None);
     let secure = json!({"machine": "q35", "firmware": {"secure_boot": true}});
     check_switch(&secure, "machine", Some("q35,smm=off"), Some("`secure_boot` requires"));
     check_switch(&secure, "machine", Some("q35,smm=on"), None);
