@@ -15,7 +15,7 @@ use self::own::OwnDevice;
 use super::Machine;
 use super::bus::Bus;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::Switch;
+use crate::qemu::{OptionString, Switch};
 
 /// The id of the USB controller; that of a device follows from it by its position.
 pub const USB_CONTROLLER: &str = "maqet-usb";
@@ -157,8 +157,10 @@ impl Machine {
 
     /// Returns whether the user adds a device that may be on the USB controller.
     fn has_usb_device(&self) -> bool {
-        let is_usb = |text: &str| ["usb", "u2f-", "canokey"].iter().any(|part| text.contains(part));
-        self.device_texts().any(is_usb)
+        let is_usb = |driver: &str| ["usb", "u2f-", "canokey"].iter().any(|part| driver.contains(part));
+        self.device_texts()
+            .map(|text| OptionString::parse("device", text))
+            .any(|device| is_usb(device.head()) || device.get("bus").is_some_and(|bus| bus.starts_with(USB_CONTROLLER)))
     }
 
     /// Returns the bus of the source of random numbers, if there is one.
@@ -175,7 +177,7 @@ impl Machine {
 
     /// Returns whether the user has added a source of random numbers.
     fn has_rng(&self) -> bool {
-        self.device_texts().any(|text| text.contains("virtio-rng"))
+        self.device_texts().any(|text| OptionString::parse("device", text).head().contains("virtio-rng"))
     }
 
     /// Reports a watchdog that the machine type does not have.

@@ -220,10 +220,21 @@ fn test_usb_devices_are_on_one_controller() {
 fn test_usb_controller_is_before_the_devices_of_the_user() {
     let controller = "-device qemu-xhci,id=maqet-usb,p2=15,p3=15";
     let port = "-device usb-host,id=maqet-usb0,hostbus=1,hostport=2.3,bus=maqet-usb.0";
-    for device in ["usb-mouse", "u2f-passthru", "canokey", "e1000,bus=maqet-usb.0"] {
+    for device in ["usb-mouse", "u2f-passthru", "canokey", "id=a,driver=usb-mouse", "e1000,bus=maqet-usb.0"] {
         let found = on_pc(&format!(r#""usb": ["1-2.3"], "arguments": [{{"device": "{device}"}}]"#));
         assert_eq!(found, [controller, port, &format!("-device {device}")]);
     }
+}
+
+/// Only the driver and the bus tell, and no other option.
+#[test]
+fn test_devices_with_the_name_of_another_kind_in_an_option_are_not_of_it() {
+    for device in ["e1000,netdev=usb0", "e1000,id=canokey", r#"{\"driver\":\"e1000\",\"id\":\"usb\"}"#] {
+        let found = on_pc(&format!(r#""usb": ["tablet"], "arguments": [{{"device": "{device}"}}]"#));
+        assert!(found[1].starts_with("last qemu-xhci,id=maqet-usb"), "{device}: {found:?}");
+    }
+    let rng = command_line(r#"{"arguments": [{"device": "e1000,id=virtio-rng"}]}"#, X86).unwrap();
+    assert!(rng.args().last().unwrap().contains("maqet-rng"));
 }
 
 #[test]
