@@ -10,7 +10,7 @@ pub fn machine_type(architecture: &str) -> Option<&'static str> {
 }
 
 /// Returns the CPU model for a machine type whose default does not run its guests: the one of `virt` for 64-bit Arm has
-/// 32 bits. Boards have the CPU that they are made of, and refuse others (7.2, 10.0).
+/// 32 bits. Boards keep the CPU that they are made of.
 pub fn cpu_model(architecture: &str, machine_type: Option<&str>) -> Option<&'static str> {
     let is_virt = machine_type.is_some_and(|kind| kind == "virt" || kind.starts_with("virt-"));
     (architecture == "aarch64" && is_virt).then_some("max")

@@ -193,7 +193,7 @@ mod tests {
             ("-vnc 127.0.0.1:65000", "none"),
             ("-vnc none", "none"),
         ] {
-            assert_eq!(shown(Endpoint::of_switch(switch)), expected, "<switch>");
+            assert_eq!(shown(Endpoint::of_switch(switch)), expected, "{switch}");
         }
     }
 

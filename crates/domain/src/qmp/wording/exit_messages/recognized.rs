@@ -298,6 +298,16 @@ mod tests {
     }
 
     #[test]
+    fn test_recognize_feature_of_a_cpu_model_of_any_architecture() {
+        for (model, class) in [("qemu64", "x86_64"), ("cortex-a15", "arm"), ("rv64", "riscv")] {
+            let line = format!(
+                "qemu-system-x: can't apply global {model}-{class}-cpu.foo=on: Property '{model}-{class}-cpu.foo' not found"
+            );
+            check(&[&line], "qemu.option-not-found", &format!("CPU model `{model}` has no feature `foo`"));
+        }
+    }
+
+    #[test]
     fn test_recognize_signal_of_the_sandbox_is_the_status() {
         let killed = recognize("bridge helper failed", "signal 31 (SIGSYS)", &[]).unwrap();
 
