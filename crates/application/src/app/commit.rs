@@ -3,6 +3,7 @@
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::Event;
+use maqet_domain::history::MAX_ENTRIES;
 use maqet_domain::metric::step;
 use maqet_domain::port::{Clock, Store, StoreError, VmCopies, VmCopy};
 use maqet_domain::vm::{Pending, PendingWork, Run, Vm, VmEntry, VmId};
@@ -28,7 +29,11 @@ impl Committer<'_> {
     /// Writes `changes`; then copies the VMs whose definition or storage changed, queues hooks and publishes events.
     ///
     /// The store is the truth: a copy that cannot be written fails nothing.
-    pub(crate) async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError> {
+    /// An entry of the history removes the oldest ones beyond [`MAX_ENTRIES`].
+    pub(crate) async fn commit(&self, mut changes: ChangeSet) -> Result<(), StoreError> {
+        if changes.history.is_some() {
+            changes.history_limit.get_or_insert(MAX_ENTRIES);
+        }
         let events = changes.events.clone();
         let copies = outdated_copies(&changes);
         // Before the commit, because a VM that is removed takes its own hooks with it.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use maqet_domain::Explain;
 use maqet_domain::change::ChangeSet;
-use maqet_domain::history::{Call, EntryKind, HistoryEntry, Irreversible, MAX_ENTRIES};
+use maqet_domain::history::{Call, EntryKind, HistoryEntry, Irreversible};
 use maqet_domain::metric::MetricKey;
 use maqet_domain::vm::{VmId, VmName};
 use maqet_fault_points::FaultPoint;
@@ -125,7 +125,6 @@ async fn run_and_commit(app: &App, operation: &dyn Described, work: Work<'_>) ->
             is_note: done.is_note,
         };
         changes.history = Some(history_entry(app, operation, parts)?);
-        changes.history_limit = Some(MAX_ENTRIES);
     }
     if !changes.is_empty() {
         app.faults.reach(FaultPoint::BeforeCommit(operation.name()));
