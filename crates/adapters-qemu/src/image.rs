@@ -7,6 +7,7 @@ mod create;
 mod examine;
 mod in_use;
 mod info;
+mod map;
 mod progress;
 mod resize;
 mod rewrite;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use maqet_adapters_linux::ProcessEnvironment;
 use maqet_adapters_linux::atomic_file::remove_abandoned;
+use maqet_domain::Timestamp;
 use maqet_domain::port::{
     DiskImages, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair, ImageSummary,
     ImageTools, ImageUse, ImageUser, ImageWork, RewritePlan, RewrittenImage,
@@ -167,6 +169,14 @@ impl ImageTools for QemuImg {
         let path = path.canonicalize().ok()?;
         let found = path.metadata().ok()?;
         Some((path, rewrite::file_id(&found)))
+    }
+
+    async fn modified(&self, path: &Path) -> Option<Timestamp> {
+        Timestamp::try_from(path.metadata().ok()?.modified().ok()?).ok()
+    }
+
+    async fn has_data(&self, image: &ImageFile, from: ByteSize) -> Result<bool, ImageError> {
+        map::has_data(&self.tools, image, from).await
     }
 
     async fn check<'w>(

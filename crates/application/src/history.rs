@@ -9,4 +9,4 @@ pub(crate) mod error;
 mod expectation;
 pub(crate) mod reverting;
 
-pub(crate) use self::expectation::{find_unexpected, require_expected};
+pub(crate) use self::expectation::{find_problem, require_expected};

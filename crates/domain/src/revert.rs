@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, StorageRecord};
 use crate::config::Node;
-use crate::history::{Call, Direction, Expected};
+use crate::history::{Call, Direction, Expected, ExpectedSnapshot};
 use crate::snapshot::SnapshotRecord;
-use crate::vm::{ImageTag, Origins, Run, VmId, VmName};
+use crate::vm::{Origins, Run, VmId, VmName};
 
 /// What a call has in addition if it reverts a change: what it expects to find, and what it writes as it was.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Revert {
     pub removed: Option<Box<RemovedVm>>,
     /// The snapshots that the change created, of which some may be removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub created: Vec<ImageTag>,
+    pub created: Vec<ExpectedSnapshot>,
     /// The call that makes the change again, where that is not found out while it is reverted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Box<Call>>,

@@ -44,9 +44,11 @@ fn hint_of(unexpected: &Unexpected) -> Option<String> {
         | Unexpected::NeverStarted { .. }
         | Unexpected::ImageGone { .. }
         | Unexpected::ImageReplaced { .. }
+        | Unexpected::ImageChanged { .. }
         | Unexpected::ImageTaken { .. }
         | Unexpected::ImageResized { .. }
         | Unexpected::SnapshotGone { .. }
+        | Unexpected::SnapshotReplaced { .. }
         | Unexpected::TrashEntryGone { .. } => None,
     }
 }

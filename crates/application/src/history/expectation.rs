@@ -1,32 +1,41 @@
 //! Compares what a change left with what is there.
 
-use maqet_domain::history::{Expected, ExpectedImage, Unexpected};
-use maqet_domain::port::ImageUse;
+use maqet_domain::history::{ExpectedImage, ExpectedSnapshot, Unexpected};
+use maqet_domain::port::{ImageFile, ImageUse, StoreError};
 use maqet_domain::revert::Revert;
-use maqet_domain::snapshot::tag::has_tag;
 use maqet_domain::storage::ImageAccess;
 use maqet_domain::trash::TrashId;
-use maqet_domain::vm::{ImageTag, Vm};
+use maqet_domain::vm::Vm;
 
 use super::error::HistoryError;
 use crate::snapshot::tpm_copy;
 use crate::{App, Error};
 
-/// Refuses to revert a change if something is otherwise than it left it; the caller holds the lock of the VM.
+/// Refuses to revert a change that is reverted already, or if something is otherwise than it left it; the caller holds the
+/// lock of the VM, and has changed nothing yet.
 pub(crate) async fn require_expected(app: &App, revert: Option<&Revert>, vm: Option<&Vm>) -> Result<(), Error> {
     let Some(revert) = revert else { return Ok(()) };
-    match find_unexpected(app, &revert.expected, vm).await? {
-        Some(unexpected) => Err(HistoryError::from(unexpected).into()),
+    match find_problem(app, revert, vm).await? {
+        Some(problem) => Err(problem),
         None => Ok(()),
     }
 }
 
-/// Returns what is otherwise than expected; `vm` is the VM, if it was read.
-pub(crate) async fn find_unexpected(
-    app: &App,
-    expected: &Expected,
-    vm: Option<&Vm>,
-) -> Result<Option<Unexpected>, Error> {
+/// Returns why a change is not reverted; `vm` is the VM, if it was read.
+pub(crate) async fn find_problem(app: &App, revert: &Revert, vm: Option<&Vm>) -> Result<Option<Error>, Error> {
+    // The commit refuses it, too, but only after the work is done.
+    if let Some(entry) = revert.entry
+        && app.ports.store.is_reverted(entry.sequence).await?
+    {
+        return Ok(Some(StoreError::Reverted { sequence: entry.sequence }.into()));
+    }
+    let unexpected = find_unexpected(app, revert, vm).await?;
+    Ok(unexpected.map(|unexpected| HistoryError::from(unexpected).into()))
+}
+
+/// Returns what is otherwise than expected.
+async fn find_unexpected(app: &App, revert: &Revert, vm: Option<&Vm>) -> Result<Option<Unexpected>, Error> {
+    let expected = &revert.expected;
     let read = match (vm, expected.vm) {
         (None, Some(id)) => match app.ports.store.by_id(&id).await? {
             None => return Ok(Some(Unexpected::Removed { id })),
@@ -57,7 +66,7 @@ pub(crate) async fn find_unexpected(
         }
     }
     for image in &expected.images {
-        if let Some(unexpected) = of_image(app, image).await {
+        if let Some(unexpected) = of_image(app, image).await? {
             return Ok(Some(unexpected));
         }
     }
@@ -66,29 +75,55 @@ pub(crate) async fn find_unexpected(
             return Ok(Some(Unexpected::PathTaken { path: path.clone() }));
         }
     }
-    for tag in &expected.snapshots {
-        if let Some(unexpected) = of_snapshot(app, tag).await? {
+    for snapshot in &expected.snapshots {
+        if let Some(unexpected) = of_snapshot(app, snapshot).await? {
             return Ok(Some(unexpected));
+        }
+    }
+    for snapshot in &revert.created {
+        // Some may be removed, but none is another one.
+        match of_snapshot(app, snapshot).await? {
+            None | Some(Unexpected::SnapshotGone { .. } | Unexpected::ImageGone { .. }) => {}
+            replaced => return Ok(replaced),
         }
     }
     Ok(None)
 }
 
-async fn of_image(app: &App, image: &ExpectedImage) -> Option<Unexpected> {
+async fn of_image(app: &App, image: &ExpectedImage) -> Result<Option<Unexpected>, Error> {
+    let tools = &app.ports.image_tools;
     let path = || image.path.clone();
-    let Some((_, file)) = app.ports.image_tools.identify(&image.path).await else {
-        return Some(Unexpected::ImageGone { path: path() });
+    let Some((_, file)) = tools.identify(&image.path).await else {
+        return Ok(Some(Unexpected::ImageGone { path: path() }));
     };
     if image.file.is_some_and(|expected| expected != file) {
-        return Some(Unexpected::ImageReplaced { path: path() });
+        return Ok(Some(Unexpected::ImageReplaced { path: path() }));
     }
-    let expected = image.size?;
-    let used = ImageUse { path: path(), format: image.format.clone(), access: ImageAccess::Read };
-    let found = app.ports.image_tools.chain(&used).await.into_iter().next()?.virtual_size?;
-    (found != expected).then(|| Unexpected::ImageResized { path: path(), expected, found })
+    if let Some(expected) = image.size {
+        let used = ImageUse { path: path(), format: image.format.clone(), access: ImageAccess::Read };
+        match tools.chain(&used).await.into_iter().next().and_then(|link| link.virtual_size) {
+            // Killed before it was recorded; what it cut off is gone.
+            Some(found) if image.becomes == Some(found) => return Ok(None),
+            Some(found) if found != expected => {
+                return Ok(Some(Unexpected::ImageResized { path: path(), expected, found }));
+            }
+            _ => {}
+        }
+    }
+    if image.modified.is_none() || tools.modified(&image.path).await == image.modified {
+        return Ok(None);
+    }
+    if let (Some(size), Some(format)) = (image.becomes, &image.format) {
+        let file = ImageFile { path: path(), format: format.clone() };
+        if !tools.has_data(&file, size).await? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Unexpected::ImageChanged { path: path() }))
 }
 
-async fn of_snapshot(app: &App, tag: &ImageTag) -> Result<Option<Unexpected>, Error> {
+async fn of_snapshot(app: &App, expected: &ExpectedSnapshot) -> Result<Option<Unexpected>, Error> {
+    let tag = &expected.tag;
     let gone = || Unexpected::SnapshotGone { drive: tag.drive.clone(), tag: tag.tag.clone() };
     if tpm_copy::is_of_tpm(tag) {
         return Ok((!tpm_copy::is_present(app, tag).await).then(gone));
@@ -97,5 +132,5 @@ async fn of_snapshot(app: &App, tag: &ImageTag) -> Result<Option<Unexpected>, Er
         return Ok(Some(Unexpected::ImageGone { path: tag.path.clone() }));
     }
     let table = app.ports.images.snapshots(&tag.path).await?;
-    Ok((!has_tag(&table, &tag.tag)).then(gone))
+    Ok(expected.check(&table).err())
 }

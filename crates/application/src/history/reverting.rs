@@ -1,14 +1,14 @@
 //! Finds the changes that are reverted next, and calls their inverses.
 
 use maqet_domain::history::{
-    Call, Direction, EntryKind, Expected, HistoryQuery, HistoryVm, Irreversible, NextChange, RecordedHistory,
+    Call, Direction, EntryKind, HistoryQuery, HistoryVm, Irreversible, NextChange, RecordedHistory,
 };
-use maqet_domain::revert::RevertedEntry;
+use maqet_domain::revert::{Revert, RevertedEntry};
 use maqet_domain::vm::{VmId, VmName};
 use serde_json::{Value, json};
 
 use super::error::HistoryError;
-use super::find_unexpected;
+use super::find_problem;
 use crate::{App, Error};
 
 /// How many entries are read at a time.
@@ -103,10 +103,8 @@ impl Reverting<'_> {
             Ok(inverse) => inverse,
             Err(error) => return Ok(Some(error)),
         };
-        let expected = inverse.arguments["revert"].get("expected").cloned().unwrap_or_default();
-        let Ok(expected) = serde_json::from_value::<Expected>(expected) else { return Ok(None) };
-        let unexpected = find_unexpected(self.app, &expected, None).await?;
-        Ok(unexpected.map(|unexpected| HistoryError::from(unexpected).into()))
+        let Ok(revert) = serde_json::from_value::<Revert>(inverse.arguments["revert"].clone()) else { return Ok(None) };
+        find_problem(self.app, &revert, None).await
     }
 
     /// Reverts a change; returns the result of the operation that did.

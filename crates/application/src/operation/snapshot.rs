@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use crate::history::require_expected;
 use maqet_domain::change::Change;
-use maqet_domain::history::{Call, Expected};
+use maqet_domain::history::{Call, Expected, ExpectedSnapshot, SnapshotIdentity};
 use maqet_domain::revert::Revert;
-use maqet_domain::snapshot::SnapshotKind;
+use maqet_domain::snapshot::{SnapshotKind, SnapshotRecord};
 use maqet_domain::vm::{Action, BootNumber, ImageTag, Status, VmEntry};
 use serde::Serialize;
 use serde_json::json;
@@ -146,11 +146,18 @@ fn again<O: Operation>(entry: &VmEntry, with: impl FnOnce(Option<Box<Revert>>) -
 }
 
 /// Returns the snapshots that changes record.
-fn recorded_tags(images: &OfflineImages<'_>, changes: &[Change]) -> Vec<ImageTag> {
+fn recorded_tags(images: &OfflineImages<'_>, changes: &[Change]) -> Vec<ExpectedSnapshot> {
     let tag = |change: &Change| {
         let Change::SnapshotAdded(record) = change else { return None };
         let image = images.selection.images.iter().find(|image| image.drive == record.drive)?;
-        Some(ImageTag { drive: record.drive.clone(), path: image.path.clone(), tag: record.tag.clone() })
+        Some(expected(record, image.path.clone()))
     };
     changes.iter().filter_map(tag).collect()
+}
+
+/// Expects the snapshot of the image at `path` that a record is about.
+fn expected(record: &SnapshotRecord, path: PathBuf) -> ExpectedSnapshot {
+    let tag = ImageTag { drive: record.drive.clone(), path, tag: record.tag.clone() };
+    let made = SnapshotIdentity { id: record.image_id.clone(), created_at: record.image_date };
+    ExpectedSnapshot { tag, made: Some(made) }
 }

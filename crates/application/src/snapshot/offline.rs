@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::history::HistoryEntry;
+use maqet_domain::history::{ExpectedSnapshot, HistoryEntry};
 use maqet_domain::port::Guard;
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotName, SnapshotRecord, tag};
 use maqet_domain::vm::{ImageTag, LoadGuest, PendingWork, VmEntry};
@@ -54,7 +54,7 @@ pub(crate) struct Outcome<'a> {
     /// Whether an earlier snapshot was replaced.
     pub(crate) replaced: bool,
     /// The snapshots of the states before a load that are kept.
-    pub(crate) safety: Vec<ImageTag>,
+    pub(crate) safety: Vec<ExpectedSnapshot>,
 }
 
 impl<'a> OfflineImages<'a> {
@@ -169,12 +169,16 @@ impl<'a> OfflineImages<'a> {
             let outcome = self.remove_replaced(Vec::new(), safety).await?;
             return Ok(outcome.with_tpm(&loaded));
         }
+        let mut kept: Vec<ExpectedSnapshot> =
+            safety.iter().zip(&made).map(|(tag, made)| ExpectedSnapshot::of_image(tag.clone(), made)).collect();
+        // That of the state of a TPM is the last.
+        kept.extend(safety.iter().skip(made.len()).map(|tag| ExpectedSnapshot { tag: tag.clone(), made: None }));
         let record = |(tag, made)| self.record(tag, tag::BEFORE_LOAD, made, SnapshotKind::Safety);
         let mut records: Vec<SnapshotRecord> = safety.iter().zip(made).map(record).collect();
         self.join_set(&mut records);
         let added = records.into_iter().map(|record| Change::SnapshotAdded(Box::new(record))).collect();
         let outcome = self.remove_replaced(added, replaced).await?.with_tpm(&loaded);
-        Ok(Outcome { safety, ..outcome })
+        Ok(Outcome { safety: kept, ..outcome })
     }
 
     /// Returns whether the states before earlier loads stay, beside that before this one: as long as the VM is not started,
@@ -245,11 +249,14 @@ impl<'a> OfflineImages<'a> {
     }
 
     /// Removes those of the snapshots that exist: a removal that was interrupted has removed some of them, or all.
-    pub(crate) async fn remove_created(self, tags: &[ImageTag]) -> Result<Outcome<'a>, Error> {
-        let is_present =
-            |tag: &&ImageTag| self.tables.get(&tag.drive).is_some_and(|table| tag::has_tag(table, &tag.tag));
-        let removed = tags.iter().filter(is_present).cloned().collect();
-        let (drives, outcome) = (tags.iter().map(|tag| tag.drive.clone()).collect(), self.remove_tags(removed).await?);
+    pub(crate) async fn remove_created(self, created: &[ExpectedSnapshot]) -> Result<Outcome<'a>, Error> {
+        let is_present = |expected: &&ExpectedSnapshot| {
+            let table = self.tables.get(&expected.tag.drive);
+            table.is_some_and(|table| expected.check(table).is_ok())
+        };
+        let removed = created.iter().filter(is_present).map(|expected| expected.tag.clone()).collect();
+        let drives = created.iter().map(|expected| expected.tag.drive.clone()).collect();
+        let outcome = self.remove_tags(removed).await?;
         Ok(Outcome { drives, ..outcome })
     }
 

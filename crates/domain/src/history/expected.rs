@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Node;
 use crate::size::ByteSize;
+use crate::snapshot::ImageSnapshot;
 use crate::storage::FileId;
 use crate::vm::{BootNumber, ImageTag, Vm, VmId, VmName};
 
@@ -53,12 +54,67 @@ pub struct ExpectedImage {
     /// The size that the guest sees; `None` for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<ByteSize>,
+    /// When it was last written; `None` for any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Timestamp>,
+    /// The size that it gets, and may have already, as an earlier try may have been killed.
+    ///
+    /// An image that was written since may get smaller as long as nothing is behind this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub becomes: Option<ByteSize>,
 }
 
 impl ExpectedImage {
     /// Expects an image at a path, whatever it is.
     pub const fn new(path: PathBuf) -> Self {
-        Self { path, file: None, format: None, size: None }
+        Self { path, file: None, format: None, size: None, modified: None, becomes: None }
+    }
+}
+
+/// A snapshot inside an image as a change left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedSnapshot {
+    /// Where it is, and its name there.
+    #[serde(flatten)]
+    pub tag: ImageTag,
+    /// Which one it is, to tell one of the same name that was created later from it.
+    ///
+    /// `None` for the state of a TPM, which is created and removed together with those of disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<SnapshotIdentity>,
+}
+
+/// Which snapshot of an image it is, whatever its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotIdentity {
+    /// QEMU's id for it inside the image, which is given again once the snapshot is removed.
+    pub id: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+impl ExpectedSnapshot {
+    /// Expects this snapshot of an image.
+    pub fn of_image(tag: ImageTag, snapshot: &ImageSnapshot) -> Self {
+        let made = SnapshotIdentity { id: snapshot.id.clone(), created_at: snapshot.created_at };
+        Self { tag, made: Some(made) }
+    }
+
+    /// Returns whether a snapshot of the image is the expected one.
+    pub fn is(&self, found: &ImageSnapshot) -> bool {
+        let is_made = |made: &SnapshotIdentity| made.id == found.id && made.created_at == found.created_at;
+        self.tag.tag == found.name && self.made.as_ref().is_some_and(is_made)
+    }
+
+    /// Checks the snapshots of its image, of which it is one.
+    pub fn check(&self, table: &[ImageSnapshot]) -> Result<(), Unexpected> {
+        let (drive, tag) = (|| self.tag.drive.clone(), || self.tag.tag.clone());
+        match table.iter().find(|found| found.name == self.tag.tag) {
+            None => Err(Unexpected::SnapshotGone { drive: drive(), tag: tag() }),
+            Some(found) if !self.is(found) => Err(Unexpected::SnapshotReplaced { drive: drive(), tag: tag() }),
+            Some(_) => Ok(()),
+        }
     }
 }
 
@@ -91,7 +147,7 @@ pub struct Expected {
     pub free_paths: Vec<PathBuf>,
     /// Snapshots in images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub snapshots: Vec<ImageTag>,
+    pub snapshots: Vec<ExpectedSnapshot>,
     /// An entry of the trash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trash: Option<String>,
@@ -117,12 +173,16 @@ pub enum Unexpected {
     ImageGone { path: PathBuf },
     #[error("disk image `{}` was replaced by another file since", path.display())]
     ImageReplaced { path: PathBuf },
+    #[error("disk image `{}` was changed since", path.display())]
+    ImageChanged { path: PathBuf },
     #[error("disk image `{}` was resized since: it has {found}, not {expected}", path.display())]
     ImageResized { path: PathBuf, expected: ByteSize, found: ByteSize },
     #[error("disk image `{}` belongs to another VM now", path.display())]
     ImageTaken { path: PathBuf },
     #[error("snapshot `{tag}` of drive `{drive}` does not exist any more")]
     SnapshotGone { drive: String, tag: String },
+    #[error("snapshot `{tag}` of drive `{drive}` was removed since, and created again")]
+    SnapshotReplaced { drive: String, tag: String },
     #[error("`{}` exists", path.display())]
     PathTaken { path: PathBuf },
     #[error("entry `{entry}` of the trash does not exist any more")]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{ImageError, ImageUse};
@@ -112,6 +113,14 @@ pub trait ImageTools: Send + Sync {
 
     /// Returns the path without symbolic links, and which file it is; `None` if it does not exist.
     async fn identify(&self, path: &Path) -> Option<(PathBuf, FileId)>;
+
+    /// Returns when a file was last written; `None` if it does not exist.
+    async fn modified(&self, path: &Path) -> Option<Timestamp>;
+
+    /// Returns whether an image has data at or behind an offset of what the guest sees.
+    ///
+    /// Zeros that take space are data, too.
+    async fn has_data(&self, image: &ImageFile, from: ByteSize) -> Result<bool, ImageError>;
 
     /// Checks an image, and repairs what `repair` names; `None` for a format that has nothing to check.
     ///

@@ -23,7 +23,7 @@ pub enum StoreError {
     #[error("VM `{id}` was changed or removed by another process")]
     Conflict { id: VmId },
     /// Another entry of the history reverts the same one.
-    #[error("entry {sequence} of the history was reverted by another process")]
+    #[error("entry {sequence} of the history is reverted already")]
     Reverted { sequence: i64 },
     #[error("database `{location}` is locked by another process")]
     Busy { location: String },
@@ -199,6 +199,26 @@ pub trait SnapshotLedger: Send + Sync {
 pub trait HistoryLog: Send + Sync {
     /// Returns the entries that a query asks for, newest first.
     async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError>;
+
+    /// Returns whether an entry reverts the one with this number, whoever made it.
+    async fn is_reverted(&self, sequence: i64) -> Result<bool, StoreError> {
+        const CHUNK: u32 = 500;
+
+        let mut query = HistoryQuery::newest(CHUNK);
+        loop {
+            let entries = self.history(&query).await?;
+            if entries.iter().any(|found| found.entry.reverts == Some(sequence)) {
+                return Ok(true);
+            }
+            // Only a later entry reverts it.
+            match entries.last() {
+                Some(last) if entries.len() == CHUNK as usize && last.sequence > sequence => {
+                    query.before = Some(last.sequence);
+                }
+                _ => return Ok(false),
+            }
+        }
+    }
 }
 
 /// Reads the event log.

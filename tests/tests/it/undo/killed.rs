@@ -36,7 +36,10 @@ fn test_undo_killed_at_each_step_is_done_or_tried_again() {
             &["rm", "web", "--delete-storage"],
             &[FaultPoint::TrashRestored, FaultPoint::BeforeCommit("storage.trash.restore")],
         ),
-        (&["storage", "resize", "web", "hdd", "+1M"], &[FaultPoint::Locked("storage.resize")]),
+        (
+            &["storage", "resize", "web", "hdd", "+1M"],
+            &[FaultPoint::Locked("storage.resize"), FaultPoint::BeforeCommit("storage.resize")],
+        ),
     ];
     for (change, points) in changes {
         for point in points {

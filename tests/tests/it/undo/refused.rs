@@ -1,11 +1,12 @@
 //! Changes that are not undone, because something is no longer as they left it.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use maqet_testkit::{TestHome, guest};
 use serde_json::Value;
 
-use super::fixture::web_with_data;
+use super::fixture::{qemu_io, state, web_with_data};
 
 /// Asserts that the last change is not undone, that a dry run says so, and that nothing is changed by either.
 #[track_caller]
@@ -107,4 +108,78 @@ fn test_history_names_who_made_each_change() {
     assert!(lines.as_array().unwrap().iter().all(|line| line["user"].is_string() && line["host"].is_string()));
     assert!(text.contains("took back 3") && text.contains("undid 2, taken back by 4"), "{text}");
     assert_eq!(text.lines().count(), 5, "{text}");
+}
+
+/// Asserts that the change with this number is not undone, and that nothing is changed by trying.
+#[track_caller]
+fn check_entry_refused(home: &TestHome, number: &Value, code: &str, reason: &str) {
+    let number = number.to_string();
+    let before = state(home);
+
+    let dry_run = home.json(&["undo", "--entry", &number, "--dry-run"]);
+    let refused = home.json_error(&["undo", "--entry", &number], 4);
+
+    assert!(dry_run["changes"][0]["problem"].as_str().is_some_and(|text| text.contains(reason)), "{dry_run}");
+    assert_eq!(refused["code"], code, "{refused}");
+    assert!(refused["causes"].to_string().contains(reason), "{refused}");
+    assert_eq!(state(home), before, "nothing is changed");
+}
+
+/// The newer snapshot of the same name is not removed.
+#[test]
+fn test_undo_of_what_is_undone_already_is_refused_before_it_changes_anything() {
+    let home = TestHome::new();
+    web_with_data(&home);
+    home.json(&["snapshot", "create", "web", "hdd", "two"]);
+    let number = newest(&home)["sequence"].clone();
+    home.json(&["undo"]);
+    home.json(&["snapshot", "create", "web", "hdd", "two"]);
+
+    check_entry_refused(&home, &number, "history.entry-conflict", "reverted already");
+}
+
+#[test]
+fn test_undo_does_not_take_a_newer_snapshot_of_the_same_name_for_its_own() {
+    let home = TestHome::new();
+    web_with_data(&home);
+    home.json(&["snapshot", "create", "web", "hdd", "two"]);
+    let created = newest(&home)["sequence"].clone();
+    home.json(&["snapshot", "rm", "web", "hdd", "two"]);
+    home.json(&["snapshot", "create", "web", "hdd", "two"]);
+
+    check_entry_refused(&home, &created, "history.undo-conflict", "was removed since, and created again");
+
+    home.json(&["snapshot", "load", "web", "hdd", "one"]);
+    let loaded = newest(&home)["sequence"].clone();
+    home.json(&["snapshot", "rm", "web", "hdd", "before-load"]);
+    home.json(&["snapshot", "load", "web", "hdd", "empty"]);
+
+    check_entry_refused(&home, &loaded, "history.undo-conflict", "was removed since, and created again");
+}
+
+/// Another tool wrote to the new image while the VM was stopped.
+#[test]
+fn test_undo_of_a_conversion_or_a_larger_size_keeps_what_was_written_since() {
+    let home = TestHome::new();
+    web_with_data(&home);
+    let image = home.data().join("storage/web/hdd.qcow2");
+    home.json(&["storage", "resize", "web", "hdd", "5M"]);
+    let resized = newest(&home)["sequence"].clone();
+    qemu_io(&image, "write -P 0x33 4M 64k");
+
+    check_entry_refused(&home, &resized, "history.undo-conflict", "was changed since");
+
+    qemu_io(&image, "discard 4M 64k");
+    qemu_io(&image, "write -P 0x33 1M 64k");
+    home.json(&["undo", "--entry", &resized.to_string()]);
+
+    home.add("name: db\nmemory: 64M\nstorage:\n  - {name: hdd, size: 2M}\n");
+    home.json(&["snapshot", "create", "db", "hdd", "first"]);
+    home.json(&["snapshot", "rm", "db", "hdd", "first"]);
+    home.json(&["storage", "convert", "db", "hdd", "raw"]);
+    let converted = newest(&home)["sequence"].clone();
+    let raw = home.data().join("storage/db/hdd.raw");
+    fs::OpenOptions::new().write(true).open(raw).unwrap().write_all_at(b"data", 0).unwrap();
+
+    check_entry_refused(&home, &converted, "history.undo-conflict", "was changed since");
 }

@@ -14,7 +14,7 @@ use maqet_domain::vm::{ImageTag, PendingWork, Status, Vm, VmEntry};
 use maqet_fault_points::FaultPoint;
 use serde_json::json;
 
-use super::{SnapshotCreate, SnapshotDone, SnapshotLoad, SnapshotRm};
+use super::{SnapshotCreate, SnapshotDone, SnapshotLoad, SnapshotRm, expected};
 use crate::app::commit::work_done;
 use crate::app::operations::{Done, Operation};
 use crate::job::Job;
@@ -164,10 +164,11 @@ pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<Sn
     let description = create.description.clone().filter(|text| !text.is_empty());
     let save = LiveSave { operation, disks: &disks, name: name.as_str(), tag: &tag, description, memory, replaced };
     let saved = save.run(&mut request.live, &request.entry, &*guard, &request.job).await;
-    let (entry, _) = saved?;
+    let (entry, records) = saved?;
     request.entry = entry;
-    let tags = disks.iter().map(|disk| disk.tag(&tag)).collect();
-    let inverse = SnapshotRm::reverting(request.entry.id, (&create.drive, &create.name), tags, None);
+    let path = |drive: &str| disks.iter().find(|disk| disk.name == drive).map(|disk| disk.path.clone());
+    let created = records.iter().filter_map(|record| Some(expected(record, path(&record.drive)?))).collect();
+    let inverse = SnapshotRm::reverting(request.entry.id, (&create.drive, &create.name), created, None);
     let mut done = request.done(names(&disks), name.as_str(), kind::SNAPSHOT_CREATED, ChangeSet::default());
     done.value.kind = Some(if has_memory { SnapshotKind::Memory } else { SnapshotKind::Disk });
     done.value.replaced = was_replaced;
@@ -316,7 +317,7 @@ pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>,
     let mut removed: Vec<ImageTag> = disks.iter().filter_map(found).collect();
     if let Some(revert) = &rm.revert {
         require_expected(app, Some(revert), None).await?;
-        removed.retain(|tag| revert.created.contains(tag));
+        removed.retain(|tag| revert.created.iter().any(|created| created.tag == *tag));
     }
     // A removal that was interrupted and recovered may leave nothing to revert.
     if removed.is_empty() && rm.revert.is_none() {

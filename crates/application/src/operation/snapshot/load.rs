@@ -98,7 +98,8 @@ impl Operation for SnapshotLoad {
             let (inverse, entry) = (again, &images.entry);
             let about = EntryParts { inverse, ..EntryParts::about(entry.id, Some(entry.name.clone())) };
             let history = history_entry(app, self, about)?;
-            let loaded = images.take_back_load(back, history).await?;
+            let back: Vec<_> = back.iter().map(|expected| expected.tag.clone()).collect();
+            let loaded = images.take_back_load(&back, history).await?;
             return Ok(done(loaded, kind::SNAPSHOT_LOADED, &self.name, None).with_recorded_history());
         }
         let again = again(&images.entry, |revert| Self { revert, ..self.clone() });

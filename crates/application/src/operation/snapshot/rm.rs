@@ -3,9 +3,9 @@
 use derive_setters::Setters;
 use maqet_domain::event::kind;
 use maqet_domain::history::Irreversible;
-use maqet_domain::history::{Call, Expected};
+use maqet_domain::history::{Call, Expected, ExpectedSnapshot};
 use maqet_domain::revert::Revert;
-use maqet_domain::vm::{ImageTag, VmId};
+use maqet_domain::vm::VmId;
 use serde::{Deserialize, Serialize};
 
 use super::{Requirement, SnapshotDone, done, open};
@@ -47,15 +47,15 @@ impl SnapshotRm {
         Self { vm: vm.into(), drive: drive.into(), name: name.into(), live: false, timeout: None, revert: None }
     }
 
-    /// Removes the snapshots `tags` again that another change created under `name`.
+    /// Removes the snapshots `created` again that another change created under `name`.
     pub(super) fn reverting(
         vm: VmId,
         (drive, name): (&str, &str),
-        tags: Vec<ImageTag>,
+        created: Vec<ExpectedSnapshot>,
         again: Option<Box<Call>>,
     ) -> Self {
         let expected = Expected { vm: Some(vm), ..Expected::default() };
-        let revert = Revert { again, created: tags, ..Revert::new(expected) };
+        let revert = Revert { again, created, ..Revert::new(expected) };
         Self { revert: Some(Box::new(revert)), ..Self::new(vm.to_string(), drive, name) }
     }
 

@@ -348,7 +348,18 @@ impl StorageConvert {
     ) -> Result<Option<Self>, Error> {
         let (vm, path) = (&target.vm, &conversion.to.path);
         let Some(new) = &conversion.definition else { return Ok(None) };
-        let old = ExpectedImage { file: conversion.old, ..ExpectedImage::new(target.image.path.clone()) };
+        let tools = &app.ports.image_tools;
+        let old = ExpectedImage {
+            file: conversion.old,
+            modified: tools.modified(&target.image.path).await,
+            ..ExpectedImage::new(target.image.path.clone())
+        };
+        // What was written to it since would be lost, also by what is no VM.
+        let written = ExpectedImage {
+            file: tools.identify(path).await.map(|(_, file)| file),
+            modified: tools.modified(path).await,
+            ..ExpectedImage::new(path.clone())
+        };
         let expected = Expected {
             images: vec![old.clone()],
             free_paths: vec![path.clone()],
@@ -358,10 +369,8 @@ impl StorageConvert {
         let known = app.ports.store.storage_of_vm(&vm.entry.id).await?;
         let record = known.into_iter().find(|record| record.path == *path);
         let stored = StoredDefinition { definition: vm.definition.clone(), origins: vm.origins.clone() };
-        let expected = Expected {
-            images: vec![old, ExpectedImage::new(path.clone())],
-            ..Expected::vm(vm).not_started_since(vm).with_definition(new)
-        };
+        let expected =
+            Expected { images: vec![old, written], ..Expected::vm(vm).not_started_since(vm).with_definition(new) };
         let revert = Revert {
             definition: Some(stored),
             records: vec![RevertedRecord { path: path.clone(), record }],

@@ -4,6 +4,7 @@ use crate::app::operations::call_of;
 use crate::history::require_expected;
 use crate::operation::reverting;
 use derive_setters::Setters;
+use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::history::Irreversible;
@@ -101,13 +102,16 @@ impl Operation for StorageResize {
     async fn run(&self, app: &App) -> Result<Done<StorageResized>, Error> {
         let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, None).await?;
         require_expected(app, self.revert.as_deref(), Some(&target.vm)).await?;
-        let (_, before) = target.examine().await?;
-        let size = self.size.of(before);
-        if size < before {
-            self.check_shrink(&target, before, size)?;
+        let (_, found) = target.examine().await?;
+        let size = self.size.of(found);
+        if size < found {
+            self.check_shrink(&target, found, size)?;
             target.require_unshared().await?;
         }
-        let (is_live, resized) = (target.is_live(), size != before);
+        let (is_live, resized) = (target.is_live(), size != found);
+        // An earlier try may have been killed before it was recorded.
+        let expected = self.revert.as_ref().and_then(|revert| revert.expected.images.first()?.size);
+        let before = expected.filter(|_| !resized).unwrap_or(found);
         if resized && is_live {
             resize_live(app, &target, size).await?;
         } else if resized {
@@ -135,16 +139,17 @@ impl Operation for StorageResize {
             file: shown(&target.image.path),
             before_bytes: before.bytes(),
             size_bytes: size.bytes(),
-            resized,
+            resized: size != before,
             definition_changed: definition.is_some(),
             live: is_live,
         };
-        if !resized && definition.is_none() {
+        if size == before && definition.is_none() {
             return Ok(Done::reading(done).about(entry.id));
         }
         let data = json!({ "drive": self.drive, "before": before, "size": size });
         let event = app.committer().event(kind::STORAGE_RESIZED, entry, data);
-        let undone = self.undone(&target, (before, size), definition.as_ref());
+        let modified = app.ports.image_tools.modified(&target.image.path).await;
+        let undone = self.undone(&target, (before, size), modified, definition.as_ref());
         let changes = definition.map_or_else(ChangeSet::default, |StoredDefinition { definition, origins }| {
             let (id, expected) = (entry.id, entry.revision);
             ChangeSet::default().and(Change::DefinitionChanged { id, expected, definition, origins })
@@ -164,6 +169,7 @@ impl StorageResize {
         &self,
         target: &ImageTarget<'_>,
         (before, size): (ByteSize, ByteSize),
+        modified: Option<Timestamp>,
         new: Option<&StoredDefinition>,
     ) -> Result<Option<Call>, Irreversible> {
         let vm = &target.vm;
@@ -179,13 +185,14 @@ impl StorageResize {
             (false, true) => return Err(Irreversible::DataCutOff),
             (false, false) => {}
         }
-        let image = |size| {
-            let (path, format) = (target.image.path.clone(), Some(target.image.format.clone()));
-            vec![ExpectedImage { path, file: None, format, size: Some(size) }]
+        let image = |size, becomes| {
+            let (format, size, becomes) = (Some(target.image.format.clone()), Some(size), Some(becomes));
+            ExpectedImage { format, size, becomes, ..ExpectedImage::new(target.image.path.clone()) }
         };
-        let expected = Expected { images: image(before), ..Expected::vm(vm).not_started_since(vm) };
+        let expected = Expected { images: vec![image(before, size)], ..Expected::vm(vm).not_started_since(vm) };
         let again = Self { revert: Some(Box::new(Revert::new(expected))), ..self.clone() };
-        let expected = Expected { images: image(size), ..Expected::vm(vm).not_started_since(vm) };
+        let resized = ExpectedImage { modified, ..image(size, before) };
+        let expected = Expected { images: vec![resized], ..Expected::vm(vm).not_started_since(vm) };
         let stored = StoredDefinition { definition: vm.definition.clone(), origins: vm.origins.clone() };
         let revert = Revert {
             expected: new.map_or(expected.clone(), |new| expected.with_definition(&new.definition)),
