@@ -28,10 +28,12 @@ fn test_start_killed_at_any_moment_leaves_no_hidden_qemu() {
     for millis in [1, 5, 10, 20, 30, 40, 60, 80, 100, 120] {
         let _killed = home.maqet(["start", "web"]).spawn().kill_after(Duration::from_millis(millis));
 
-        let live = home.qemu_pids();
+        let before = home.qemu_pids();
         let status = home.json(&["status", "web"]);
+        let after = home.qemu_pids();
         let shown: Vec<i32> = status["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap()).into_iter().collect();
-        assert_eq!(live, shown, "killed after {millis} ms: {status}");
+        // A child that was forked may become QEMU at this moment.
+        assert!([&before, &after].contains(&&shown), "{millis} ms: {before:?} {after:?} {status}");
         home.json(&["stop", "web", "--force"]);
         assert_eq!(home.qemu_pids(), Vec::<i32>::new(), "killed after {millis} ms");
     }
