@@ -49,5 +49,5 @@ pub use self::probe::LocalProbe;
 pub use self::process::LinuxProcesses;
 pub use self::readable::Readable;
 pub use self::records::LocalRecords;
-pub use self::stale_files::{LocalStaleFiles, MaqetDirectories, created_at};
+pub use self::stale_files::{LocalStaleFiles, MaqetDirectories, created_at, stale_temporary_files};
 pub use self::trash::LocalTrash;

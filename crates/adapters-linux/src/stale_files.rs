@@ -170,7 +170,7 @@ impl LocalStaleFiles {
 }
 
 /// Returns the half-written files in a folder: temporary files whose writer is gone, of any target.
-pub(crate) fn stale_temporary_files(folder: &Path) -> Vec<PathBuf> {
+pub fn stale_temporary_files(folder: &Path) -> Vec<PathBuf> {
     let scope = PidScope::current();
     let is_stale = |path: &PathBuf| {
         let parsed = path.file_name().and_then(parse_temporary_name);

@@ -2,13 +2,17 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use maqet_adapters_linux::atomic_file::AtomicFile;
 use maqet_adapters_linux::private_file::{new_private_file, private_file};
+use maqet_adapters_linux::stale_temporary_files;
 use maqet_domain::port::StoreError;
 use rusqlite::Connection;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use crate::path::{BACKUPS, DatabasePath, with_suffix};
 use crate::{error, limits};
@@ -27,33 +31,42 @@ pub(crate) fn folder_of(path: &Path) -> PathBuf {
 /// Backs up the database that `connection` reads, and removes the oldest backups.
 pub(crate) fn create(path: &DatabasePath, connection: &Connection) -> Result<PathBuf, StoreError> {
     let folder = folder_of(&path.file);
-    let target = reserve(&folder, EXTENSION).map_err(|error| io_error(&folder, error))?;
-    copy_into(path, connection, &target)?;
+    make_folder(&folder).map_err(|error| io_error(&folder, error))?;
+    // Of processes that were killed; the target of each has another time in its name.
+    for stale in stale_temporary_files(&folder) {
+        let _not_critical = fs::remove_file(stale);
+    }
+    let mut names = names(&folder, EXTENSION);
+    let target = loop {
+        let (target, is_last) = names.next_name();
+        match create_at(path, connection, &target) {
+            Err(StoreError::BackupExists { .. }) if !is_last => {}
+            created => break created.map(|()| target)?,
+        }
+    };
     rotate(&folder);
     Ok(target)
 }
 
 /// Backs up the database that `connection` reads to a new file, which no other user can read.
+///
+/// The file appears under its name once it is complete and on disk.
 pub(crate) fn create_at(path: &DatabasePath, connection: &Connection, target: &Path) -> Result<(), StoreError> {
-    match new_private_file(target) {
-        Ok(_) => copy_into(path, connection, target),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(StoreError::BackupExists { path: target.to_owned() })
-        }
-        Err(error) => Err(io_error(target, error)),
+    let exists = || StoreError::BackupExists { path: target.to_owned() };
+    if target.symlink_metadata().is_ok() {
+        return Err(exists());
     }
-}
-
-/// Copies the database into an empty file, which is removed if that fails.
-fn copy_into(path: &DatabasePath, connection: &Connection, target: &Path) -> Result<(), StoreError> {
-    let copied = connection
-        .execute("VACUUM INTO ?1", [target.to_string_lossy()])
-        .map_err(|error| path.sqlite_error("back up the database", error))
-        .and_then(|_| File::open(target).and_then(|file| file.sync_all()).map_err(|error| io_error(target, error)));
-    if copied.is_err() {
-        let _not_critical = fs::remove_file(target);
-    }
-    copied
+    // SQLite takes a name that begins with `file:` for a URI.
+    let file = AtomicFile::create(&Path::new(".").join(target)).map_err(|error| io_error(target, error))?;
+    // Any bytes, as a name need not be UTF-8.
+    let temporary = ToSqlOutput::Borrowed(ValueRef::Text(file.temporary().as_os_str().as_bytes()));
+    connection
+        .execute("VACUUM INTO ?1", [temporary])
+        .map_err(|error| path.sqlite_error("back up the database", error))?;
+    file.publish().map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(),
+        _ => io_error(target, error),
+    })
 }
 
 /// Copies the files of a damaged database byte for byte; returns the copies.
@@ -88,7 +101,17 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Returns the newest backup of a valid database.
 pub(crate) fn newest(path: &Path) -> Option<PathBuf> {
-    all(&folder_of(path)).pop()
+    newest_first(path).into_iter().next()
+}
+
+/// Returns the backups of a valid database, the newest first.
+///
+/// Older versions left an empty file if they were killed.
+pub(crate) fn newest_first(path: &Path) -> Vec<PathBuf> {
+    let mut found = all(&folder_of(path));
+    found.retain(|backup| fs::metadata(backup).is_ok_and(|found| found.len() > 0));
+    found.reverse();
+    found
 }
 
 /// Returns the backups, the oldest first: their names hold the time.
@@ -112,19 +135,41 @@ fn rotate(folder: &Path) {
 
 /// Creates an empty file with the time in its name, and the folder if it is missing.
 fn reserve(folder: &Path, extension: &str) -> io::Result<PathBuf> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let now = Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string();
-    let mut number = 0;
+    make_folder(folder)?;
+    let mut names = names(folder, extension);
     loop {
-        let suffix = if number == 0 { String::new() } else { format!("-{number}") };
-        let path = folder.join(format!("maqet-{now}{suffix}.{extension}"));
+        let (path, is_last) = names.next_name();
         match new_private_file(&path) {
             Ok(_) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < limits::MAX_BACKUP_NAMES => {
-                number += 1;
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !is_last => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Names with the time in them; after the first, with a number as well.
+struct Names {
+    start: PathBuf,
+    extension: String,
+    number: u32,
+}
+
+fn names(folder: &Path, extension: &str) -> Names {
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string();
+    Names { start: folder.join(format!("maqet-{now}")), extension: extension.to_owned(), number: 0 }
+}
+
+impl Names {
+    /// Returns the next name, and whether it is the last one to be tried.
+    fn next_name(&mut self) -> (PathBuf, bool) {
+        let Self { extension, number, .. } = self;
+        let suffix = if *number == 0 { format!(".{extension}") } else { format!("-{number}.{extension}") };
+        *number += 1;
+        (with_suffix(&self.start, &suffix), self.number > limits::MAX_BACKUP_NAMES)
     }
 }
 

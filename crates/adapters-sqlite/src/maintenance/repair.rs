@@ -12,7 +12,7 @@
 //! | [`take_rows`] | takes every row of the old database that can be read |
 //! | [`remove_invalid_vms`] | removes VMs that cannot be parsed; a missing definition is taken from the copy |
 //! | [`add_copies`] | adds VMs and storage records that are known by their copies |
-//! | [`fill_from_backup`] | takes lost rows of the history, events and snapshots from the newest backup; VMs if there are no copies |
+//! | [`fill_from_backup`] | takes lost rows of the history, events and snapshots from the newest intact backup; VMs if there are no copies |
 //! | [`schema::rename_stored_values`] | converts rows that an older maqet wrote |
 //! | [`remove_invalid_rows`] | removes rows that refer to nothing or cannot be parsed |
 //! | [`replace`] | writes the new database to disk and renames it over the old one |
@@ -269,10 +269,10 @@ fn add_storage(rebuild: &mut Rebuild, copy: &VmCopy) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Takes lost rows of the history, the events and the snapshots from the newest backup, and of all tables if there are no
-/// copies.
+/// Takes lost rows of the history, the events and the snapshots from the newest intact backup, and of all tables if there
+/// are no copies.
 fn fill_from_backup(rebuild: &mut Rebuild, path: &Path, with_vms: bool) -> rusqlite::Result<()> {
-    let Some(Ok(old)) = backup::newest(path).map(|backup| open_backup(&backup)) else { return Ok(()) };
+    let Some(old) = newest_readable_backup(path) else { return Ok(()) };
     for table in &rebuild.tables {
         let has_no_copies = matches!(table.name.as_str(), "history" | "event" | SNAPSHOT);
         if rebuild.damaged.contains(&table.name) && (with_vms || has_no_copies) {
@@ -280,6 +280,28 @@ fn fill_from_backup(rebuild: &mut Rebuild, path: &Path, with_vms: bool) -> rusql
         }
     }
     Ok(())
+}
+
+/// Opens the newest backup that is intact; without one, the newest that has tables.
+fn newest_readable_backup(path: &Path) -> Option<Connection> {
+    let opened = backup::newest_first(path).into_iter().filter_map(|backup| open_backup(&backup).ok());
+    let mut damaged = None;
+    for backup in opened.filter(has_tables) {
+        if is_intact(&backup) {
+            return Some(backup);
+        }
+        damaged.get_or_insert(backup);
+    }
+    damaged
+}
+
+fn has_tables(backup: &Connection) -> bool {
+    let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'vm'";
+    backup.query_row(sql, [], |row| row.get(0)).unwrap_or(false)
+}
+
+fn is_intact(backup: &Connection) -> bool {
+    backup.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).is_ok_and(|verdict| verdict == "ok")
 }
 
 /// Removes rows that refer to nothing or cannot be parsed.

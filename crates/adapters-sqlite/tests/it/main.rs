@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers and children of tests fail as tests do")]
 
 mod access;
+mod backup;
 mod child;
 mod concurrency;
 mod damage;
