@@ -56,7 +56,7 @@ fn test_backup_to_name_that_is_not_utf8_is_complete() {
 
     wait(SqliteMaintenance::new(&path).backup_to(file.clone())).unwrap();
 
-    assert_eq!(files(&to), [file.clone()]);
+    assert_eq!(files(&to), std::slice::from_ref(&file));
     assert_eq!(vms(&file), 1);
 }
 
