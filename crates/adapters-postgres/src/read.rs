@@ -133,10 +133,15 @@ pub(crate) fn events(sequence: i64, limit: u32) -> Query<RecordedEvent> {
 
 /// Returns what the database says about each of `vms`, also of other identities.
 pub(crate) async fn presence(client: &Client, vms: &[VmId]) -> Result<Vec<VmPresence>, Failure> {
-    let sql = "SELECT asked.id, vm.id IS NOT NULL, (SELECT max(at) FROM event WHERE event.vm = asked.id AND kind = $2) \
-        FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) LEFT JOIN vm ON vm.id = asked.id ORDER BY place";
+    // The kind is part of the query, as the index has only rows of this kind.
+    let sql = format!(
+        "SELECT asked.id, vm.id IS NOT NULL, \
+        CASE WHEN vm.id IS NULL THEN (SELECT max(at) FROM event WHERE event.vm = asked.id AND kind = '{}') END \
+        FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) LEFT JOIN vm ON vm.id = asked.id ORDER BY place",
+        kind::VM_REMOVED
+    );
     let ids: Vec<Uuid> = vms.iter().map(|id| Uuid::from_bytes(id.bytes())).collect();
-    let rows = client.query_typed(sql, &[(&ids, Type::UUID_ARRAY), (&kind::VM_REMOVED, Type::TEXT)]).await?;
+    let rows = client.query_typed(&sql, &[(&ids, Type::UUID_ARRAY)]).await?;
     let presence = |row: &Row| {
         let mut columns = Columns::new(row);
         columns.skip(1);

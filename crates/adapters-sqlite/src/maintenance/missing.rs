@@ -6,7 +6,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::port::{RecoverySource, RepairReport, StoreError, VmCopy, VmPresence};
 use maqet_domain::vm::VmId;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
 use crate::column::{Moment, Text};
 use crate::database::{LazyDatabase, Options, Reader};
@@ -32,12 +32,14 @@ fn presence_of(connection: &Connection, id: VmId) -> rusqlite::Result<VmPresence
     if connection.prepare_cached(held)?.query_row([Text(id)], |row| row.get(0))? {
         return Ok(VmPresence::Held);
     }
-    let removal = "SELECT at FROM event WHERE vm = ?1 AND kind = ?2 ORDER BY sequence DESC LIMIT 1";
-    let at = connection
-        .prepare_cached(removal)?
-        .query_row(params![Text(id), kind::VM_REMOVED], |row| row.get::<_, Moment>(0))
-        .optional()?;
+    let at =
+        connection.prepare_cached(&removal_of_vm())?.query_row([Text(id)], |row| row.get::<_, Option<Moment>>(0))?;
     Ok(at.map_or(VmPresence::Unknown, |at| VmPresence::Removed { at: at.0 }))
+}
+
+/// Returns the query of when a VM was removed; the kind is part of it, as the index has only rows of this kind.
+fn removal_of_vm() -> String {
+    format!("SELECT max(at) FROM event WHERE vm = ?1 AND kind = '{}'", kind::VM_REMOVED)
 }
 
 /// Adds VMs to the database at `path`, each in a commit of its own.
@@ -59,4 +61,21 @@ pub(super) fn add(path: &Path, missing: Vec<VmCopy>) -> Result<RepairReport, Sto
 fn adding(VmCopy { vm, storage, .. }: VmCopy) -> ChangeSet {
     let added = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
     storage.into_iter().map(Change::StorageAdded).fold(added, ChangeSet::and)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    #[test]
+    fn test_removal_of_vm_uses_the_index() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+
+        let sql = format!("EXPLAIN QUERY PLAN {}", removal_of_vm());
+        let plan: String = connection.query_row(&sql, ["x"], |row| row.get(3)).unwrap();
+
+        assert!(plan.contains("INDEX event_removal "), "{plan}");
+    }
 }

@@ -13,3 +13,6 @@ UPDATE history SET irreversible = 'older-version';
 
 -- An entry is reverted once.
 CREATE UNIQUE INDEX history_reverts ON history (reverts) WHERE reverts IS NOT NULL;
+
+-- Copies of VMs are compared with the removals, also where there are many events.
+CREATE INDEX event_removal ON event (vm, at) WHERE kind = 'vm.removed';
