@@ -67,7 +67,7 @@ impl Failure {
         match self {
             Self::Store(error) => error,
             Self::TimedOut(waited) => StoreError::TimedOut { location, waited },
-            Self::Damage(detail) => StoreError::Corrupt { location, detail },
+            Self::Damage(detail) => StoreError::ServerCorrupt { location, detail },
             Self::Value(source) => StoreError::Failed { action, source },
             Self::Server(error) => from_server(location, action, error),
         }
@@ -97,7 +97,7 @@ fn from_server(location: String, action: &'static str, error: tokio_postgres::Er
         SqlState::UNDEFINED_TABLE
         | SqlState::UNDEFINED_COLUMN
         | SqlState::DATA_CORRUPTED
-        | SqlState::INDEX_CORRUPTED => StoreError::Corrupt { location, detail: source.to_string() },
+        | SqlState::INDEX_CORRUPTED => StoreError::ServerCorrupt { location, detail: source.to_string() },
         SqlState::INVALID_PASSWORD
         | SqlState::INVALID_AUTHORIZATION_SPECIFICATION
         | SqlState::INSUFFICIENT_PRIVILEGE => StoreError::AccessRefused { location, source },

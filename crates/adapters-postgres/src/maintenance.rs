@@ -64,33 +64,37 @@ impl PostgresMaintenance {
     }
 
     /// Creates the tables of a database that lost them, unless another host did, and adds the VMs of `known` that it lacks.
+    ///
+    /// Damaged rows and tables are not repaired: they are those of other hosts as well, and a dump of the server has them.
     async fn try_repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, Failure> {
         let client = self.pool.connect().await?;
         let location = self.pool.url().location();
         if self.pool.reply(schema::state(&client, location)).await?.current_id().is_none() {
             self.pool.reply(schema::migrate(&client, location)).await?;
         }
+        self.read_all(&client).await?;
         let ids: Vec<VmId> = known.iter().map(|copy| copy.vm.entry.id).collect();
         let presence = self.pool.reply(read::presence(&client, &ids)).await?;
         let missing = known.into_iter().zip(presence).filter(|(copy, presence)| copy.is_missing(*presence));
         self.try_add(missing.map(|(copy, _)| copy).collect()).await
     }
 
-    /// Adds VMs, each in a commit of its own, and uses the database as that of the copies.
+    /// Adds VMs, each in a commit of its own, and uses the database as that of the copies once it has them.
     async fn try_add(&self, missing: Vec<VmCopy>) -> Result<RepairReport, Failure> {
-        self.pool.accept().await?;
+        let pool = self.pool.without_copies();
         let mut report = RepairReport::default();
         for VmCopy { vm, storage, .. } in missing {
             let (id, name) = (vm.entry.id, vm.entry.name.to_string());
             let added = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
             let changes = storage.into_iter().map(Change::StorageAdded).fold(added, ChangeSet::and);
             let statements = write::statements(&changes, &self.identity)?;
-            match transaction::commit(&self.pool, &statements, &FaultPoints::default()).await {
+            match transaction::commit(&pool, &statements, &FaultPoints::default()).await {
                 Ok(()) => report.vms.push((id, name, RecoverySource::Copy)),
                 Err(Failure::Store(StoreError::Exists { .. })) => {}
                 Err(failure) => return Err(failure),
             }
         }
+        self.pool.accept().await?;
         report.vms.sort_by(|one, other| one.1.cmp(&other.1));
         Ok(report)
     }

@@ -64,6 +64,11 @@ impl Pool {
         })
     }
 
+    /// Returns a pool that does not compare the database with the copies, for VMs that are about to be added from them.
+    pub(crate) fn without_copies(&self) -> Self {
+        Self::new(self.connector.url.clone(), None, self.connector.timeouts)
+    }
+
     /// Opens a connection outside of the pool, whatever the schema is.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
         Box::pin(connect(&self.connector, None)).await

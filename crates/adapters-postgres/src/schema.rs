@@ -52,13 +52,13 @@ pub(crate) fn newest() -> i64 {
 
 /// Returns what the database contains.
 ///
-/// Errors: `UnsupportedSchema` for one of a newer maqet, `Corrupt` for a table `maqet` of another program.
+/// Errors: `UnsupportedSchema` for one of a newer maqet, `ServerCorrupt` for a table `maqet` of another program.
 pub(crate) async fn state(client: &Client, location: &str) -> Result<State, Failure> {
     let rows = match client.query_typed("SELECT * FROM maqet", &[]).await {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(State::Absent),
         rows => rows?,
     };
-    let corrupt = |detail: &str| StoreError::Corrupt { location: location.to_owned(), detail: detail.to_owned() };
+    let corrupt = |detail: &str| StoreError::ServerCorrupt { location: location.to_owned(), detail: detail.to_owned() };
     let [row] = rows.as_slice() else { return Err(corrupt("the table `maqet` does not have one row").into()) };
     let version: i64 = row.try_get("version").map_err(|_| corrupt("the table `maqet` has no version"))?;
     let id = row.try_get("id").ok();
@@ -88,7 +88,7 @@ fn not_ours(error: tokio_postgres::Error, location: &str) -> Failure {
         return error.into();
     }
     let detail = format!("it has tables of another program: {}", cause(error));
-    StoreError::Corrupt { location: location.to_owned(), detail }.into()
+    StoreError::ServerCorrupt { location: location.to_owned(), detail }.into()
 }
 
 async fn migrate_locked(client: &Client, location: &str) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 mod access;
 mod concurrency;
 mod conformance;
+mod copies;
 mod hosts;
 mod network;
 mod proxy;

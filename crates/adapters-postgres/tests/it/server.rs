@@ -148,7 +148,7 @@ async fn test_schema_of_another_program_is_refused_and_kept() {
 
     let refused = names(&database.open()).await;
 
-    assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::ServerCorrupt { .. })), "{refused:?}");
     assert_eq!(database.query("SELECT to_regclass('maqet') IS NULL, to_regclass('definition') IS NULL"), "t|t");
 }
 
@@ -170,9 +170,11 @@ async fn test_damaged_rows_and_tables_are_corrupt() {
         let store = database.open();
         let read = store.by_id(&vm.entry.id).await;
         let checked = store.maintenance().check().await;
+        let repaired = store.maintenance().repair(vec![maqet_domain::port::VmCopy::new(vm, Vec::new())]).await;
 
-        assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{damage}: {read:?}");
-        assert!(matches!(checked, Err(StoreError::Corrupt { .. })), "{damage}: {checked:?}");
+        assert!(matches!(read, Err(StoreError::ServerCorrupt { .. })), "{damage}: {read:?}");
+        assert!(matches!(checked, Err(StoreError::ServerCorrupt { .. })), "{damage}: {checked:?}");
+        assert!(matches!(repaired, Err(StoreError::ServerCorrupt { .. })), "{damage}: {repaired:?}");
     }
 }
 

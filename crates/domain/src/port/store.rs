@@ -30,6 +30,9 @@ pub enum StoreError {
     /// The file is not a maqet database, or is damaged.
     #[error("database `{location}` is corrupt: {detail}")]
     Corrupt { location: String, detail: String },
+    /// The database of a server holds something that maqet never writes, or lacks tables.
+    #[error("database `{location}` is corrupt: {detail}")]
+    ServerCorrupt { location: String, detail: String },
     /// There is no database, but there are copies of VMs that it held.
     #[error("database `{location}` not found, but {}", describe_lost(*vms))]
     NotFound { location: String, vms: usize },
@@ -99,6 +102,8 @@ impl Explain for StoreError {
             Self::Busy { .. } => Explanation::new("store.busy", Fault::Busy).hint("run the command again"),
             Self::Corrupt { .. } => Explanation::new("store.corrupt", Fault::Failed)
                 .hint("run `maqet doctor --fix` to repair it; the damaged file is kept"),
+            Self::ServerCorrupt { .. } => Explanation::new("store.corrupt", Fault::Failed)
+                .hint("restore a backup of the database, as made by `pg_dump`, with `pg_restore`"),
             Self::NotFound { .. } => Explanation::new("store.not-found", Fault::Failed)
                 .hint("run `maqet doctor --fix` to rebuild it from the copies"),
             Self::Replaced { .. } => Explanation::new("store.vms-not-found", Fault::Failed)
