@@ -66,3 +66,22 @@ fn test_database_of_a_server_is_checked_and_names_its_own_backup() {
     assert_eq!((&state["vms"], &state["missing"]), (&json!(1), &json!([])));
     assert!(refused.stderr.contains("hint: run `pg_dump --format=custom"), "{}", refused.stderr);
 }
+
+#[test]
+fn test_database_of_a_server_lost_or_damaged_is_not_healthy() {
+    let server = server();
+    let schema = server.schema();
+    let (host, without_vms) = (Host::new("a", &schema), Host::new("b", &schema));
+    host.add("web");
+    without_vms.ok(["ls"]);
+
+    server.query(&format!("UPDATE {}.definition SET content = '{{'", schema.name));
+    let damaged = host.maqet(["doctor", "--fix"]).run().code(1);
+    server.query(&format!("DROP SCHEMA {0} CASCADE; CREATE SCHEMA {0}", schema.name));
+    let lost = without_vms.maqet(["database", "check", "--format", "json"]).run().code(1);
+
+    let text = format!("{}{}", damaged.stdout, damaged.stderr);
+    assert!(text.contains("is corrupt") && text.contains("as made by `pg_dump`"), "{text}");
+    assert!(!text.contains("rebuilt it"), "{text}");
+    assert!(lost.stderr.contains("\"store.not-found\""), "{}", lost.stderr);
+}

@@ -1,7 +1,7 @@
 //! `database check`: checks the whole database without changing it.
 
 use derive_setters::Setters;
-use maqet_domain::port::StoreHealth;
+use maqet_domain::port::{StoreError, StoreHealth};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
@@ -66,10 +66,16 @@ impl Operation for DatabaseCheck {
     async fn run(&self, app: &App) -> Result<Done<DatabaseState>, Error> {
         let maintenance = &app.ports.maintenance;
         let health = maintenance.store.check().await?;
-        let missing = match &health {
-            Some(_) => maintenance.missing_vms().await?,
+        let missing = if health.is_some() {
+            maintenance.missing_vms().await?
+        } else {
             // What was lost with the file is what the copies hold.
-            None => maintenance.copies.all().await,
+            let known = maintenance.copies.all().await;
+            // Without a copy, other hosts may have VMs in a database that was used here.
+            if known.is_empty() && maintenance.copies.database_id().await.is_some() {
+                return Err(StoreError::NotFound { location: maintenance.store.location(), vms: 0 }.into());
+            }
+            known
         };
         let missing = missing.iter().map(|copy| copy.vm.entry.name.to_string()).collect();
         let newest_backup = maintenance.store.newest_backup().await.map(|path| shown(&path));
