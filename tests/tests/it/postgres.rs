@@ -137,12 +137,13 @@ fn test_postgres_events_reach_other_hosts_at_once() {
         assert!(line.contains(&format!("\"vm\":\"db{number}\"")) && line.contains("\"host\":\"a\""), "{line}");
         seen.saturating_sub(recorded.unsigned_abs().into()) / 1_000_000
     });
-    let took: Vec<u128> = took.collect();
+    let mut took: Vec<u128> = took.collect();
     follower.kill().unwrap();
     follower.wait().unwrap();
 
     println!("events of another host were seen after {took:?} ms");
-    assert!(took.iter().min().is_some_and(|took| *took < 200), "{took:?} ms");
+    took.sort_unstable();
+    assert!(took[took.len() / 2] < 200, "{took:?} ms");
     assert!(there.ok(["events", "db0"]).stdout.contains("  host=a"));
 }
 
