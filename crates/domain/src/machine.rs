@@ -227,17 +227,28 @@ impl Machine {
         self.kind().is_some_and(|kind| kind == "q35" || kind.starts_with("pc-q35"))
     }
 
-    /// Returns the arguments of `-machine`: that of the key unless the user's switches set the type, then those of the
-    /// user. QEMU merges them.
+    /// Returns the arguments of `-machine`: that of the key unless it has another type, then those of the user. QEMU
+    /// merges them.
     fn machine_arguments(&self) -> impl DoubleEndedIterator<Item = &str> {
         let own = self.machine_switch().and_then(Switch::argument);
         own.into_iter().chain(self.user_arguments("machine"))
     }
 
-    /// Returns `-machine` of the key, unless the user's switches set the type.
+    /// Returns `-machine` of the key, unless both it and the user's switches set the type.
     pub(crate) fn machine_switch(&self) -> Option<&Switch> {
-        let is_replaced = self.user_arguments("machine").any(|argument| machine_type(argument).is_some());
-        self.machine_type.as_ref().filter(|_| !is_replaced)
+        self.unreplaced(self.machine_type.as_ref()?)
+    }
+
+    /// Returns `-boot` of the key, unless both it and the user's switches set the order.
+    pub(crate) fn boot_switch(&self) -> Option<&Switch> {
+        self.unreplaced(self.boot.as_ref()?)
+    }
+
+    /// Returns a switch that QEMU merges with those of the user, unless both have the value whose key can be left out.
+    fn unreplaced<'s>(&self, own: &'s Switch) -> Option<&'s Switch> {
+        let has_head = |argument: &str| !OptionString::parse(own.name(), argument).head().is_empty();
+        let is_replaced = has_head(own.argument()?) && self.user_arguments(own.name()).any(has_head);
+        Some(own).filter(|_| !is_replaced)
     }
 
     /// Returns whether `-machine` sets the accelerator, which excludes `-accel`.

@@ -15,12 +15,12 @@ pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Vec<Switch
     let default_model = || defaults::cpu_model(&context.architecture, machine.kind_on(&context.architecture));
     let cpu_model = machine.cpu_model.as_deref().or_else(default_model);
     ours.extend(cpu_model.map(|model| Switch::verbatim("cpu", model)));
-    ours.extend(machine.boot.clone());
     if !machine.has_switch("nographic") {
         ours.push(Switch::verbatim("display", machine.display.clone()));
     }
     ours.extend(machine.vga.clone().map(|vga| Switch::verbatim("vga", vga)));
     ours.retain(|switch| !machine.has_switch(switch.name()));
+    ours.extend(machine.boot_switch().cloned());
     // `-machine` can be given several times, and one of the user or of the definition may have other options only.
     let default = if machine.kind().is_none() { machine.kind_on(&context.architecture) } else { None };
     let default = default.map(|kind| Switch::new("machine").head(kind));

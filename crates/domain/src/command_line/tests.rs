@@ -251,6 +251,19 @@ fn test_command_line_cpu_map_is_a_topology() {
     assert_eq!(arguments_of(&line, "smp"), ["4,sockets=1,cores=2,threads=2"]);
 }
 
+/// QEMU merges both (7.2, 10.0).
+#[test]
+fn test_command_line_boot_key_and_switch_are_merged_by_qemu() {
+    for (key, switch, expected) in [
+        (r#"{"menu": true}"#, "dc", &["menu=on", "dc"][..]),
+        (r#""dc""#, "menu=on", &["dc", "menu=on"]),
+        (r#""c""#, "order=d", &["order=d"]),
+    ] {
+        let line = command_line(&format!(r#"{{"boot": {key}, "args": ["-boot", "{switch}"]}}"#));
+        assert_eq!(arguments_of(&line, "boot"), expected, "{key} {switch}");
+    }
+}
+
 #[test]
 fn test_command_line_arm_and_riscv_have_defaults_that_work() {
     let cd = r#""storage": [{"name": "cd", "type": "iso", "file": "/cd.iso"}]"#;

@@ -10,61 +10,132 @@ use super::raw::{raw_name, without_raw};
 use super::switch::switch_name;
 
 /// The keys, and the switches that override them.
-const SWITCHES_OF_KEYS: [(&str, &[&str]); 13] = [
+const SWITCHES_OF_KEYS: [(&str, &[&str]); 10] = [
     ("memory", &["m"]),
     ("cpu", &["smp"]),
     ("cpu_model", &["cpu"]),
     ("display", &["display", "nographic"]),
     ("vga", &["vga"]),
-    ("machine", &["machine"]),
-    ("boot", &["boot"]),
     ("serial", &["serial"]),
     ("accel", &["accel", "enable-kvm"]),
     ("sandbox", &["sandbox"]),
     ("firmware", &["bios", "pflash"]),
-    ("numa", &["numa"]),
     ("tpm", &["tpmdev"]),
 ];
 
-/// The keys, and the switches that override them by an option with this value, or with any.
-const SWITCHES_WITH_OPTION: [(&str, &str, &str, Option<&str>); 2] =
-    [("firmware", "drive", "if", Some("pflash")), ("tpm", "device", "tpmdev", None)];
+/// The keys, and the switches that override them by an option whose value begins so.
+const SWITCHES_WITH_OPTION: [(&str, &str, &str, &str); 5] = [
+    ("firmware", "drive", "if", "pflash"),
+    ("tpm", "device", "tpmdev", ""),
+    // Others refer to the nodes.
+    ("numa", "numa", "type", "node"),
+    ("balloon", "device", "driver", "virtio-balloon"),
+    ("panic", "device", "driver", "pvpanic"),
+];
 
-/// The keys whose `action` is an option of `-action`.
-const ACTIONS: [&str; 2] = ["panic", "watchdog"];
+/// The keys of which QEMU merges the options with those of their switch, unless both have the one with the implied key.
+const MERGED_BY_QEMU: [&str; 2] = ["machine", "boot"];
 
-/// Removes the switches of `base` for which `over` has the key and not the switch.
-pub(super) fn without_overridden(base: Node, over: &Node) -> Node {
-    let has_key = |key: &str| over.non_null(key).is_some();
-    let keys = SWITCHES_OF_KEYS.iter().filter(|(key, _)| has_key(key));
-    let mut names: Vec<&str> = keys.flat_map(|(_, names)| *names).copied().collect();
-    let actions: Vec<&str> =
-        ACTIONS.into_iter().filter(|key| over.get(key).and_then(|node| node.non_null("action")).is_some()).collect();
-    if actions.contains(&"watchdog") {
-        names.push("watchdog-action");
+/// The options of `-machine` that override `firmware`.
+const FLASH: [&str; 2] = ["pflash0", "pflash1"];
+
+/// What a layer overrides of those below it.
+#[derive(Default)]
+struct Overridden {
+    /// Whole switches.
+    switches: Vec<&'static str>,
+    /// Switches with an option whose value begins so.
+    with_option: Vec<(&'static str, &'static str, &'static str)>,
+    /// Options of switches.
+    options: Vec<(&'static str, String)>,
+}
+
+impl Overridden {
+    /// Returns what the keys of a layer override.
+    fn by(layer: &Node) -> Self {
+        let mut overridden = Self::default();
+        let has_key = |key: &str| layer.non_null(key).is_some();
+        let mut option = |switch, option: &str| overridden.options.push((switch, option.to_owned()));
+        if layer.non_null("watchdog").is_some_and(|node| node.non_null("action").is_some()) {
+            option("action", "watchdog");
+            overridden.switches.push("watchdog-action");
+        }
+        // Anything else is the action.
+        if layer.get("panic").is_some_and(|node| node.as_text().is_some() && node.boolean().is_none()) {
+            option("action", "panic");
+        }
+        if has_key("firmware") {
+            for flash in FLASH {
+                option("machine", flash);
+            }
+        }
+        let keys = SWITCHES_OF_KEYS.iter().filter(|(key, _)| has_key(key));
+        overridden.switches.extend(keys.flat_map(|(_, names)| *names));
+        overridden.switches.retain(|name| !has_switch(layer, name));
+        for switch in MERGED_BY_QEMU {
+            let Some(node) = layer.non_null(switch) else { continue };
+            match options_set(switch, node) {
+                Some(options) => overridden.options.extend(options.into_iter().map(|option| (switch, option))),
+                None => overridden.switches.push(switch),
+            }
+        }
+        let with_option = SWITCHES_WITH_OPTION.into_iter().filter(|(key, ..)| has_key(key));
+        overridden.with_option = with_option.map(|(_, switch, option, value)| (switch, option, value)).collect();
+        overridden
     }
-    names.retain(|name| !has_switch(over, name));
-    let with_option: Vec<_> = SWITCHES_WITH_OPTION.into_iter().filter(|(key, ..)| has_key(key)).collect();
-    if names.is_empty() && with_option.is_empty() && actions.is_empty() {
+
+    const fn is_empty(&self) -> bool {
+        self.switches.is_empty() && self.with_option.is_empty() && self.options.is_empty()
+    }
+
+    /// Returns whether a switch is removed.
+    fn covers(&self, name: &str, option: OptionOf<'_>) -> bool {
+        let has_option = |(switch, key, start): &(&str, &str, &str)| {
+            *switch == name && option(key).is_some_and(|value| value.starts_with(start))
+        };
+        self.switches.contains(&name) || self.with_option.iter().any(has_option)
+    }
+
+    /// Returns whether an option of a switch stays.
+    fn keeps(&self, name: &str, option: &str) -> bool {
+        !self.options.iter().any(|(switch, known)| *switch == name && known == option)
+    }
+
+    fn changes(&self, name: &str) -> bool {
+        self.options.iter().any(|(switch, _)| *switch == name)
+    }
+}
+
+/// Returns the options that the value of a key sets; `None` if the one with the implied key, as the type, is among them.
+fn options_set(switch: &str, node: &Node) -> Option<Vec<String>> {
+    let set = if let Value::Map(entries) = &node.value {
+        let set = entries.iter().filter(|(_, node)| !node.is_null());
+        set.map(|(key, _)| format!("{key}=x")).collect::<Vec<_>>().join(",")
+    } else {
+        node.written()?
+    };
+    let options = OptionString::parse(switch, &set);
+    options.head().is_empty().then(|| options.iter().map(|option| option.key.clone()).collect())
+}
+
+/// Removes the switches of `base`, and the options of switches, for which `over` has the key and not the switch.
+pub(super) fn without_overridden(base: Node, over: &Node) -> Node {
+    let overridden = Overridden::by(over);
+    if overridden.is_empty() {
         return base;
     }
-    let is_removed = |name: &str, option: OptionOf<'_>| {
-        let is_it = |known: &str, key: &str, wanted: Option<&str>| {
-            known == name && option(key).is_some_and(|value| wanted.is_none_or(|wanted| wanted == value))
-        };
-        names.contains(&name) || with_option.iter().any(|(_, known, key, wanted)| is_it(known, key, *wanted))
-    };
     let without_overridden = |(key, node): (String, Node)| {
         let node = match key.as_str() {
             "arguments" => filtered(node, |mut items| {
-                items.retain(|item| {
-                    !switch_name(item).is_some_and(|name| is_removed(name, &|option| option_of(item, name, option)))
-                });
-                items.into_iter().filter_map(|item| without_actions(item, &actions)).collect()
+                let is_removed = |item: &Node| {
+                    switch_name(item).is_some_and(|name| overridden.covers(name, &|key| option_of(item, name, key)))
+                };
+                items.retain(|item| !is_removed(item));
+                items.into_iter().filter_map(|item| without_some(item, &overridden)).collect()
             }),
             "args" => filtered(node, |items| {
-                let items = without_raw_with(items, &is_removed);
-                raw_without_actions(without_raw(items, |name| names.contains(&name)), &actions)
+                let items = without_raw_with(items, &overridden);
+                raw_without_some(without_raw(items, |name| overridden.switches.contains(&name)), &overridden)
             }),
             _ => Some(node),
         };
@@ -83,13 +154,18 @@ fn option_of(item: &Node, switch: &str, option: &str) -> Option<String> {
         .and_then(|(_, node)| node.scalar())
         .or_else(|| value.get(option)?.scalar())
         .or_else(in_text)
+        .or_else(|| {
+            // `device: {e1000: null, id: a}`
+            let (head, _) = value.entries().first().filter(|(_, node)| node.is_null())?;
+            OptionString::parse(switch, head).get(option).map(str::to_owned)
+        })
 }
 
 /// Returns the value of an option of a switch.
 type OptionOf<'o> = &'o dyn Fn(&str) -> Option<String>;
 
 /// Removes raw switches whose argument has an option that another layer overrides.
-fn without_raw_with(items: Vec<Node>, is_removed: &dyn Fn(&str, OptionOf<'_>) -> bool) -> Vec<Node> {
+fn without_raw_with(items: Vec<Node>, overridden: &Overridden) -> Vec<Node> {
     let mut kept = Vec::with_capacity(items.len());
     let mut items = items.into_iter().peekable();
     while let Some(item) = items.next() {
@@ -97,7 +173,7 @@ fn without_raw_with(items: Vec<Node>, is_removed: &dyn Fn(&str, OptionOf<'_>) ->
         let argument = name.and(items.peek()).and_then(Node::scalar);
         if let (Some(name), Some(argument)) = (name, argument) {
             let options = OptionString::parse(name, &argument);
-            if is_removed(name, &|option| options.get(option).map(str::to_owned)) {
+            if overridden.covers(name, &|option| options.get(option).map(str::to_owned)) {
                 items.next();
                 continue;
             }
@@ -107,12 +183,12 @@ fn without_raw_with(items: Vec<Node>, is_removed: &dyn Fn(&str, OptionOf<'_>) ->
     kept
 }
 
-/// Returns an item of `arguments` without some options of `-action`; `None` if nothing is left of it.
-fn without_actions(item: Node, actions: &[&str]) -> Option<Node> {
-    if actions.is_empty() || switch_name(&item) != Some("action") {
-        return Some(item);
-    }
-    let keep = |key: &str| !actions.contains(&key);
+/// Returns an item of `arguments` without the options that another layer overrides; `None` if nothing is left of it.
+fn without_some(item: Node, overridden: &Overridden) -> Option<Node> {
+    let is_deletion = matches!(item.entries(), [(_, value)] if value.is_null());
+    let name = switch_name(&item).filter(|name| overridden.changes(name) && !is_deletion).map(str::to_owned);
+    let Some(name) = name else { return Some(item) };
+    let keep = |key: &str| overridden.keeps(&name, key);
     let mut is_empty = true;
     let item = item.map_entries(|entries| {
         let entries = entries.into_iter().enumerate().filter(|(index, (key, _))| *index == 0 || keep(key));
@@ -122,7 +198,7 @@ fn without_actions(item: Node, actions: &[&str]) -> Option<Node> {
         let first = entries.next().map(|(name, node)| {
             let node = node.map_entries(|options| options.into_iter().filter(|(key, _)| keep(key)).collect());
             let node = node.map_value(|value| match value {
-                Value::Text(text) => Value::Text(without_options("action", &text, keep)),
+                Value::Text(text) => Value::Text(without_options(&name, &text, keep)),
                 other => other,
             });
             is_empty &= node.entries().is_empty() && node.as_text().is_none_or(str::is_empty);
@@ -133,20 +209,19 @@ fn without_actions(item: Node, actions: &[&str]) -> Option<Node> {
     Some(item).filter(|_| !is_empty)
 }
 
-/// Returns raw arguments without some options of `-action`.
-fn raw_without_actions(items: Vec<Node>, actions: &[&str]) -> Vec<Node> {
+/// Returns raw arguments without the options that another layer overrides.
+fn raw_without_some(items: Vec<Node>, overridden: &Overridden) -> Vec<Node> {
     let mut kept: Vec<Node> = Vec::with_capacity(items.len());
     for item in items {
-        let is_argument = !actions.is_empty() && kept.last().and_then(raw_name) == Some("action");
-        let text = item.as_text().filter(|_| is_argument);
-        let Some(rest) = text.map(|text| without_options("action", text, |key| !actions.contains(&key))) else {
-            kept.push(item);
-            continue;
-        };
-        if rest.is_empty() {
-            kept.pop();
-        } else {
-            kept.push(item.map_value(|_| Value::Text(rest)));
+        let name = kept.last().and_then(raw_name).filter(|name| overridden.changes(name));
+        let rest = name.zip(item.as_text()).map(|(name, text)| {
+            let is_kept = |key: &str| overridden.keeps(name, key);
+            without_options(name, text, is_kept)
+        });
+        match rest {
+            None => kept.push(item),
+            Some(rest) if rest.is_empty() => drop(kept.pop()),
+            Some(rest) => kept.push(item.map_value(|_| Value::Text(rest))),
         }
     }
     kept
@@ -244,14 +319,19 @@ mod tests {
         check(
             r#"{"args":["-numa","node"]}"#,
             r#"{"numa":2,"args":["-numa","dist"]}"#,
-            r#"{"args":["-numa","node","-numa","dist"],"numa":2}"#,
+            r#"{"numa":2,"args":["-numa","dist"]}"#,
+        );
+        check(
+            r#"{"arguments":[{"numa":{"node":null,"cpus":"0"}},{"numa":"dist,src=0,dst=1,val=20"}]}"#,
+            r#"{"numa":2}"#,
+            r#"{"arguments":[{"numa":"dist,src=0,dst=1,val=20"}],"numa":2}"#,
         );
     }
 
     #[test]
     fn test_merge_key_overrides_its_action_of_a_lower_layer() {
-        let over = r#"{"panic":{"action":"none"}}"#;
-        let panic = r#""panic":{"action":"none"}}"#;
+        let over = r#"{"panic":"none"}"#;
+        let panic = r#""panic":"none"}"#;
         check(
             r#"{"arguments":[{"action":"panic=pause"},{"action":{"panic":"pause","reboot":"shutdown"}}]}"#,
             over,
@@ -267,10 +347,66 @@ mod tests {
             r#"{"watchdog":{"action":"pause"}}"#,
             r#"{"watchdog":{"action":"pause"}}"#,
         );
+        for boolean in ["true", r#""on""#] {
+            check(
+                r#"{"args":["-action","panic=pause"]}"#,
+                &format!(r#"{{"panic":{boolean}}}"#),
+                &format!(r#"{{"args":["-action","panic=pause"],"panic":{boolean}}}"#),
+            );
+        }
+    }
+
+    /// QEMU merges the others with those of the key.
+    #[test]
+    fn test_merge_key_without_a_type_overrides_only_its_options() {
+        let usb = r#"{"machine":{"usb":"on"}}"#;
+        let kept = |items: &str, over: &str| format!(r#"{{"arguments":[{items}],{}"#, &over[1..]);
+        for (item, rest) in [
+            (r#"{"machine":"q35,smm=on"}"#, r#"{"machine":"q35,smm=on"}"#),
+            (r#"{"machine":"q35,usb=off,smm=on"}"#, r#"{"machine":"q35,smm=on"}"#),
+            (r#"{"machine":{"q35":null,"usb":false}}"#, r#"{"machine":{"q35":null}}"#),
+            (r#"{"M":"q35","usb":false}"#, r#"{"M":"q35"}"#),
+            (r#"{"machine":"usb=off"},"S""#, r#""S""#),
+            (r#"{"machine":null}"#, r#"{"machine":null}"#),
+        ] {
+            check(&kept(item, "{}").replace(",}", "}"), usb, &kept(rest, usb));
+        }
+        let text = r#"{"machine":"usb=on"}"#;
+        check(r#"{"args":["-M","q35,usb=off"]}"#, text, r#"{"args":["-M","q35"],"machine":"usb=on"}"#);
+        let menu = r#"{"boot":{"menu":true}}"#;
+        check(r#"{"arguments":[{"boot":"dc,menu=off"}]}"#, menu, &kept(r#"{"boot":"dc"}"#, menu));
+        check(r#"{"arguments":[{"boot":"dc,menu=off"}]}"#, r#"{"boot":"c"}"#, r#"{"boot":"c"}"#);
+        check(r#"{"args":["-smp","4,maxcpus=8"]}"#, r#"{"cpu":{"threads":2}}"#, r#"{"cpu":{"threads":2}}"#);
+        // The one above has no type.
+        let both = r#"{"machine":"q35","args":["-machine","smm=on"]}"#;
+        check(r#"{"args":["-machine","pc"]}"#, both, both);
+    }
+
+    #[test]
+    fn test_merge_key_overrides_what_would_be_a_second_one() {
+        let firmware = r#"{"firmware":"uefi"}"#;
         check(
-            r#"{"args":["-action","panic=pause"]}"#,
-            r#"{"panic":true}"#,
-            r#"{"args":["-action","panic=pause"],"panic":true}"#,
+            r#"{"args":["-machine","q35,pflash0=a,pflash1=b","-machine","pflash0=a"]}"#,
+            firmware,
+            r#"{"args":["-machine","q35"],"firmware":"uefi"}"#,
         );
+        for (key, device, other) in
+            [("balloon", "virtio-balloon-pci", "virtio-net-pci"), ("panic", "pvpanic", "e1000,id=pvpanic")]
+        {
+            for value in ["true", "false"] {
+                let over = format!(r#"{{"{key}":{value}}}"#);
+                let expected = format!(r#"{{"arguments":[{{"device":"{other}"}}],{}"#, &over[1..]);
+                for own in [
+                    format!(r#"{{"device":"{device}"}}"#),
+                    format!(r#"{{"device":"{device},id=x"}}"#),
+                    format!(r#"{{"device":{{"{device}":null,"id":"x"}}}}"#),
+                    format!(r#"{{"device":"{device}","id":"x"}}"#),
+                    format!(r#"{{"device":{{"driver":"{device}"}}}}"#),
+                ] {
+                    check(&format!(r#"{{"arguments":[{own},{{"device":"{other}"}}]}}"#), &over, &expected);
+                }
+                check(&format!(r#"{{"args":["-device","{device}"]}}"#), &over, &over);
+            }
+        }
     }
 }
