@@ -92,10 +92,14 @@ fn test_secure_boot_is_decided_by_the_content_of_the_variables() {
     qemu_img(convert.into_iter().chain([keyless.as_path()]));
     set(&home, &format!("firmware={{secure_boot: true, variables: {}}}", keyless.display()));
     let qcow2 = home.json_error(&["start", "web", "--recreate", "uefi-vars"], 4);
+    let convert = ["convert", "-c", "-f", "raw", "-O", "qcow2", "/usr/share/OVMF/OVMF_VARS_4M.fd"].map(Path::new);
+    qemu_img(convert.into_iter().chain([keyless.as_path()]));
+    let compressed = home.json_error(&["start", "web", "--recreate", "uefi-vars"], 2);
 
     assert_eq!(without["code"], "firmware.variables-conflict", "{without}");
     assert_eq!(template["code"], "firmware.variables-conflict", "{template}");
     assert_eq!(qcow2["code"], "firmware.variables-conflict", "{qcow2}");
+    assert!(compressed["message"].to_string().contains("it is compressed"), "{compressed}");
     assert!(!variables(&home).exists());
 }
 

@@ -148,7 +148,14 @@ impl Preflight<'_> {
 
     /// Refuses Secure Boot with variables of the user without its keys.
     async fn require_keys_of_template(&self, options: &UefiOptions, path: PathBuf, format: &str) -> Result<(), Error> {
-        if options.secure_boot && self.platform_key(&to_read(&path, format)).await? == Some(false) {
+        if !options.secure_boot {
+            return Ok(());
+        }
+        let Some(content) = self.images.content_start(&to_read(&path, format), MAX_VARIABLES_BYTES).await? else {
+            let reason = "it is compressed or encrypted, so that its keys are not known".to_owned();
+            return Err(DiskError::VariablesInvalid { path, reason }.into());
+        };
+        if has_platform_key(&content) == Some(false) {
             return Err(DiskError::VariablesWithoutKeys { path }.into());
         }
         Ok(())
