@@ -111,8 +111,9 @@ impl Machine {
     /// Reports switches that have no effect, or a harmful one, beside the rest of the definition.
     pub(super) fn check_switches(&self, definition: &Node, report: &mut Diagnostics) {
         let switches = self.switches_in(definition);
+        let architecture = self.architecture().unwrap_or("x86_64");
         let refusals = switches.iter().filter_map(|switch| {
-            let refusal = text::refusal(switch).or_else(|| self.refusal_beside(switch));
+            let refusal = text::refusal(switch, architecture).or_else(|| self.refusal_beside(switch));
             refusal.map(|refusal| (switch, refusal))
         });
         for (switch, Refusal { message, help }) in refusals

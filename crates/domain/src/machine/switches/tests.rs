@@ -309,6 +309,22 @@ fn test_values_with_which_qemu_prints_and_exits_are_refused() {
         ("audio", "none,help"),
         ("trace", "enable=help"),
         ("plugin", "help"),
+        ("rtc", "help"),
+        ("rtc", "base=utc,help"),
+        ("action", "panic=none,?"),
+        ("msg", "help"),
+        ("overcommit", "mem-lock=off,help"),
+        ("spice", "help"),
+        ("vnc", "none,help"),
+        ("global", "help"),
+        ("fsdev", "local,help"),
+        ("virtfs", "local,help"),
+        ("mon", "c,help"),
+        ("sandbox", "on,help"),
+        ("icount", "shift=1,help"),
+        ("name", "web,help"),
+        ("m", "64,help"),
+        ("fw_cfg", "name=opt/x,help"),
     ] {
         check_switch(&json!({}), name, Some(argument), Some("prints a list and exits"));
     }
@@ -316,6 +332,8 @@ fn test_values_with_which_qemu_prints_and_exits_are_refused() {
         check_switch(&json!({}), name, Some(argument), None);
     }
     check_refused(&json!({"network": {"model": "help"}}), "network.model", "prints a list and exits");
+    let (_, problems) = read(&json!({"arch": "aarch64", "args": ["-rtc", "help"]}));
+    assert!(problems[0].help.as_deref().unwrap().contains("`qemu-system-aarch64 -rtc help`"), "{problems:?}");
 }
 
 #[test]
@@ -458,4 +476,7 @@ fn test_machine_switch_merges_with_the_key_unless_it_has_a_type() {
     assert_eq!(kind(&json!({"machine": "pc", "args": ["-M", "q35,accel=tcg"]})), (q35.clone(), false, true));
     assert_eq!(kind(&json!({"machine": "pc", "args": ["--machine", "usb=on,type=q35"]})), (q35, false, false));
     assert_eq!(kind(&json!({"args": ["-machine", "accel=tcg"]})), (None, false, true));
+    // The key has no type either.
+    let both = json!({"machine": {"usb": "on"}, "args": ["-machine", "q35,smm=on"]});
+    assert_eq!(kind(&both), (Some("q35".to_owned()), true, false));
 }

@@ -8,10 +8,14 @@ use crate::machine::keys::files_of;
 use crate::network::MacAddress;
 
 /// Switches of which the value `help` prints a list.
-const WITH_HELP: [&str; 20] = [
-    "L", "accel", "audio", "audiodev", "boot", "chardev", "cpu", "d", "device", "display", "drive", "machine",
-    "netdev", "nic", "object", "plugin", "smp", "tpmdev", "trace", "vga",
+const WITH_HELP: [&str; 30] = [
+    "L", "accel", "action", "add-fd", "audio", "audiodev", "boot", "chardev", "cpu", "d", "device", "display", "drive",
+    "global", "iscsi", "machine", "msg", "netdev", "nic", "object", "overcommit", "plugin", "rtc", "run-with", "smp",
+    "spice", "tpmdev", "trace", "vga", "vnc",
 ];
+
+/// Switches of which only a further `help` prints a list: the first one is a value.
+const WITH_HELP_FLAG: [&str; 8] = ["fsdev", "fw_cfg", "icount", "m", "mon", "name", "sandbox", "virtfs"];
 
 /// Options of which the value `help` prints a list, with their switches.
 const OPTIONS_WITH_HELP: [(&str, &str); 3] = [("drive", "format"), ("net", "model"), ("nic", "model")];
@@ -20,8 +24,8 @@ const OPTIONS_WITH_HELP: [(&str, &str); 3] = [("drive", "format"), ("net", "mode
 const CHARACTER_DEVICES: [&str; 7] = ["serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb"];
 
 /// Returns why QEMU cannot honor the value of a switch.
-pub(super) fn refusal(switch: &UserSwitch<'_>) -> Option<Refusal> {
-    help(switch)
+pub(super) fn refusal(switch: &UserSwitch<'_>, architecture: &str) -> Option<Refusal> {
+    help(switch, architecture)
         .or_else(|| terminal(switch))
         .or_else(|| identity(switch))
         .or_else(|| boot_order(switch))
@@ -29,15 +33,17 @@ pub(super) fn refusal(switch: &UserSwitch<'_>) -> Option<Refusal> {
         .or_else(|| unexpanded_file(switch))
 }
 
-fn help(switch: &UserSwitch<'_>) -> Option<Refusal> {
+fn help(switch: &UserSwitch<'_>, architecture: &str) -> Option<Refusal> {
     let is_help = |part: &str| matches!(part, "help" | "?");
     let name = switch.name.as_str();
-    let by_name = is_help(switch.head()) || switch.options.iter().any(|option| option.is_flag && is_help(&option.key));
+    let by_flag = switch.options.iter().any(|option| option.is_flag && is_help(&option.key));
+    let by_name = (by_flag || is_help(switch.head())) && WITH_HELP.contains(&name);
+    let by_name = by_name || by_flag && WITH_HELP_FLAG.contains(&name);
     let of_option = OPTIONS_WITH_HELP.iter().filter(|(known, _)| *known == name);
     let by_option = of_option.filter_map(|(_, key)| switch.option(key)).any(is_help);
-    (by_name && WITH_HELP.contains(&name) || by_option).then(|| Refusal {
+    (by_name || by_option).then(|| Refusal {
         message: format!("{} prints a list and exits", switch.shown(&switch.argument)),
-        help: format!("run `qemu-system-x86_64 -{} {}`", switch.name, switch.argument.escape_debug()),
+        help: format!("run `qemu-system-{architecture} -{} {}`", switch.name, switch.argument.escape_debug()),
     })
 }
 
