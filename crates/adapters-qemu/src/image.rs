@@ -179,6 +179,10 @@ impl ImageTools for QemuImg {
         map::has_data(&self.tools, image, from).await
     }
 
+    async fn has_same_content(&self, image: &ImageFile, other: &ImageFile) -> Result<bool, ImageError> {
+        check::has_same_content(&self.tools, image, other).await
+    }
+
     async fn check<'w>(
         &self,
         image: &ImageFile,

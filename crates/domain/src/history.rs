@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::VariantArray;
 
-pub use self::expected::{DefinitionDigest, Expected, ExpectedImage, ExpectedSnapshot, SnapshotIdentity, Unexpected};
+pub use self::expected::{
+    CopySource, DefinitionDigest, Expected, ExpectedImage, ExpectedSnapshot, SnapshotIdentity, Unexpected,
+};
 pub use self::next::{Direction, NextChange};
 use crate::vm::{VmId, VmName};
 

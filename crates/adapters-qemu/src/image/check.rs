@@ -39,6 +39,22 @@ pub(super) async fn check(
     }
 }
 
+/// Returns whether two images have the same content.
+pub(super) async fn has_same_content(tools: &Tools, image: &ImageFile, other: &ImageFile) -> Result<bool, ImageError> {
+    const DIFFERENT: i32 = 1;
+
+    let tool = Tool::bound(tools, "compare", &image.path)?;
+    require_file(&image.path)?;
+    require_file(&other.path)?;
+    let options = ["compare", "-q", "-f", &image.format, "-F", &other.format];
+    let captured = tool.finish(options, [tool.image(), other.path.clone().into()]).await?;
+    match captured.status.code() {
+        Some(0) => Ok(true),
+        Some(DIFFERENT) => Ok(false),
+        _ => Err(tool.call_error(&captured)),
+    }
+}
+
 pub(super) fn require_file(path: &Path) -> Result<(), ImageError> {
     if path.exists() { Ok(()) } else { Err(ImageError::NotFound { path: path.to_owned() }) }
 }

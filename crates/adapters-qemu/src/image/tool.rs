@@ -130,8 +130,17 @@ impl<'a> Tool<'a> {
         options: impl IntoIterator<Item = &'o str>,
         rest: impl IntoIterator<Item = OsString>,
     ) -> Result<Vec<u8>, ImageError> {
-        let captured = self.capture(self.command(options, rest)).await.map_err(|error| self.capture_error(error))?;
+        let captured = self.finish(options, rest).await?;
         self.require_success(captured)
+    }
+
+    /// Runs the tool; also returns the output of a call that failed.
+    pub(super) async fn finish<'o>(
+        &self,
+        options: impl IntoIterator<Item = &'o str>,
+        rest: impl IntoIterator<Item = OsString>,
+    ) -> Result<Captured, ImageError> {
+        self.capture(self.command(options, rest)).await.map_err(|error| self.capture_error(error))
     }
 
     /// Runs the tool for [`ImageWork`], and reports what it prints of its progress (`-p`); also returns the output of a

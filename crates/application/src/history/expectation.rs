@@ -1,6 +1,6 @@
 //! Compares what a change left with what is there.
 
-use maqet_domain::history::{ExpectedImage, ExpectedSnapshot, Unexpected};
+use maqet_domain::history::{CopySource, ExpectedImage, ExpectedSnapshot, Unexpected};
 use maqet_domain::port::{ImageFile, ImageUse, StoreError};
 use maqet_domain::revert::Revert;
 use maqet_domain::storage::ImageAccess;
@@ -96,9 +96,6 @@ async fn of_image(app: &App, image: &ExpectedImage) -> Result<Option<Unexpected>
     let Some((_, file)) = tools.identify(&image.path).await else {
         return Ok(Some(Unexpected::ImageGone { path: path() }));
     };
-    if image.file.is_some_and(|expected| expected != file) {
-        return Ok(Some(Unexpected::ImageReplaced { path: path() }));
-    }
     if let Some(expected) = image.size {
         let used = ImageUse { path: path(), format: image.format.clone(), access: ImageAccess::Read };
         match tools.chain(&used).await.into_iter().next().and_then(|link| link.virtual_size) {
@@ -110,16 +107,27 @@ async fn of_image(app: &App, image: &ExpectedImage) -> Result<Option<Unexpected>
             _ => {}
         }
     }
-    if image.modified.is_none() || tools.modified(&image.path).await == image.modified {
+    let is_other = image.file.is_some_and(|expected| expected != file);
+    let is_written = image.modified.is_some() && tools.modified(&image.path).await != image.modified;
+    if !is_other && !is_written || is_harmless(app, image, is_other).await? {
         return Ok(None);
     }
-    if let (Some(size), Some(format)) = (image.becomes, &image.format) {
-        let file = ImageFile { path: path(), format: format.clone() };
-        if !tools.has_data(&file, size).await? {
-            return Ok(None);
-        }
+    let path = path();
+    Ok(Some(if is_other { Unexpected::ImageReplaced { path } } else { Unexpected::ImageChanged { path } }))
+}
+
+/// Returns whether nothing is lost, although an image was written or replaced since.
+async fn is_harmless(app: &App, image: &ExpectedImage, is_other: bool) -> Result<bool, Error> {
+    let tools = &app.ports.image_tools;
+    let Some(format) = image.format.clone() else { return Ok(false) };
+    let file = ImageFile { path: image.path.clone(), format };
+    if let Some(CopySource { path, format }) = image.copied_from.clone() {
+        return Ok(tools.has_same_content(&file, &ImageFile { path, format }).await?);
     }
-    Ok(Some(Unexpected::ImageChanged { path: path() }))
+    match image.becomes {
+        Some(size) if !is_other => Ok(!tools.has_data(&file, size).await?),
+        _ => Ok(false),
+    }
 }
 
 async fn of_snapshot(app: &App, expected: &ExpectedSnapshot) -> Result<Option<Unexpected>, Error> {

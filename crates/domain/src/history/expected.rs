@@ -62,12 +62,26 @@ pub struct ExpectedImage {
     /// An image that was written since may get smaller as long as nothing is behind this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub becomes: Option<ByteSize>,
+    /// The image that it was copied from: it may be another file, and may have been written since, as long as it has the
+    /// same content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<CopySource>,
+}
+
+/// An image that another one was copied from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopySource {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: String,
 }
 
 impl ExpectedImage {
     /// Expects an image at a path, whatever it is.
     pub const fn new(path: PathBuf) -> Self {
-        Self { path, file: None, format: None, size: None, modified: None, becomes: None }
+        Self { path, file: None, format: None, size: None, modified: None, becomes: None, copied_from: None }
     }
 }
 

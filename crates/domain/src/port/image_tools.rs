@@ -122,6 +122,9 @@ pub trait ImageTools: Send + Sync {
     /// Zeros that take space are data, too.
     async fn has_data(&self, image: &ImageFile, from: ByteSize) -> Result<bool, ImageError>;
 
+    /// Returns whether two images have the same content; zeros at the end of the larger one do not matter.
+    async fn has_same_content(&self, image: &ImageFile, other: &ImageFile) -> Result<bool, ImageError>;
+
     /// Checks an image, and repairs what `repair` names; `None` for a format that has nothing to check.
     ///
     /// Errors, also of the methods below: `NotFound`, `ToolNotFound`, `InUse`, `Full`, `Refused`, `TimedOut`, `Io`.

@@ -67,6 +67,10 @@ fn without_ids(state: &serde_json::Value) -> String {
     state.to_string().replace("before-load~2", "before-load")
 }
 
+fn newest(home: &TestHome) -> serde_json::Value {
+    home.json(&["history", "--limit", "1"])[0].clone()
+}
+
 /// A hundred random changes, undone one by one, give the first state, disks included; redone, the last one.
 #[test]
 fn test_undo_of_a_hundred_random_changes_gives_the_first_state() {
@@ -78,7 +82,9 @@ fn test_undo_of_a_hundred_random_changes_gives_the_first_state() {
     while states.len() <= 100 {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         number += 1;
-        if run(&home, (seed >> 16) % 13, number) {
+        let before = newest(&home);
+        // A conversion in place is a note, which no undo is about.
+        if run(&home, (seed >> 16) % 13, number) && newest(&home) != before && newest(&home)["kind"] == "work" {
             // Reading all of it takes a while.
             states.push(if states.len() % 10 == 0 { state(&home) } else { serde_json::Value::Null });
         }

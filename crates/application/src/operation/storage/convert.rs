@@ -11,7 +11,7 @@ use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::kind;
 use maqet_domain::history::Irreversible;
-use maqet_domain::history::{Expected, ExpectedImage};
+use maqet_domain::history::{CopySource, Expected, ExpectedImage};
 use maqet_domain::port::{ImageError, ImageFile, RewritePlan};
 use maqet_domain::revert::{Revert, RevertedRecord, StoredDefinition};
 use maqet_domain::size::ByteSize;
@@ -358,6 +358,9 @@ impl StorageConvert {
         let written = ExpectedImage {
             file: tools.identify(path).await.map(|(_, file)| file),
             modified: tools.modified(path).await,
+            format: Some(conversion.to.format.clone()),
+            // An image that was only written in another way, as by a conversion in place, is as good.
+            copied_from: Some(CopySource { path: target.image.path.clone(), format: target.image.format.clone() }),
             ..ExpectedImage::new(path.clone())
         };
         let expected = Expected {

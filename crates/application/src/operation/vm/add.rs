@@ -8,6 +8,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::event::kind;
 use maqet_domain::history::{Expected, Unexpected};
+use maqet_domain::port::LockName;
 use maqet_domain::revert::{RemovedVm, Revert, StoredDefinition};
 use maqet_domain::vm::{Revision, Vm, VmEntry, VmName};
 use serde::{Deserialize, Serialize};
@@ -131,12 +132,33 @@ fn split_name(definition: Node) -> Result<(VmName, Node), Error> {
 }
 
 /// Defines a VM again that was removed, with its ID, its images and the records of its snapshots.
+///
+/// The lock of its ID is held until that is committed, so that what was checked stays as it is.
 async fn restore(app: &App, revert: &Revert) -> Result<Done<Added>, Error> {
-    require_expected(app, Some(revert), None).await?;
     let (Some(removed), Some(stored)) = (&revert.removed, &revert.definition) else {
         return Err(Error::ConfigRequired);
     };
-    let RemovedVm { id, name, created_at, run, storage, snapshots } = (**removed).clone();
+    let locked = app.ports.locks.lock(&LockName::Vm(removed.id), Add::NAME, app.timeouts().lock).await;
+    let mut guard = locked.map_err(|error| error.about(removed.name.as_str()))?;
+    match restore_locked(app, revert, removed, stored).await {
+        Ok(done) => Ok(done.holding(guard)),
+        Err(error) => {
+            if matches!(app.ports.store.by_id(&removed.id).await, Ok(None)) {
+                guard.retire();
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn restore_locked(
+    app: &App,
+    revert: &Revert,
+    removed: &RemovedVm,
+    stored: &StoredDefinition,
+) -> Result<Done<Added>, Error> {
+    require_expected(app, Some(revert), None).await?;
+    let RemovedVm { id, name, created_at, run, storage, snapshots } = removed.clone();
     if let Some(orphan) = app.orphans().named(&name).await {
         return Err(Error::Orphaned(Box::new(orphan)));
     }

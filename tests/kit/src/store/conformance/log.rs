@@ -151,7 +151,9 @@ pub async fn test_history_entry_reverted_twice_is_refused(subject: &dyn Subject)
     commit(&*store, changes(sample::history("add", Some(sample::id(1))))).await;
     let sequence = store.history(&HistoryQuery::newest(1)).await.unwrap()[0].sequence;
     let undo = reverting(EntryKind::Undo, Some(sequence));
+    assert!(!store.is_reverted(sequence).await.unwrap());
     commit(&*store, changes(undo.clone())).await;
+    assert!(store.is_reverted(sequence).await.unwrap());
 
     let again = ChangeSet { history: Some(undo.clone()), ..sample::adding(&sample::vm("web", 1)) };
     let refused = store.commit(again).await;
