@@ -228,7 +228,7 @@ fn test_usb_controller_is_before_the_devices_of_the_user() {
 
 /// Only the driver and the bus tell, and no other option.
 #[test]
-fn test_devices_kind_is_told_by_driver_and_bus_only() {
+fn test_devices_kind_depends_on_driver_and_bus_only() {
     for device in ["e1000,netdev=usb0", "e1000,id=canokey", r#"{\"driver\":\"e1000\",\"id\":\"usb\"}"#] {
         let found = on_pc(&format!(r#""usb": ["tablet"], "arguments": [{{"device": "{device}"}}]"#));
         assert!(found[1].starts_with("last qemu-xhci,id=maqet-usb"), "{device}: {found:?}");
