@@ -22,6 +22,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::file::LogFile;
 use self::json::JsonLayer;
 use crate::args::{Color, GlobalArgs, LogFormat};
+#[cfg(feature = "otlp")]
+use crate::render::note;
 
 /// A layer of any kind.
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
@@ -37,7 +39,13 @@ pub(crate) struct Logging {
 #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "variables are for the export only"))]
 pub(crate) fn init(global: &GlobalArgs, environment: &Environment) -> Result<Logging, ErrorReport> {
     #[cfg(feature = "otlp")]
-    let (spans, exporter) = otlp::layer(environment)?.unzip();
+    let (spans, exporter) = match otlp::layer(environment) {
+        Ok(export) => export.unzip(),
+        Err(unusable) => {
+            note(global.format, &format!("warning: no spans are exported: {unusable}"));
+            (None, None)
+        }
+    };
     #[cfg(not(feature = "otlp"))]
     let spans: Option<BoxedLayer> = None;
     let layers: Vec<BoxedLayer> = log(global)?.into_iter().chain(spans).collect();

@@ -88,6 +88,19 @@ fn test_spans_are_exported_with_their_operation() {
 }
 
 #[test]
+fn test_spans_with_unusable_endpoint_warn_without_its_password() {
+    let home = TestHome::with_fault_points();
+
+    let listed = home.maqet(["ls"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@collector:4318").run().ok();
+    let disabled =
+        home.maqet(["ls"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", "x").env("OTEL_SDK_DISABLED", "true").run().ok();
+
+    assert!(listed.stderr.starts_with("warning: no spans are exported: `OTEL_"), "{}", listed.stderr);
+    assert!(!listed.stderr.contains("s3cret"), "{}", listed.stderr);
+    assert_eq!(disabled.stderr, "");
+}
+
+#[test]
 fn test_spans_without_collector_fail_nothing() {
     let home = TestHome::with_fault_points();
     let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -1,7 +1,7 @@
 //! Export of spans by OTLP, as JSON over HTTP, to a collector in reach without TLS.
 //!
 //! The variables are those of OpenTelemetry: `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`,
-//! `OTEL_SERVICE_NAME`, and `TRACEPARENT` of W3C Trace Context. The spans of a command are sent in one request when it
+//! `OTEL_TRACES_EXPORTER`, `OTEL_SDK_DISABLED`, `OTEL_SERVICE_NAME`, and `TRACEPARENT` of W3C Trace Context. The spans of a command are sent in one request when it
 //! ends; a collector that does not answer delays that by [`TIMEOUT`], and fails nothing.
 
 use std::hash::{BuildHasher, RandomState};
@@ -10,7 +10,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use maqet::{Environment, ErrorReport, Explanation, Fault};
+use maqet::Environment;
 use serde_json::{Map, Value, json};
 use tracing::Subscriber;
 use tracing::span::{Attributes, Id, Record};
@@ -32,12 +32,23 @@ const MAX_SPANS: usize = 4_096;
 const STATUS_ERROR: u8 = 2;
 const KIND_INTERNAL: u8 = 1;
 
+/// The variables of the collector, the more specific one first.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
 /// Returns the layer that collects spans, and what exports them in the end; `None` without a collector.
-pub(super) fn layer(environment: &Environment) -> Result<Option<(BoxedLayer, Exporter)>, ErrorReport> {
+///
+/// Errors: why nothing can be sent; without the URL, which may hold a password.
+pub(super) fn layer(environment: &Environment) -> Result<Option<(BoxedLayer, Exporter)>, String> {
     let text = |name: &str| environment.get(name).map(|value| value.to_string_lossy().into_owned());
-    let base = || text("OTEL_EXPORTER_OTLP_ENDPOINT").map(|base| format!("{}/v1/traces", base.trim_end_matches('/')));
-    let Some(url) = text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(base) else { return Ok(None) };
-    let collector = Collector::parse(&url).ok_or_else(|| invalid(&url))?;
+    let is_disabled = text("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let exports = |exporters: String| exporters.split(',').any(|exporter| exporter.trim() == "otlp");
+    if is_disabled || !text("OTEL_TRACES_EXPORTER").is_none_or(exports) {
+        return Ok(None);
+    }
+    let Some((variable, url)) = ENDPOINTS.iter().find_map(|name| Some((*name, text(name)?))) else { return Ok(None) };
+    let is_whole = variable == ENDPOINTS[0];
+    let url = if is_whole { url } else { format!("{}/v1/traces", url.trim_end_matches('/')) };
+    let collector = Collector::parse(&url).ok_or_else(|| unusable(variable))?;
     let parent = text("TRACEPARENT").and_then(|parent| Parent::parse(&parent));
     let trace = parent.as_ref().map_or_else(|| format!("{}{}", new_id(), new_id()), |parent| parent.trace.clone());
     let spans = Arc::new(Mutex::new(Vec::new()));
@@ -48,10 +59,10 @@ pub(super) fn layer(environment: &Environment) -> Result<Option<(BoxedLayer, Exp
     Ok(Some((layer.with_filter(own_spans.with_max_level_hint(LevelFilter::TRACE)).boxed(), exporter)))
 }
 
-fn invalid(url: &str) -> ErrorReport {
-    let explanation = Explanation::new("host.otlp-endpoint-invalid", Fault::Usage)
-        .hint("write it as `http://HOST:PORT`; for TLS, send to a collector on this host");
-    ErrorReport::new(format!("invalid endpoint of OTLP `{url}`"), explanation)
+fn unusable(variable: &str) -> String {
+    format!(
+        "`{variable}` is not a URL as `http://HOST:PORT`, without a user; for TLS, send to a collector on this host"
+    )
 }
 
 /// Where spans are sent.
@@ -264,12 +275,28 @@ mod tests {
     }
 
     #[test]
-    fn test_layer_with_other_scheme_or_credentials_is_refused() {
-        for url in ["https://collector:4318", "http://", "http://me:secret@collector", "collector:4318"] {
-            let refused = layer(&environment(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url)])).map(drop).unwrap_err();
+    fn test_layer_with_other_scheme_or_credentials_is_refused_without_the_url() {
+        for variable in ENDPOINTS {
+            for url in ["https://collector:4318", "http://", "http://me:secret@collector", "collector:4318"] {
+                let refused = layer(&environment(&[(variable, url)])).map(drop).unwrap_err();
 
-            assert_eq!(refused.code, "host.otlp-endpoint-invalid", "{url}");
+                assert!(refused.contains(variable) && !refused.contains("collector:4318"), "{url}: {refused}");
+                assert!(!refused.contains("secret"), "{url}: {refused}");
+            }
         }
+    }
+
+    #[test]
+    fn test_layer_disabled_or_with_another_exporter_is_none() {
+        let with = |name: &str, value: &str| {
+            let url = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318");
+            layer(&environment(&[url, (name, value)])).unwrap().is_some()
+        };
+
+        assert!(!with("OTEL_SDK_DISABLED", "true") && !with("OTEL_SDK_DISABLED", "TRUE"));
+        assert!(with("OTEL_SDK_DISABLED", "false"));
+        assert!(!with("OTEL_TRACES_EXPORTER", "none") && !with("OTEL_TRACES_EXPORTER", "console"));
+        assert!(with("OTEL_TRACES_EXPORTER", "otlp") && with("OTEL_TRACES_EXPORTER", "console, otlp"));
     }
 
     #[test]
