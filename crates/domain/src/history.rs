@@ -131,7 +131,7 @@ pub struct HistoryEntry {
     /// What the entry is about.
     #[serde(default)]
     pub kind: EntryKind,
-    /// The call that made it.
+    /// The call that made it, without the definition of a VM.
     pub call: Call,
     /// The call that reverts it, if there is one.
     pub inverse: Option<Call>,

@@ -183,6 +183,17 @@ impl EntryParts {
     }
 }
 
+/// The arguments that hold definitions, of which those of a call that reverts a change are part.
+const DEFINITION_ARGUMENTS: [&str; 3] = ["documents", "set", "revert"];
+
+/// Leaves the definition out of a call, as it may hold secrets: undo and redo use the inverse only.
+fn without_definition(mut call: Call) -> Call {
+    if let Some(arguments) = call.arguments.as_object_mut() {
+        arguments.retain(|name, _| !DEFINITION_ARGUMENTS.contains(&name.as_str()));
+    }
+    call
+}
+
 /// Returns the entry of the history about what an operation changed.
 pub(crate) fn history_entry(app: &App, operation: &dyn Described, parts: EntryParts) -> Result<HistoryEntry, Error> {
     let EntryParts { vm, vm_name, inverse, irreversible, is_note } = parts;
@@ -199,7 +210,7 @@ pub(crate) fn history_entry(app: &App, operation: &dyn Described, parts: EntryPa
         vm,
         vm_name,
         kind,
-        call: operation.call()?,
+        call: without_definition(operation.call()?),
         inverse,
         irreversible: (!is_undoable).then(reason),
         reverts,

@@ -45,10 +45,11 @@ async fn events(world: &World) -> Vec<String> {
 async fn test_add_records_event_and_history_with_inverse() {
     let mut world = World::new();
 
-    let added = world.app().run(World::empty("web")).await.unwrap();
+    let added = world.app().run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
 
     let history = world.store.history(&HistoryQuery::newest(10)).await.unwrap();
     assert_eq!(history[0].entry.call.operation, "add");
+    assert_eq!(history[0].entry.call.arguments.get("documents"), None, "a definition may hold secrets");
     let inverse = history[0].entry.inverse.clone().unwrap();
     assert_eq!((inverse.operation.as_str(), &inverse.arguments["vm"]), ("rm", &json!(added.id)));
     assert_eq!(events(&world).await, ["vm.defined"]);
