@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn test_layer_with_other_scheme_or_credentials_is_refused_without_the_url() {
+    fn test_layer_with_unusable_endpoint_is_refused_without_the_url() {
         for variable in ENDPOINTS {
             for url in ["https://collector:4318", "http://", "http://me:secret@collector", "collector:4318"] {
                 let refused = layer(&environment(&[(variable, url)])).map(drop).unwrap_err();

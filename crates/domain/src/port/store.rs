@@ -205,7 +205,7 @@ pub trait HistoryLog: Send + Sync {
     /// Returns the entries that a query asks for, newest first.
     async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError>;
 
-    /// Returns whether an entry reverts the one with this number, whoever made it.
+    /// Returns whether an entry of any user reverts the one with this number.
     async fn is_reverted(&self, sequence: i64) -> Result<bool, StoreError> {
         const CHUNK: u32 = 500;
 

@@ -127,7 +127,7 @@ fn check_entry_refused(home: &TestHome, number: &Value, code: &str, reason: &str
 
 /// The newer snapshot of the same name is not removed.
 #[test]
-fn test_undo_of_what_is_undone_already_is_refused_before_it_changes_anything() {
+fn test_undo_of_what_is_undone_already_changes_nothing() {
     let home = TestHome::new();
     web_with_data(&home);
     home.json(&["snapshot", "create", "web", "hdd", "two"]);
@@ -139,7 +139,7 @@ fn test_undo_of_what_is_undone_already_is_refused_before_it_changes_anything() {
 }
 
 #[test]
-fn test_undo_does_not_take_a_newer_snapshot_of_the_same_name_for_its_own() {
+fn test_undo_of_a_newer_snapshot_of_the_same_name_is_refused() {
     let home = TestHome::new();
     web_with_data(&home);
     home.json(&["snapshot", "create", "web", "hdd", "two"]);
@@ -159,7 +159,7 @@ fn test_undo_does_not_take_a_newer_snapshot_of_the_same_name_for_its_own() {
 
 /// Another tool wrote to the new image while the VM was stopped.
 #[test]
-fn test_undo_of_a_conversion_or_a_larger_size_keeps_what_was_written_since() {
+fn test_undo_of_a_conversion_keeps_what_was_written_since() {
     let home = TestHome::new();
     web_with_data(&home);
     let image = home.data().join("storage/web/hdd.qcow2");
