@@ -57,9 +57,8 @@ const DAMAGES: [Damage; 7] = [
         ("storage.version-unsupported", 69, "qemu-img info")
     },
     |home| {
-        let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
-        let secret = ["--object", "secret,id=s,data=abc", "-o", options, "hdd.qcow2", "1M"];
-        qemu_img(home, &[&["create", "-q", "-f", "qcow2"][..], &secret].concat());
+        // The method LUKS. `qemu-img` may fail to create such an image on a busy host, since it measures the CPU.
+        patch(&home.path("hdd.qcow2"), 35, &[2]);
         ("storage.encryption-unsupported", 69, "arguments")
     },
     |home| {
