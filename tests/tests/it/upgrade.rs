@@ -121,7 +121,8 @@ fn test_upgrade_old_copies_restore_a_lost_database() {
 }
 
 /// Removes what later schemas added.
-const OF_SCHEMA_1: &str = "DROP INDEX history_reverts; \
+const OF_SCHEMA_1: &str = "DROP INDEX event_removal; \
+    DROP INDEX history_reverts; \
     ALTER TABLE history DROP COLUMN reverts; \
     ALTER TABLE history DROP COLUMN vm_name; \
     ALTER TABLE history DROP COLUMN kind; \
