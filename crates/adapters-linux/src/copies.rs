@@ -10,13 +10,13 @@ use maqet_domain::change::StorageRecord;
 use maqet_domain::config::Node;
 use maqet_domain::error::Cause;
 use maqet_domain::port::{VmCopies, VmCopy};
+use maqet_domain::text::stable_hash;
 use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::atomic_file::replace_unsynced;
 use crate::limits::MAX_COPY_BYTES;
-use crate::lock::stable_hash;
 use crate::private_file::private_folder;
 
 /// The name of the copy in the folder of the records of a VM.

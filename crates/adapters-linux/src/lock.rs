@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use maqet_domain::port::{Guard, Holder, LockError, LockName, Locks};
+use maqet_domain::text::stable_hash;
 use maqet_domain::vm::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -51,6 +52,7 @@ impl FileLocks {
             LockName::Keyboard(id) => self.folder.join(format!("keyboard-{id}.lock")),
             LockName::Trash => self.folder.join(TRASH_LOCK),
             LockName::Image(path) => {
+                // Two images that share one merely wait for each other.
                 let hash = stable_hash(path.as_os_str().as_encoded_bytes());
                 self.folder.join(format!("{IMAGE_LOCK_PREFIX}{hash:016x}.lock"))
             }
@@ -181,11 +183,6 @@ pub(crate) const TRASH_LOCK: &str = "trash.lock";
 
 /// Begins the name of the lock of an image, which is followed by a hash of its path and `.lock`.
 pub(crate) const IMAGE_LOCK_PREFIX: &str = "image-";
-
-/// Returns a hash that is the same in every build (FNV-1a): two images that share one merely wait for each other.
-pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
 
 /// Begins the name of a lock that a QEMU holds while it runs, which is followed by the ID of its VM and `.lock`.
 ///

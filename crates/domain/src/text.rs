@@ -1,8 +1,9 @@
-//! Text: escaping and shortening, shell quoting, glob patterns, suggestions for mistyped names.
+//! Text: escaping and shortening, shell quoting, glob patterns, hashes, suggestions for mistyped names.
 
 mod checked;
 mod escape;
 mod glob;
+mod hash;
 mod quote;
 mod suggest;
 
@@ -11,5 +12,6 @@ pub use self::escape::{
     escape_control, escaped, is_control, quoted_list, replace_control, shortened, truncated, without_escape_sequences,
 };
 pub use self::glob::glob_matches;
+pub use self::hash::stable_hash;
 pub use self::quote::quote;
 pub use self::suggest::{did_you_mean, similar};

@@ -1,6 +1,5 @@
 //! What an inverse expects to find.
 
-use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -10,6 +9,7 @@ use crate::config::Node;
 use crate::size::ByteSize;
 use crate::snapshot::ImageSnapshot;
 use crate::storage::FileId;
+use crate::text::stable_hash;
 use crate::vm::{BootNumber, ImageTag, Vm, VmId, VmName};
 
 /// A digest of a definition, to tell another one from it.
@@ -18,24 +18,10 @@ use crate::vm::{BootNumber, ImageTag, Vm, VmId, VmName};
 pub struct DefinitionDigest(String);
 
 impl DefinitionDigest {
-    /// Returns the digest of a definition: FNV-1a of its JSON, which must not find out more than changes.
+    /// Returns the digest of a definition: a hash of its JSON, which must not find out more than changes.
     pub fn new(definition: &Node) -> Self {
-        struct Fnv(u64);
-
-        impl fmt::Write for Fnv {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                for byte in text.bytes() {
-                    self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-                }
-                Ok(())
-            }
-        }
-
-        let mut digest = Fnv(0xcbf2_9ce4_8422_2325);
-        let json = serde_json::to_string(definition).unwrap_or_default();
-        // Writing to it cannot fail.
-        let _ = digest.write_str(&json);
-        Self(format!("{:016x}", digest.0))
+        let json = serde_json::to_vec(definition).unwrap_or_default();
+        Self(format!("{:016x}", stable_hash(&json)))
     }
 }
 
