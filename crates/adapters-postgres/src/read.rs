@@ -124,6 +124,12 @@ pub(crate) fn history(query: &HistoryQuery, identity: &Identity) -> Query<Record
     Query { sql, values, row: history_entry }
 }
 
+/// The numbers of the entries, also of other identities, that revert the one with this number.
+pub(crate) fn reverting(sequence: i64) -> Query<i64> {
+    let sql = "SELECT sequence FROM history WHERE reverts = $1";
+    Query { sql, values: vec![Value::Number(Some(sequence))], row: |row| Columns::new(row).get() }
+}
+
 /// The events after `sequence`, the oldest first.
 pub(crate) fn events(sequence: i64, limit: u32) -> Query<RecordedEvent> {
     let sql =

@@ -156,6 +156,10 @@ impl HistoryLog for PostgresStore {
     async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError> {
         self.read("read the history", read::history(query, &self.identity)).await
     }
+
+    async fn is_reverted(&self, sequence: i64) -> Result<bool, StoreError> {
+        Ok(!self.read("read the history", read::reverting(sequence)).await?.is_empty())
+    }
 }
 
 #[async_trait]

@@ -98,6 +98,12 @@ pub(crate) fn history(connection: &Connection, query: &HistoryQuery) -> Result<V
     }
 }
 
+/// Returns whether an entry reverts the one with this number.
+pub(crate) fn is_reverted(connection: &Connection, sequence: i64) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM history WHERE reverts = ?1)";
+    connection.prepare_cached(sql)?.query_row([sequence], |row| row.get(0))
+}
+
 /// Reads the events after `sequence`, the oldest first.
 pub(crate) fn events(connection: &Connection, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>> {
     let sql = "SELECT sequence, at, kind, vm, vm_name, data FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";

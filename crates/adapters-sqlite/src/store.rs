@@ -168,6 +168,10 @@ impl HistoryLog for SqliteStore {
         let query = query.clone();
         self.worker().await?.read("read the history", move |sql| read::history(sql, &query)).await
     }
+
+    async fn is_reverted(&self, sequence: i64) -> Result<bool, StoreError> {
+        self.worker().await?.read("read the history", move |sql| read::is_reverted(sql, sequence)).await
+    }
 }
 
 #[async_trait]

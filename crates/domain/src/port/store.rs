@@ -206,24 +206,7 @@ pub trait HistoryLog: Send + Sync {
     async fn history(&self, query: &HistoryQuery) -> Result<Vec<RecordedHistory>, StoreError>;
 
     /// Returns whether an entry of any user reverts the one with this number.
-    async fn is_reverted(&self, sequence: i64) -> Result<bool, StoreError> {
-        const CHUNK: u32 = 500;
-
-        let mut query = HistoryQuery::newest(CHUNK);
-        loop {
-            let entries = self.history(&query).await?;
-            if entries.iter().any(|found| found.entry.reverts == Some(sequence)) {
-                return Ok(true);
-            }
-            // Only a later entry reverts it.
-            match entries.last() {
-                Some(last) if entries.len() == CHUNK as usize && last.sequence > sequence => {
-                    query.before = Some(last.sequence);
-                }
-                _ => return Ok(false),
-            }
-        }
-    }
+    async fn is_reverted(&self, sequence: i64) -> Result<bool, StoreError>;
 }
 
 /// Reads the event log.

@@ -241,6 +241,10 @@ impl HistoryLog for MemoryStore {
         let found = content.history.iter().rev().filter(|recorded| query.matches(recorded));
         Ok(found.take(at_most(query.limit)).cloned().collect())
     }
+
+    async fn is_reverted(&self, sequence: i64) -> Result<bool, StoreError> {
+        Ok(self.content().history.iter().any(|recorded| recorded.entry.reverts == Some(sequence)))
+    }
 }
 
 #[async_trait]
