@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use crate::signal::{SignalKind, Signals};
+
 /// Resets the modes that a guest may have set: colors, a hidden cursor, the alternate screen, mouse and paste reports,
 /// keypad and line-drawing modes; and starts a new line.
 ///
@@ -13,9 +15,17 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 const RESET: &[u8] = b"\x1b[0m\x1b[?1047l\x1b[?25h\x1b[?1l\x1b>\x1b(B\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\
                        \x1b[?2004l\r\n";
 
+/// The signal after a stop, during which a shell has restored the terminal.
+const CONTINUED: SignalKind = SignalKind::from_raw(rustix::process::Signal::CONT.as_raw());
+
+/// The signals that matter while a terminal is raw: those that would end the process; SIGINT and SIGTERM are handled for
+/// all commands. Without a terminal, the process may have been started to outlive its own.
+const SIGNALS: [SignalKind; 3] = [SignalKind::hangup(), SignalKind::quit(), CONTINUED];
+
 /// A terminal in raw mode, which passes every key on; restored on drop.
 pub(crate) struct RawTerminal {
     saved: Termios,
+    signals: Signals,
 }
 
 impl RawTerminal {
@@ -24,9 +34,18 @@ impl RawTerminal {
         if !Self::is_available() {
             return Ok(None);
         }
-        let terminal = Self { saved: tcgetattr(io::stdin())? };
+        // Signals are handled first: one that ended the process in between would leave the terminal raw.
+        let terminal = Self { signals: Signals::new(&SIGNALS)?, saved: tcgetattr(io::stdin())? };
         terminal.make_raw()?;
         Ok(Some(terminal))
+    }
+
+    /// Waits for a signal that is to end the process. Cancel-safe.
+    pub(crate) async fn interrupted(&mut self) -> io::Result<()> {
+        while self.signals.next().await == CONTINUED {
+            self.make_raw()?;
+        }
+        Ok(())
     }
 
     /// Returns whether standard input is a terminal.
@@ -34,8 +53,7 @@ impl RawTerminal {
         io::stdin().is_terminal()
     }
 
-    /// Sets raw mode, again if a shell has restored the terminal while the process was stopped.
-    pub(crate) fn make_raw(&self) -> io::Result<()> {
+    fn make_raw(&self) -> io::Result<()> {
         let mut raw = self.saved.clone();
         raw.make_raw();
         Ok(tcsetattr(io::stdin(), OptionalActions::Now, &raw)?)

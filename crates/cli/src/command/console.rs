@@ -39,8 +39,8 @@ pub(super) async fn run(maqet: &Maqet, args: ConsoleArgs, output: &Output) -> Re
     if let Some(reason) = &attached.about.busy {
         output.note(&format!("`{name}` is busy: {reason}"));
     }
-    let terminal = RawTerminal::enter().map_err(terminal_failed)?;
-    let pumped = Pump::new(attached.stream.as_ref(), &stdout, terminal.as_ref(), &args).run().await;
+    let mut terminal = RawTerminal::enter().map_err(terminal_failed)?;
+    let pumped = Pump::new(attached.stream.as_ref(), &stdout, terminal.as_mut(), &args).run().await;
     let written = tokio::time::timeout(FLUSH_TIMEOUT, stdout.finish()).await;
     // Restored first, so that notes are not written to a raw terminal.
     drop(terminal);

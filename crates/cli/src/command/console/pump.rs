@@ -3,6 +3,7 @@
 //! Neither direction waits for the other: a guest that does not read must not block its output, and neither such a
 //! guest nor a suspended terminal must prevent detaching.
 
+use std::io;
 use std::time::Duration;
 
 use maqet::ErrorReport;
@@ -11,7 +12,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::args::ConsoleArgs;
 use crate::error::terminal_failed;
-use crate::signal::{SignalKind, Signals};
 use crate::stream::{Stdin, Stdout};
 use crate::terminal::RawTerminal;
 
@@ -21,13 +21,6 @@ const MAX_PENDING_BYTES: usize = 64 << 10;
 
 /// How long the guest may take to read the keys before the one that detaches.
 const DELIVER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The signal after a stop, during which a shell has restored the terminal.
-const CONTINUED: SignalKind = SignalKind::from_raw(rustix::process::Signal::CONT.as_raw());
-
-/// The signals that matter while a terminal is raw: those that would end the process; SIGINT and SIGTERM are handled for
-/// all commands. Without a terminal, the process may have been started to outlive its own.
-const SIGNALS: [SignalKind; 3] = [SignalKind::hangup(), SignalKind::quit(), CONTINUED];
 
 /// Why the connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +42,7 @@ pub(super) enum PumpOutcome {
 pub(super) struct Pump<'a> {
     console: &'a dyn ConsoleStream,
     stdout: &'a Stdout,
-    terminal: Option<&'a RawTerminal>,
+    terminal: Option<&'a mut RawTerminal>,
     /// The key that detaches, on a terminal.
     escape: Option<u8>,
     stdin: Stdin,
@@ -69,14 +62,14 @@ impl<'a> Pump<'a> {
     pub(super) fn new(
         console: &'a dyn ConsoleStream,
         stdout: &'a Stdout,
-        terminal: Option<&'a RawTerminal>,
+        terminal: Option<&'a mut RawTerminal>,
         args: &ConsoleArgs,
     ) -> Self {
         Self {
             console,
             stdout,
-            terminal,
             escape: args.escape.0.filter(|_| terminal.is_some()),
+            terminal,
             stdin: Stdin::open(),
             is_stdin_open: true,
             pending: Vec::new(),
@@ -99,7 +92,6 @@ impl<'a> Pump<'a> {
     }
 
     async fn pump(&mut self) -> Result<PumpOutcome, ErrorReport> {
-        let mut signals = self.terminal.map(|_| Signals::new(&SIGNALS)).transpose().map_err(terminal_failed)?;
         loop {
             let has_room = self.terminal.is_some() || self.pending.len() < MAX_PENDING_BYTES;
             let is_delivered = self.pending.is_empty() || !self.accepts_input;
@@ -128,10 +120,9 @@ impl<'a> Pump<'a> {
                 }
                 () = at(self.deadline) => return Ok(PumpOutcome::TimedOut),
                 () = at(idle.map(|idle| self.last_activity + idle)) => return Ok(PumpOutcome::Idle),
-                signal = next_signal(&mut signals) => match self.terminal {
-                    Some(terminal) if signal == CONTINUED => terminal.make_raw().map_err(terminal_failed)?,
-                    _ => return Ok(PumpOutcome::Interrupted),
-                },
+                interrupted = interrupted(&mut self.terminal) => {
+                    return interrupted.map(|()| PumpOutcome::Interrupted).map_err(terminal_failed);
+                }
             }
         }
     }
@@ -178,10 +169,10 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-/// Waits for the next signal, or forever if none is handled.
-async fn next_signal(signals: &mut Option<Signals>) -> SignalKind {
-    match signals {
-        Some(signals) => signals.next().await,
+/// Waits for a signal that is to end the process, or forever if the terminal is not raw.
+async fn interrupted(terminal: &mut Option<&mut RawTerminal>) -> io::Result<()> {
+    match terminal {
+        Some(terminal) => terminal.interrupted().await,
         None => std::future::pending().await,
     }
 }
