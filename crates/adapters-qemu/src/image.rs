@@ -157,6 +157,10 @@ impl DiskImages for QemuImg {
     async fn remove_state(&self, path: &Path) -> Result<(), ImageError> {
         state_file::remove(path)
     }
+
+    async fn state_copies(&self, path: &Path) -> Result<Vec<String>, ImageError> {
+        state_file::copies(path)
+    }
 }
 
 #[async_trait]

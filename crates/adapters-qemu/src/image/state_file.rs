@@ -28,6 +28,26 @@ pub(super) fn remove(path: &Path) -> Result<(), ImageError> {
     }
 }
 
+/// Returns what follows the name of the file and a dot in the names of the files beside it.
+pub(super) fn copies(path: &Path) -> Result<Vec<String>, ImageError> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(io_error("read", folder, error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| io_error("read", folder, error))?.file_name();
+        let end = entry.as_encoded_bytes().strip_prefix(name.as_encoded_bytes()).and_then(|end| end.strip_prefix(b"."));
+        found.extend(end.and_then(|end| std::str::from_utf8(end).ok()).map(str::to_owned));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +64,10 @@ mod tests {
 
         assert!(matches!(missing, Err(ImageError::NotFound { .. })), "{missing:?}");
         assert_eq!(std::fs::read(&to).unwrap(), b"new");
+        std::fs::write(folder.path().join("state2.other"), "").unwrap();
+        std::fs::write(folder.path().join("state.b.2"), "").unwrap();
+        assert_eq!(copies(&from).unwrap(), ["b.2", "kept"]);
+        assert_eq!(copies(&folder.path().join("none/state")).unwrap(), Vec::<String>::new());
         remove(&to).unwrap();
         remove(&to).unwrap();
         assert!(!to.exists() && from.exists());

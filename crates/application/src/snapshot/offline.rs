@@ -121,36 +121,30 @@ impl<'a> OfflineImages<'a> {
         for tag in &loaded {
             refuse_foreign(self.app, &tag.path).await?;
         }
-        let copies = if self.selection.is_all { Some(TpmCopies::find(self.app, &self.entry.name).await) } else { None };
-        loaded.extend(copies.as_ref().and_then(|copies| copies.of(name)));
-        let [only] = loaded.as_slice() else { return self.load_all(loaded, copies, keep).await };
+        let copies = TpmCopies::find(self.app, &self.entry.name).await?;
+        if self.selection.is_all {
+            loaded.extend(copies.of(&loaded));
+        }
+        let [only] = loaded.as_slice() else { return self.load_all(loaded, &copies, keep).await };
         if keep {
-            return self.load_all(loaded, copies, keep).await;
+            return self.load_all(loaded, &copies, keep).await;
         }
         self.load_tag(only).await?;
         Ok(self.outcome(Vec::new(), false))
     }
 
     /// Does so with several, or with a safety snapshot; `copies` of the state of the TPM follow the disks.
-    async fn load_all(
-        mut self,
-        loaded: Vec<ImageTag>,
-        copies: Option<TpmCopies>,
-        keep: bool,
-    ) -> Result<Outcome<'a>, Error> {
-        let (mut safety, mut replaced) = (Vec::new(), Vec::new());
+    async fn load_all(mut self, loaded: Vec<ImageTag>, copies: &TpmCopies, keep: bool) -> Result<Outcome<'a>, Error> {
+        let safety = self.safety(copies, |_| true, self.selection.is_all)?;
+        let (mut replaced, mut stay) = (Vec::new(), Vec::new());
         for image in &self.selection.images {
-            let table = self.table(image);
-            let new = tag::free_safety(table);
-            safety.push(image.tag(new.ok_or_else(|| self.exists(image, tag::BEFORE_LOAD, true))?));
-            let older = tag::safeties(table);
-            if keep && !self.keeps_older(&older) {
-                replaced.extend(older.into_iter().map(|old| image.tag(&old.name)));
-            }
+            let older = tag::safeties(self.table(image));
+            let place = if keep && !self.keeps_older(&older) { &mut replaced } else { &mut stay };
+            place.extend(older.into_iter().map(|old| image.tag(&old.name)));
         }
-        let (copy, old_copy) = copies.map(|copies| copies.safety()).unwrap_or_default();
-        safety.extend(copy);
-        replaced.extend(old_copy.filter(|_| keep));
+        if keep && self.selection.is_all {
+            replaced.extend(copies.without(&stay));
+        }
         let work = PendingWork::SnapshotLoad { loaded: loaded.clone(), safety: safety.clone(), guest: LoadGuest::Off };
         self.begin(work, Vec::new()).await?;
         let done = async {
@@ -181,6 +175,26 @@ impl<'a> OfflineImages<'a> {
         Ok(Outcome { safety: kept, ..outcome })
     }
 
+    /// Returns the snapshots of a state before a load: of the images that are `wanted`, and of the TPM.
+    fn safety(
+        &self,
+        copies: &TpmCopies,
+        wanted: impl Fn(&DriveImage) -> bool,
+        with_tpm: bool,
+    ) -> Result<Vec<ImageTag>, Error> {
+        let images: Vec<&DriveImage> = self.selection.images.iter().filter(|image| wanted(image)).collect();
+        let is_used =
+            |new: &str| copies.has_tag(new) || images.iter().any(|image| tag::has_tag(self.table(image), new));
+        let Some(new) = tag::free_safety(is_used) else {
+            let (vm, drive) = (self.entry.name.clone(), self.selection.drive.clone());
+            let name = tag::BEFORE_LOAD.to_owned();
+            return Err(SnapshotError::Exists { vm, requested: drive.clone(), drive, name }.into());
+        };
+        let mut safety: Vec<ImageTag> = images.into_iter().map(|image| image.tag(&new)).collect();
+        safety.extend(copies.safety(new).filter(|_| with_tpm));
+        Ok(safety)
+    }
+
     /// Returns whether the states before earlier loads stay, beside that before this one: as long as the VM is not started,
     /// these loads can be undone one by one, and no guest makes the states differ much.
     fn keeps_older(&self, safeties: &[&ImageSnapshot]) -> bool {
@@ -197,17 +211,9 @@ impl<'a> OfflineImages<'a> {
         safety: &[ImageTag],
         history: HistoryEntry,
     ) -> Result<Outcome<'a>, Error> {
-        let mut kept = Vec::new();
-        for image in &self.selection.images {
-            if safety.iter().any(|tag| tag.drive == image.drive) {
-                let new = tag::free_safety(self.table(image));
-                kept.push(image.tag(new.ok_or_else(|| self.exists(image, tag::BEFORE_LOAD, true))?));
-            }
-        }
-        if safety.iter().any(tpm_copy::is_of_tpm) {
-            let (copy, _) = TpmCopies::find(self.app, &self.entry.name).await.safety();
-            kept.extend(copy);
-        }
+        let copies = TpmCopies::find(self.app, &self.entry.name).await?;
+        let is_loaded = |image: &DriveImage| safety.iter().any(|tag| tag.drive == image.drive);
+        let mut kept = self.safety(&copies, is_loaded, safety.iter().any(tpm_copy::is_of_tpm))?;
         let (loaded, guest) = (safety.to_vec(), LoadGuest::Off);
         self.begin(PendingWork::SnapshotLoad { loaded, safety: kept.clone(), guest }, Vec::new()).await?;
         let done = async {
@@ -243,7 +249,7 @@ impl<'a> OfflineImages<'a> {
             });
         }
         if self.selection.is_all {
-            removed.extend(TpmCopies::find(self.app, &self.entry.name).await.of(name));
+            removed.extend(TpmCopies::find(self.app, &self.entry.name).await?.of(&removed));
         }
         self.remove_tags(removed).await
     }

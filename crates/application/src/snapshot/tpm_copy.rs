@@ -2,11 +2,11 @@
 //!
 //! Memory holds the state of the TPM, so that a load into a running VM has swtpm replace the file with it. No image holds
 //! the file. So whatever loads all drives keeps a copy of it as it keeps their states: a copy is a snapshot of the "drive"
-//! [`TPM_NAME`], with a tag of the same pair, in a file beside the state. Only [`BEFORE_LOAD`] has one.
+//! [`TPM_NAME`], in a file beside the state, and has the tag of the snapshots of the images with which it was made.
 
 use std::path::PathBuf;
 
-use maqet_domain::snapshot::tag::BEFORE_LOAD;
+use maqet_domain::snapshot::tag::is_safety;
 use maqet_domain::vm::{ImageTag, VmName};
 
 use crate::start::tpm::{TPM_NAME, copy_path, copy_tags};
@@ -15,8 +15,7 @@ use crate::{App, Error};
 /// The copies of the state of a VM's TPM.
 pub(crate) struct TpmCopies {
     state: PathBuf,
-    /// The tag of the copy that exists.
-    old: Option<String>,
+    tags: Vec<String>,
     has_state: bool,
 }
 
@@ -30,26 +29,32 @@ fn copy_of(tag: &ImageTag) -> PathBuf {
 }
 
 impl TpmCopies {
-    pub(crate) async fn find(app: &App, vm: &VmName) -> Self {
+    pub(crate) async fn find(app: &App, vm: &VmName) -> Result<Self, Error> {
         let state = app.preflight().tpm_state(vm);
-        let mut old = None;
-        for tag in copy_tags() {
-            if old.is_none() && app.ports.images.exists(&copy_path(&state, &tag)).await {
-                old = Some(tag);
-            }
-        }
-        Self { has_state: app.ports.images.exists(&state).await, old, state }
+        let tags = copy_tags(&*app.ports.images, &state).await?;
+        Ok(Self { has_state: app.ports.images.exists(&state).await, tags, state })
     }
 
-    /// Returns the copy that is to be made before a load, and the one that it replaces; nothing without a TPM.
-    pub(crate) fn safety(&self) -> (Option<ImageTag>, Option<ImageTag>) {
-        let free = copy_tags().into_iter().find(|tag| Some(tag) != self.old.as_ref());
-        (free.filter(|_| self.has_state).map(|tag| self.tag(tag)), self.of(BEFORE_LOAD))
+    /// Returns whether there is a copy with this tag.
+    pub(crate) fn has_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|copy| copy == tag)
     }
 
-    /// Returns the copy that was made together with the snapshot `name`.
-    pub(crate) fn of(&self, name: &str) -> Option<ImageTag> {
-        self.old.clone().filter(|_| name == BEFORE_LOAD).map(|tag| self.tag(tag))
+    /// Returns the copy that is to be made together with snapshots with this tag; nothing without a TPM.
+    pub(crate) fn safety(&self, tag: String) -> Option<ImageTag> {
+        self.has_state.then(|| self.tag(tag))
+    }
+
+    /// Returns the copies, but for those that were made with snapshots that `stay`.
+    pub(crate) fn without(&self, stay: &[ImageTag]) -> impl Iterator<Item = ImageTag> {
+        let gone = self.tags.iter().filter(|tag| !stay.iter().any(|image| image.tag == **tag));
+        gone.map(|tag| self.tag(tag.clone()))
+    }
+
+    /// Returns the copy that was made together with these snapshots.
+    pub(crate) fn of(&self, images: &[ImageTag]) -> Option<ImageTag> {
+        let found = images.iter().find(|image| is_safety(&image.tag) && self.has_tag(&image.tag));
+        found.map(|image| self.tag(image.tag.clone()))
     }
 
     fn tag(&self, tag: String) -> ImageTag {

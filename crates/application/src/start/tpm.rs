@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use maqet_domain::command_line::{TPM_STATE_FILE, Tpm};
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::machine::{Machine, tpm_device};
+use maqet_domain::port::{DiskImages, ImageError};
 use maqet_domain::qemu::NodeName;
-use maqet_domain::snapshot::tag::BEFORE_LOAD;
+use maqet_domain::snapshot::tag::is_safety;
 use maqet_domain::vm::{VmEntry, VmName};
 
 use super::disk_error::DiskError;
@@ -17,9 +18,11 @@ use crate::Error;
 /// The name of the state of a VM's TPM, as of a drive; no drive has it.
 pub(crate) const TPM_NAME: &str = NodeName::TPM_STATE;
 
-/// Returns the tags that copies of the state can have: those of safety snapshots, with which they are made.
-pub(crate) fn copy_tags() -> [String; 2] {
-    [BEFORE_LOAD.to_owned(), format!("{BEFORE_LOAD}~2")]
+/// Returns the tags of the copies of the state at `state` that exist: those of safety snapshots, with which they are made.
+pub(crate) async fn copy_tags(images: &dyn DiskImages, state: &Path) -> Result<Vec<String>, ImageError> {
+    let mut tags = images.state_copies(state).await?;
+    tags.retain(|tag| is_safety(tag));
+    Ok(tags)
 }
 
 /// Returns the path of a copy of the state at `state`.

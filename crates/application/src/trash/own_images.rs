@@ -45,7 +45,8 @@ pub(crate) async fn own_records(app: &App, vm: &Vm) -> Result<Vec<StorageRecord>
     // One of a start that was killed has none, either.
     let tpm = app.preflight().tpm_state(&vm.entry.name);
     // Copies have none, as the snapshots in an image.
-    let copies = copy_tags().map(|tag| copy_path(&tpm, &tag)).into_iter().chain([tpm]).map(|path| (path, TPM_NAME));
+    let copies = copy_tags(&*app.ports.images, &tpm).await?;
+    let copies = copies.iter().map(|tag| copy_path(&tpm, tag)).chain([tpm.clone()]).map(|path| (path, TPM_NAME));
     for (path, name) in copies.chain([variables]) {
         if records.iter().any(|record| record.path == path) {
             continue;

@@ -161,7 +161,8 @@ impl<'a> UsedFiles<'a> {
         let drive = |drive: &str| FileUser::Drive { vm: name.clone(), drive: drive.to_owned() };
         self.add_file(app.preflight().uefi_variables(name), drive(VARIABLES_NAME)).await;
         let tpm = app.preflight().tpm_state(name);
-        for path in copy_tags().map(|tag| copy_path(&tpm, &tag)).into_iter().chain([tpm]) {
+        let copies = copy_tags(&*app.ports.images, &tpm).await?;
+        for path in copies.iter().map(|tag| copy_path(&tpm, tag)).chain([tpm.clone()]) {
             self.add_file(path, drive(TPM_NAME)).await;
         }
         let Ok(machine) = app.machine(vm) else {

@@ -214,4 +214,9 @@ pub trait DiskImages: Send + Sync {
     ///
     /// Errors: `Io`.
     async fn remove_state(&self, path: &Path) -> Result<(), ImageError>;
+
+    /// Returns the ends of the names of such copies: of the files beside `path` that are named as it is, then `.` and more.
+    ///
+    /// Errors: `Io`.
+    async fn state_copies(&self, path: &Path) -> Result<Vec<String>, ImageError>;
 }

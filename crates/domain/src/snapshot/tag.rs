@@ -17,6 +17,9 @@ const OLDEST_SAFETY: &str = "before-load~1";
 /// How many of these an image has at most: the states before several loads are kept while the VM is not started.
 pub const MAX_SAFETIES: usize = 100;
 
+/// The highest number in a tag: more than the images of a VM use together.
+const LAST_SAFETY: usize = 10_000;
+
 /// Returns the snapshots of the states before loads, the newest last.
 pub fn safeties(all: &[ImageSnapshot]) -> Vec<&ImageSnapshot> {
     let mut found: Vec<&ImageSnapshot> = all.iter().filter(|snapshot| is_safety(&snapshot.name)).collect();
@@ -25,15 +28,18 @@ pub fn safeties(all: &[ImageSnapshot]) -> Vec<&ImageSnapshot> {
     found
 }
 
-/// Returns a tag for the next of them.
-pub fn free_safety(all: &[ImageSnapshot]) -> Option<String> {
-    let numbered = (2..=MAX_SAFETIES + 1).map(|number| format!("{BEFORE_LOAD}~{number}"));
-    std::iter::once(BEFORE_LOAD.to_owned()).chain(numbered).find(|tag| !has_tag(all, tag))
+/// Returns a tag for the next of them; `is_used` tells whether an image, or something else that is kept with it, has a tag.
+///
+/// All that is kept of one state has the same tag.
+pub fn free_safety(is_used: impl Fn(&str) -> bool) -> Option<String> {
+    let numbered = (2..=LAST_SAFETY).map(|number| format!("{BEFORE_LOAD}~{number}"));
+    std::iter::once(BEFORE_LOAD.to_owned()).chain(numbered).find(|tag| !is_used(tag))
 }
 
-fn is_safety(tag: &str) -> bool {
+/// Returns whether a tag is one of these.
+pub fn is_safety(tag: &str) -> bool {
     let number = tag.strip_prefix(BEFORE_LOAD);
-    let is_number = |text: &str| text.parse::<usize>().is_ok_and(|number| (2..=MAX_SAFETIES + 1).contains(&number));
+    let is_number = |text: &str| text.parse::<usize>().is_ok_and(|number| (2..=LAST_SAFETY).contains(&number));
     number.is_some_and(|number| number.is_empty() || number.strip_prefix('~').is_some_and(is_number))
 }
 
@@ -115,10 +121,10 @@ mod tests {
 
         assert_eq!(names, ["before-load~1", "a", "before-load", "before-load~12"]);
         assert_eq!(safeties(&all).last().unwrap().name, "before-load~2");
-        assert_eq!(free_safety(&all).as_deref(), Some("before-load~3"));
+        assert_eq!(free_safety(|tag| has_tag(&all, tag)).as_deref(), Some("before-load~3"));
         assert_eq!(find(&all, "before-load").unwrap().id, "10");
         assert_eq!(find(&all, "before-load~1").unwrap().id, "1");
-        assert_eq!(free_safety(&image(&["a"])).as_deref(), Some("before-load"));
+        assert_eq!(free_safety(|tag| has_tag(&image(&["a"]), tag)).as_deref(), Some("before-load"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn web_with_data(home: &TestHome) {
 }
 
 /// Returns a digest of what the guest sees of an image.
-fn content(home: &TestHome, image: &Path, format: &str) -> u64 {
+pub(super) fn content(home: &TestHome, image: &Path, format: &str) -> u64 {
     let raw = home.path("content.raw");
     let convert = Command::new("qemu-img").args(["convert", "-f", format, "-O", "raw"]).arg(image).arg(&raw).output();
     assert!(convert.as_ref().is_ok_and(|done| done.status.success()), "{convert:?}");

@@ -1,5 +1,6 @@
 //! Undo and redo of changes, with real images.
 
+mod firmware;
 mod fixture;
 mod killed;
 mod refused;

@@ -325,7 +325,7 @@ pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>,
         return Err(LiveSnapshotError::Incomplete { vm, name, missing: names(&disks) }.into());
     }
     if request.is_all() {
-        removed.extend(TpmCopies::find(app, &request.entry.name).await.of(&rm.name));
+        removed.extend(TpmCopies::find(app, &request.entry.name).await?.of(&removed));
     }
     let work = PendingWork::SnapshotRemove { removed: removed.clone() };
     request.entry = app.committer().begin_work(&request.entry, operation, work, Vec::new()).await?;

@@ -172,18 +172,16 @@ impl LiveLoad<'_> {
         }
         live.refuse_capabilities(&entry.name, self.name).await?;
         live.refuse_bitmaps(&entry.name, &disks).await?;
-        let (mut safety, mut replaced) = (Vec::new(), Vec::new());
-        for disk in &disks {
-            let Some(free) = tag::free_safety(table(disk)) else {
-                let (vm, drive) = (entry.name.clone(), disk.name.clone());
-                return Err(LiveSnapshotError::NoFreeTag { vm, drive, name: BEFORE_LOAD.to_owned() }.into());
-            };
-            safety.push(disk.tag(&free));
-            replaced.extend(tag::safeties(table(disk)).into_iter().map(|old| disk.tag(&old.name)));
-        }
-        let (copy, old_copy) = TpmCopies::find(app, &entry.name).await.safety();
-        safety.extend(copy);
-        replaced.extend(old_copy);
+        let copies = TpmCopies::find(app, &entry.name).await?;
+        let is_used = |new: &str| copies.has_tag(new) || disks.iter().any(|disk| tag::has_tag(table(disk), new));
+        let Some(free) = tag::free_safety(is_used) else {
+            return Err(LiveSnapshotError::NoCommonTag { vm: entry.name.clone(), name: BEFORE_LOAD.to_owned() }.into());
+        };
+        let mut safety: Vec<ImageTag> = disks.iter().map(|disk| disk.tag(&free)).collect();
+        let older = |disk| tag::safeties(table(disk)).into_iter().map(|old| disk.tag(&old.name));
+        let mut replaced: Vec<ImageTag> = disks.iter().flat_map(older).collect();
+        safety.extend(copies.safety(free));
+        replaced.extend(copies.without(&[]));
         Ok((LoadPlan { state: set.state, tag: set.tag, disks, safety, replaced }, is_checked))
     }
 

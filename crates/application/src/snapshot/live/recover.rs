@@ -153,7 +153,7 @@ async fn finish_load(
     let mut replaced = Vec::new();
     for one in safety {
         let tags: Vec<String> = if tpm_copy::is_of_tpm(one) {
-            copy_tags().into()
+            copy_tags(&*app.ports.images, &one.path).await?
         } else {
             let table = app.ports.images.snapshots(&one.path).await?;
             tag::safeties(&table).into_iter().map(|safety| safety.name.clone()).collect()
