@@ -46,6 +46,9 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// How often a reader that waits for events asks the server although no notification came: those of a pooler are lost.
 pub const LISTEN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often a store that is used records that its host is there: a host is away only after many times that.
+pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(1);
+
 /// How long a store waits; see the constants for the reasons of the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -65,3 +68,6 @@ impl Default for Timeouts {
 
 /// How many entries of the history one commit removes at most, so that none takes long; each adds only one.
 pub(crate) const PRUNED_AT_ONCE: u32 = 100;
+
+/// Which commits remove old entries: every one of so many, as it takes a millisecond to find the oldest of 10,000.
+pub(crate) const PRUNING_INTERVAL: u32 = 16;

@@ -1,8 +1,8 @@
 //! Connections: opened at the first use, kept for further ones, and opened again if the server closed them.
 
 use std::future::{Future, poll_fn};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -12,10 +12,12 @@ use maqet_domain::vm::VmId;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client};
 use uuid::Uuid;
 
 use crate::error::{Failure, cause, is_io, is_shutdown};
+use crate::identity::Identity;
 use crate::limits::Timeouts;
 use crate::listener::News;
 use crate::tls::TlsMode;
@@ -27,8 +29,10 @@ pub(crate) type Connection = Object<Connector>;
 
 /// Connections to one database.
 pub(crate) struct Pool {
-    pool: managed::Pool<Connector>,
+    connections: managed::Pool<Connector>,
     connector: Arc<Settings>,
+    /// When a sign of life was last sent.
+    shown_at: Mutex<Option<Instant>>,
 }
 
 /// Opens connections.
@@ -49,13 +53,17 @@ impl Pool {
             .max_size(limits::MAX_CONNECTIONS)
             .runtime(Runtime::Tokio1)
             .build();
-        Self { pool: pool.unwrap_or_else(|_| unreachable!("a runtime is given")), connector }
+        Self {
+            connections: pool.unwrap_or_else(|_| unreachable!("a runtime is given")),
+            connector,
+            shown_at: Mutex::new(None),
+        }
     }
 
     /// Returns a connection to a database with the newest schema.
     pub(crate) async fn get(&self) -> Result<Connection, Failure> {
         // On the heap: a handshake is a large future.
-        Box::pin(self.pool.get()).await.map_err(|error| match error {
+        Box::pin(self.connections.get()).await.map_err(|error| match error {
             PoolError::Backend(failure) => failure,
             PoolError::Timeout(_)
             | PoolError::Closed
@@ -98,6 +106,36 @@ impl Pool {
             Some(id) => copies.record_database_id(id).await.map_err(Failure::Value),
             None => Ok(()),
         }
+    }
+
+    /// Records that the host of `identity` is there, unless that was recorded a moment ago.
+    ///
+    /// A failure is no reason to fail: a standby is only read, and other reads will show the same.
+    pub(crate) async fn show_life(&self, client: &Client, identity: &Identity) {
+        // Without a row that is old enough, nothing is written; else it is not waited for the disk.
+        const SHOW: &str = "INSERT INTO host SELECT $1, $2, now.at \
+            FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint * 1000000 AS at) AS now, \
+            set_config('synchronous_commit', 'off', true) \
+            WHERE NOT EXISTS (SELECT FROM host WHERE host = $1 AND owner = $2 AND seen_at > now.at - $3) \
+            ON CONFLICT (host, owner) DO UPDATE SET seen_at = excluded.seen_at WHERE host.seen_at < excluded.seen_at";
+
+        if !self.is_sign_due() {
+            return;
+        }
+        let interval = i64::try_from(limits::SIGN_OF_LIFE_INTERVAL.as_nanos()).unwrap_or(i64::MAX);
+        let (host, owner) = (&identity.host, &identity.owner);
+        let values: [(&(dyn ToSql + Sync), Type); 3] =
+            [(host, Type::TEXT), (owner, Type::TEXT), (&interval, Type::INT8)];
+        let _not_critical = self.reply(client.execute_typed(SHOW, &values)).await;
+    }
+
+    fn is_sign_due(&self) -> bool {
+        let mut shown_at = self.shown_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = shown_at.is_none_or(|at| at.elapsed() >= limits::SIGN_OF_LIFE_INTERVAL);
+        if is_due {
+            *shown_at = Some(Instant::now());
+        }
+        is_due
     }
 
     pub(crate) fn url(&self) -> &PostgresUrl {

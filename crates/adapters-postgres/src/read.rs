@@ -1,9 +1,11 @@
 //! Reads: SQL, and the conversion of rows into domain values.
 
+use std::time::Duration;
+
 use maqet_domain::change::StorageRecord;
 use maqet_domain::event::{Event, RecordedEvent, kind};
 use maqet_domain::history::{Actor, Call, HistoryEntry, HistoryQuery, RecordedHistory};
-use maqet_domain::port::{ForeignVm, VmPresence};
+use maqet_domain::port::{ForeignVm, HostRecord, VmPresence};
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{
@@ -72,7 +74,36 @@ pub(crate) fn entries(identity: &Identity) -> Query<VmEntry> {
 /// The VMs of other identities, by host, owner and name.
 pub(crate) fn foreign(identity: &Identity) -> Query<ForeignVm> {
     let sql = entry!(", host, owner FROM vm WHERE (host, owner) <> ($1, $2) ORDER BY host, owner, name");
-    Query { sql, values: of(identity, []), row: foreign_vm }
+    Query { sql, values: of(identity, []), row: listed_foreign }
+}
+
+/// The VM of another identity with this ID.
+pub(crate) fn foreign_vm(id: VmId, identity: &Identity) -> Query<Vm> {
+    let sql = entry!(
+        ", content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id \
+        WHERE vm.id = $3 AND (host, owner) <> ($1, $2)"
+    );
+    Query { sql, values: of(identity, [Value::id(id)]), row: vm }
+}
+
+/// The storage records of a VM of another identity, in the order they were created.
+pub(crate) fn foreign_storage(id: VmId, identity: &Identity) -> Query<StorageRecord> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage \
+        WHERE vm = $3 AND (host, owner) <> ($1, $2) ORDER BY sequence";
+    Query { sql, values: of(identity, [Value::id(id)]), row: storage_record }
+}
+
+/// All identities that used the store or have VMs in it, by host and owner.
+pub(crate) fn hosts() -> Query<HostRecord> {
+    // A process that may only read leaves no sign of life, and its VMs are older than the rights.
+    let sql = "SELECT host, owner, coalesce(seen_at, last_created_at, 0), \
+        greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint \
+            - coalesce(seen_at, last_created_at, 0) / 1000000, 0), \
+        coalesce(vms, 0), coalesce(open_runs, 0) \
+        FROM host FULL JOIN (SELECT host, owner, max(created_at) AS last_created_at, count(*) AS vms, \
+            count(*) FILTER (WHERE phase <> 'ended') AS open_runs FROM vm GROUP BY host, owner) AS of_vms \
+        USING (host, owner) ORDER BY host, owner";
+    Query { sql, values: Vec::new(), row: host }
 }
 
 /// The entries of the IDs that begin with `prefix`, by ID; `None` if it cannot be the begin of one.
@@ -172,9 +203,21 @@ fn vm(row: &Row) -> Result<Vm, Failure> {
     Ok(Vm { entry: entry(&mut columns)?, definition: columns.json()?, origins: columns.json()? })
 }
 
-fn foreign_vm(row: &Row) -> Result<ForeignVm, Failure> {
+fn listed_foreign(row: &Row) -> Result<ForeignVm, Failure> {
     let mut columns = Columns::new(row);
     Ok(ForeignVm { entry: entry(&mut columns)?, host: columns.get()?, owner: columns.get()? })
+}
+
+fn host(row: &Row) -> Result<HostRecord, Failure> {
+    let mut columns = Columns::new(row);
+    Ok(HostRecord {
+        host: columns.get()?,
+        owner: columns.get()?,
+        seen_at: columns.moment()?,
+        unseen: Duration::from_millis(columns.count()?),
+        vms: columns.count()?,
+        open_runs: columns.count()?,
+    })
 }
 
 fn entry(columns: &mut Columns<'_>) -> Result<VmEntry, Failure> {

@@ -12,8 +12,12 @@ use uuid::Uuid;
 use crate::error::{Failure, cause};
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema/v1.sql"), include_str!("schema/v2.sql"), include_str!("schema/v3.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema/v1.sql"),
+    include_str!("schema/v2.sql"),
+    include_str!("schema/v3.sql"),
+    include_str!("schema/v4.sql"),
+];
 
 /// The table of the version, as the first migration of a database finds it.
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS maqet (version bigint NOT NULL)";

@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::join;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::{HistoryQuery, RecordedHistory};
 use maqet_domain::port::{
-    EventLog, ForeignVm, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
+    EventLog, ForeignVm, HistoryLog, HostLedger, HostRecord, SnapshotLedger, StorageLedger, Store, StoreError,
+    VmCopies, VmCopy, VmRepository,
 };
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
@@ -78,7 +80,11 @@ impl PostgresStore {
 
     async fn try_read<T>(&self, query: &Query<T>) -> Result<Vec<T>, Failure> {
         let connection = self.pool.get().await?;
-        match self.pool.reply(read::rows(&connection, query)).await {
+        // Sent first, and answered together with the query: it takes no round trip of its own.
+        let (_not_critical, rows) =
+            join(self.pool.show_life(&connection, &self.identity), self.pool.reply(read::rows(&connection, query)))
+                .await;
+        match rows {
             // A late reply would be that of the next query.
             Err(failure @ Failure::TimedOut(_)) => {
                 discard(connection);
@@ -127,9 +133,24 @@ impl VmRepository for PostgresStore {
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError> {
         self.read("list the VMs", read::entries(&self.identity)).await
     }
+}
 
+#[async_trait]
+impl HostLedger for PostgresStore {
     async fn foreign(&self) -> Result<Vec<ForeignVm>, StoreError> {
         self.read("list the VMs of others", read::foreign(&self.identity)).await
+    }
+
+    async fn foreign_vm(&self, id: &VmId) -> Result<Option<VmCopy>, StoreError> {
+        let Some(vm) = self.read("read a VM of others", read::foreign_vm(*id, &self.identity)).await?.pop() else {
+            return Ok(None);
+        };
+        let storage = self.read("read the storage of a VM", read::foreign_storage(*id, &self.identity)).await?;
+        Ok(Some(VmCopy::new(vm, storage)))
+    }
+
+    async fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
+        self.read("list the hosts", read::hosts()).await
     }
 }
 

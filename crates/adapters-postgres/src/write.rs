@@ -34,6 +34,10 @@ enum Rule {
     ChangesVm(VmId),
     /// It adds a VM of this name, unless the name or the ID is in use.
     AddsVm(VmName),
+    /// It gives the row of this VM to this store, unless another process changed it first, or the name is in use here.
+    TakesVm(VmId, VmName),
+    /// It gives the images of this VM to this store, unless it has a record of one of them.
+    TakesStorage(VmId),
     /// It adds a row of this VM, unless that was removed.
     NeedsVm(Option<VmId>),
     /// It adds an entry of the history that reverts this one, unless another one does.
@@ -68,8 +72,8 @@ impl Statement {
     /// Returns the error that the number of changed rows means.
     pub(crate) fn check_rows(&self, rows: u64) -> Result<(), Failure> {
         match (&self.rule, rows) {
-            (Rule::ChangesVm(id), 0) => Err(StoreError::Conflict { id: *id }.into()),
-            (Rule::ChangesVm(_) | Rule::None | Rule::AddsVm(_) | Rule::NeedsVm(_) | Rule::Reverts(_), _) => Ok(()),
+            (Rule::ChangesVm(id) | Rule::TakesVm(id, _), 0) => Err(StoreError::Conflict { id: *id }.into()),
+            _ => Ok(()),
         }
     }
 
@@ -77,12 +81,21 @@ impl Statement {
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
         let is = |wanted: &SqlState| failure.code() == Some(wanted);
         match &self.rule {
-            Rule::AddsVm(name) if is(&SqlState::UNIQUE_VIOLATION) => StoreError::Exists { name: name.clone() }.into(),
+            Rule::AddsVm(name) | Rule::TakesVm(_, name) if is(&SqlState::UNIQUE_VIOLATION) => {
+                StoreError::Exists { name: name.clone() }.into()
+            }
+            Rule::TakesStorage(id) if is(&SqlState::UNIQUE_VIOLATION) => StoreError::Conflict { id: *id }.into(),
             Rule::NeedsVm(Some(id)) if is(&SqlState::FOREIGN_KEY_VIOLATION) => StoreError::Conflict { id: *id }.into(),
             Rule::Reverts(sequence) if is(&SqlState::UNIQUE_VIOLATION) => {
                 StoreError::Reverted { sequence: *sequence }.into()
             }
-            Rule::None | Rule::ChangesVm(_) | Rule::AddsVm(_) | Rule::NeedsVm(_) | Rule::Reverts(_) => failure,
+            Rule::None
+            | Rule::ChangesVm(_)
+            | Rule::AddsVm(_)
+            | Rule::TakesVm(..)
+            | Rule::TakesStorage(_)
+            | Rule::NeedsVm(_)
+            | Rule::Reverts(_) => failure,
         }
     }
 }
@@ -93,6 +106,7 @@ pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Stateme
     for change in &set.changes {
         match change {
             Change::VmAdded(vm) => add_vm(vm, identity, &mut changes)?,
+            Change::VmTakenOver { .. } => take_over(change, identity, &mut changes)?,
             Change::VmRemoved { id, expected } => changes.push(remove_vm(*id, *expected, identity)),
             Change::DefinitionChanged { id, expected, definition, origins } => {
                 changes.push(revise(*id, *expected, identity));
@@ -114,7 +128,7 @@ pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Stateme
     if let Some(entry) = &set.history {
         log.push(add_history(entry, identity)?);
         if let Some(limit) = set.history_limit {
-            log.push(prune_history(limit));
+            log.push(prune_history(limit, identity));
         }
     }
     if !set.events.is_empty() {
@@ -156,6 +170,32 @@ fn of_vm(id: VmId, revision: Revision, identity: &Identity) -> Vec<Value> {
 fn remove_vm(id: VmId, expected: Revision, identity: &Identity) -> Statement {
     let sql = "DELETE FROM vm WHERE id = $1 AND revision = $2 AND host = $3 AND owner = $4";
     Statement::new(sql, of_vm(id, expected, identity)).under(Rule::ChangesVm(id))
+}
+
+/// Gives a VM of another identity to this one, with its storage records.
+fn take_over(change: &Change, identity: &Identity, statements: &mut Vec<Statement>) -> Result<(), Failure> {
+    const TAKE: &str = "UPDATE vm SET revision = revision + 1, boot = $5, started_at = $6, phase = $7, \
+        end_reason = $8, ended_at = $9, pid = $10, start_ticks = $11, host_boot = $12, pid_namespace = $13, \
+        sockets = $14, records = $15, forwards = $16, host = $17, owner = $18 \
+        WHERE id = $1 AND revision = $2 AND host = $3 AND owner = $4";
+    // Records of images of removed VMs, whose paths others use by now.
+    const FORGET: &str = "DELETE FROM storage AS own USING storage AS taken \
+        WHERE own.host = $2 AND own.owner = $3 AND own.vm IS NULL \
+        AND taken.vm = $1 AND sha256(own.path) = sha256(taken.path)";
+    const TAKE_STORAGE: &str = "UPDATE storage SET host = $2, owner = $3 WHERE vm = $1";
+
+    let Change::VmTakenOver { id, expected, name, host, owner, run } = change else { return Ok(()) };
+    let from = Identity { host: host.clone(), owner: owner.clone() };
+    let mut values = of_vm(*id, *expected, &from);
+    values.extend(run_values(run.as_ref())?);
+    let to = [Value::text(&identity.host), Value::text(&identity.owner)];
+    values.extend(to.clone());
+    statements.push(Statement::new(TAKE, values).under(Rule::TakesVm(*id, name.clone())));
+    let mut of_storage = vec![Value::id(*id)];
+    of_storage.extend(to);
+    statements.push(Statement::new(FORGET, of_storage.clone()));
+    statements.push(Statement::new(TAKE_STORAGE, of_storage).under(Rule::TakesStorage(*id)));
+    Ok(())
 }
 
 fn revise(id: VmId, expected: Revision, identity: &Identity) -> Statement {
@@ -283,11 +323,20 @@ fn remove_storage(path: &Path, identity: &Identity) -> Statement {
     Statement::new(sql, vec![Value::text(&identity.host), Value::text(&identity.owner), Value::path(path)])
 }
 
-/// Removes the oldest entries above `limit`, some at a time; the newest is that of this transaction.
-fn prune_history(limit: u32) -> Statement {
+/// Removes the oldest entries of `identity` above `limit`, some at a time; the newest is that of this transaction.
+///
+/// Entries of other hosts stay, and those that another process removes are passed over: no commit waits for another one.
+fn prune_history(limit: u32, identity: &Identity) -> Statement {
     let sql = "DELETE FROM history WHERE sequence IN (SELECT sequence FROM history \
-        WHERE sequence <= currval(pg_get_serial_sequence('history', 'sequence')) - $1 ORDER BY sequence LIMIT $2)";
-    let values = vec![Value::Number(Some(limit.into())), Value::Number(Some(limits::PRUNED_AT_ONCE.into()))];
+        WHERE store_host = $1 AND store_owner = $2 AND sequence <= \
+            CASE WHEN currval(pg_get_serial_sequence('history', 'sequence')) % $5 = 0 THEN \
+                (SELECT sequence FROM history WHERE store_host = $1 AND store_owner = $2 \
+                ORDER BY sequence DESC OFFSET $3 LIMIT 1) END \
+        ORDER BY sequence LIMIT $4 FOR UPDATE SKIP LOCKED)";
+    // A short history is found at once.
+    let interval = if limit < limits::PRUNED_AT_ONCE { 1 } else { limits::PRUNING_INTERVAL };
+    let mut values = vec![Value::text(&identity.host), Value::text(&identity.owner)];
+    values.extend([limit, limits::PRUNED_AT_ONCE, interval].map(|number| Value::Number(Some(number.into()))));
     Statement::new(sql, values)
 }
 

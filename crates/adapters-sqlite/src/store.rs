@@ -12,7 +12,7 @@ use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::{HistoryQuery, RecordedHistory};
 use maqet_domain::port::{
-    EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
+    EventLog, HistoryLog, HostLedger, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
 };
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
@@ -180,6 +180,9 @@ impl EventLog for SqliteStore {
         self.worker().await?.read("read the events", move |sql| read::events(sql, sequence, limit)).await
     }
 }
+
+/// A file is not shared by hosts.
+impl HostLedger for SqliteStore {}
 
 #[async_trait]
 impl Store for SqliteStore {

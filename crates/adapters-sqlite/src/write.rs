@@ -47,6 +47,8 @@ pub(crate) fn apply(
     for change in &set.changes {
         match change {
             Change::VmAdded(vm) => add_vm(&transaction, vm)?,
+            // No other host shares a file.
+            Change::VmTakenOver { id, .. } => return Err(WriteError::Rule(StoreError::Conflict { id: *id })),
             Change::VmRemoved { id, expected } => remove_vm(&transaction, *id, *expected)?,
             Change::DefinitionChanged { id, expected, definition, origins } => {
                 change_definition(&transaction, *id, *expected, definition, origins)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use maqet_domain::command_line::PathNotUtf8;
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
 use maqet_domain::hotplug::DeviceError;
@@ -24,6 +25,7 @@ use crate::device::balloon_error::BalloonError;
 use crate::device::medium_error::MediumError;
 use crate::event::filter::UnknownEventType;
 use crate::history::error::HistoryError;
+use crate::host::error::{away_note, foreign_vm};
 use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
 use crate::job::qmp_job::QmpJobFailed;
@@ -52,8 +54,8 @@ use crate::wait::error::WaitError;
 pub enum Error {
     #[error("VM `{}` not found", name.escape_debug())]
     NoSuchVm { name: String, similar: Vec<String> },
-    #[error("VM `{name}` belongs to user `{owner}` of host `{host}`")]
-    ForeignVm { name: VmName, id: VmId, host: String, owner: String },
+    #[error("VM `{name}` belongs to user `{owner}` of host `{host}`{}", away_note(*away_since))]
+    ForeignVm { name: VmName, id: VmId, host: String, owner: String, away_since: Option<Timestamp> },
     /// There is a copy of its definition, and the database records no removal.
     #[error("the database has no VM `{name}`, but a copy of its definition exists")]
     LostVm { name: VmName },
@@ -258,12 +260,6 @@ fn process_hidden(vm: &VmName, is_forced: bool) -> Explanation {
 fn lost_vm() -> Explanation {
     Explanation::new("vm.not-found", Fault::NotFound)
         .hint("run `maqet doctor --fix` to add it to the database from the copy")
-}
-
-fn foreign_vm(host: &str) -> Explanation {
-    Explanation::new("vm.host-refused", Fault::State)
-        .hint(format!("run the command on host `{host}`, as that user"))
-        .hint("list the VMs of all hosts with `maqet ls --host '*'`")
 }
 
 impl Explain for Error {

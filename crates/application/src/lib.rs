@@ -16,6 +16,7 @@
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
 //! | `storage` | images as operations share them: their locks, and which VMs use them |
 //! | `trash` | the trash: moving images there and back, and what protects images that others use |
+//! | `host` | hosts that share a store: which are away |
 //! | `log` | the limits of logs, and what keeps the logs of running VMs within them |
 //! | `job` | long-running work: progress, cancellation |
 //! | [`config`] | YAML, merging, `--set`, layers of configuration |
@@ -34,6 +35,7 @@ mod duration;
 mod error;
 mod event;
 mod history;
+mod host;
 mod input;
 mod job;
 pub mod limits;

@@ -5,6 +5,7 @@
 //! | `binaries` | the versions of the QEMU binaries in use |
 //! | `host` | KVM, tools, limits, maqet's directories and their free space |
 //! | `database` | the database and its backups; repairs a damaged one |
+//! | `hosts` | other hosts that share the database and are away |
 //! | `missing` | VMs of which there are copies, and that the database lacks |
 //! | `vm` | whether each VM can start, and whether its records agree with what runs |
 //! | `stale_files` | files and processes that belong to no VM |
@@ -14,6 +15,7 @@
 mod binaries;
 mod database;
 mod host;
+mod hosts;
 mod missing;
 mod removal;
 mod stale_files;
@@ -29,6 +31,7 @@ use serde::Serialize;
 pub(crate) use self::binaries::BinaryCheck;
 pub(crate) use self::database::{DatabaseAccess, DatabaseCheck};
 pub(crate) use self::host::HostCheck;
+pub(crate) use self::hosts::host_findings;
 pub(crate) use self::removal::StaleFileRemoval;
 pub(crate) use self::stale_files::{StaleItem, Survey, describe_file, describe_orphan, stale_findings};
 pub(crate) use self::trash::{interrupted, trash_findings};

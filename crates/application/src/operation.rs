@@ -5,6 +5,7 @@ mod config;
 mod database;
 mod device;
 mod history;
+mod host;
 mod maintenance;
 mod observe;
 mod qmp;
@@ -21,6 +22,7 @@ pub use self::config::{
 pub use self::database::*;
 pub use self::device::*;
 pub use self::history::*;
+pub use self::host::*;
 pub use self::maintenance::*;
 pub use self::observe::*;
 pub use self::qmp::*;
@@ -93,6 +95,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<HistoryLs>()?;
     table.register::<Undo>()?;
     table.register::<Redo>()?;
+    table.register::<HostLs>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;
     table.register::<DatabaseCheck>()?;

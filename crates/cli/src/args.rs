@@ -15,6 +15,7 @@ mod define;
 mod events;
 mod global;
 mod hardware;
+mod host;
 mod inspect;
 mod keyboard;
 mod lifecycle;
@@ -43,6 +44,7 @@ pub(crate) use self::define::{AddArgs, ApplyArgs};
 pub(crate) use self::events::{EventsArgs, QmpEventsArgs, WatchArgs};
 pub(crate) use self::global::{Color, Format, GlobalArgs, LogFormat};
 pub(crate) use self::hardware::HardwareSubcommand;
+pub(crate) use self::host::HostSubcommand;
 pub(crate) use self::inspect::InspectArgs;
 pub(crate) use self::keyboard::{KeysArgs, TypeArgs};
 pub(crate) use self::lifecycle::{RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs};
@@ -189,6 +191,8 @@ pub(crate) enum Command {
     Metrics(MetricsArgs),
     #[command(subcommand)]
     Database(DatabaseSubcommand),
+    #[command(subcommand)]
+    Host(HostSubcommand),
     #[command(after_help = "\
 Examples:
   maqet history --vm web
@@ -207,7 +211,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 32] = [
+const DEFINITIONS: [(&str, Augment); 33] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -234,6 +238,7 @@ const DEFINITIONS: [(&str, Augment); 32] = [
     ("storage", StorageSubcommand::augment_subcommands),
     ("metrics", MetricsArgs::augment_args),
     ("database", DatabaseSubcommand::augment_subcommands),
+    ("host", HostSubcommand::augment_subcommands),
     ("history", HistoryLs::augment_args),
     ("undo", Undo::augment_args),
     ("redo", Redo::augment_args),
@@ -270,6 +275,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),
     ("database", "Check and back up the database"),
+    ("host", "List the hosts that share the database"),
     ("history", "Show changes of VMs, their snapshots and storage: who made them, when, and on which host"),
     ("undo", "Undo the last changes of VMs, snapshots and storage"),
     ("redo", "Take back the last undos"),

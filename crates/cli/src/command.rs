@@ -26,7 +26,7 @@ use maqet::{ErrorReport, Maqet, Operation};
 use serde::Serialize;
 
 pub(crate) use self::shell::stop_only_the_editor;
-use crate::args::{Command, QmpArgs, QmpSubcommand, SnapshotSubcommand};
+use crate::args::{Command, HostSubcommand, QmpArgs, QmpSubcommand, SnapshotSubcommand};
 use crate::error::{path_failed, usage};
 use crate::render::{Output, TextOutput};
 
@@ -69,6 +69,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Storage(command) => storage::run(maqet, command, output).await,
         Command::Metrics(args) => metrics::run(maqet, args, output).await,
         Command::Database(command) => database::run(maqet, command, output).await,
+        Command::Host(HostSubcommand::Ls(ls)) => simple(maqet, ls, output, "listing hosts").await,
         Command::History(history) => simple(maqet, history, output, "reading the history").await,
         Command::Undo(undo) => simple(maqet, undo, output, "undoing changes").await,
         Command::Redo(redo) => simple(maqet, redo, output, "taking back undos").await,

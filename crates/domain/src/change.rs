@@ -10,13 +10,29 @@ use crate::event::Event;
 use crate::history::HistoryEntry;
 use crate::size::ByteSize;
 use crate::snapshot::SnapshotRecord;
-use crate::vm::{Origins, Pending, Phase, Revision, Run, Vm, VmId};
+use crate::vm::{Origins, Pending, Phase, Revision, Run, Vm, VmId, VmName};
 
 /// One change to the store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// Adds a VM; its name and id must be free.
     VmAdded(Box<Vm>),
+    /// Gives a VM of another user or host, with its storage records, to this one; its revision grows by one. Its name must
+    /// be free here.
+    VmTakenOver {
+        /// The VM.
+        id: VmId,
+        /// The expected revision.
+        expected: Revision,
+        /// Its name.
+        name: VmName,
+        /// The host that has it.
+        host: String,
+        /// The user there.
+        owner: String,
+        /// Its last run, with the paths of this host.
+        run: Option<Run>,
+    },
     /// Removes a VM and its run; its storage records stay, without a VM.
     VmRemoved {
         /// The VM.
@@ -112,7 +128,8 @@ pub struct ChangeSet {
     pub changes: Vec<Change>,
     /// The history entry, if any.
     pub history: Option<HistoryEntry>,
-    /// How many entries of the history are kept when one is written; `None` keeps all.
+    /// How many entries of the history are kept when one is written, of this user of this host where several share the
+    /// store; `None` keeps all.
     ///
     /// A store may remove the oldest a few at a time, so that no commit takes long.
     pub history_limit: Option<u32>,

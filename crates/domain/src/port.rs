@@ -56,7 +56,8 @@ pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};
 pub use self::stale_files::{QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};
 pub use self::store::{
-    EventLog, ForeignVm, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository,
+    EventLog, ForeignVm, HistoryLog, HostLedger, HostRecord, SnapshotLedger, StorageLedger, Store, StoreError,
+    VmRepository,
 };
 pub use self::trash::{Trash, TrashError, TrashPlace};
 

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use maqet::domain::change::{Change, ChangeSet, StorageRecord};
 use maqet::domain::event::RecordedEvent;
 use maqet::domain::history::{HistoryEntry, HistoryQuery, RecordedHistory};
-use maqet::domain::port::{EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository};
+use maqet::domain::port::{
+    EventLog, HistoryLog, HostLedger, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository,
+};
 use maqet::domain::snapshot::SnapshotRecord;
 use maqet::domain::vm::{Revision, Vm, VmEntry, VmId, VmName};
 use maqet::operation::{Add, Events, Ls};
@@ -46,6 +48,8 @@ impl Content {
                 }
                 self.vms.push(*vm);
             }
+            // No other host shares this store.
+            Change::VmTakenOver { id, .. } => return Err(StoreError::Conflict { id }),
             Change::VmRemoved { id, expected } => {
                 self.revise(id, expected)?;
                 self.vms.retain(|vm| vm.entry.id != id);
@@ -177,6 +181,9 @@ impl EventLog for MemoryStore {
         Ok(later.take(limit as usize).cloned().collect())
     }
 }
+
+/// It is not shared.
+impl HostLedger for MemoryStore {}
 
 #[async_trait]
 impl Store for MemoryStore {

@@ -35,6 +35,7 @@ mod hooks;
 mod host_failures;
 mod host_files;
 mod hostile;
+mod hosts;
 mod hotplug;
 mod hotplug_network;
 mod hotplug_removal;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use maqet_adapters_postgres::limits;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::history::HistoryQuery;
-use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
+use maqet_domain::port::{EventLog, HistoryLog, HostLedger, StorageLedger, Store, StoreError, VmRepository};
 use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::sample;
 
@@ -153,4 +153,177 @@ async fn test_events_without_notifications_come_with_the_refresh() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(written.elapsed() < 3 * limits::LISTEN_REFRESH_INTERVAL, "the event was not found");
     }
+}
+
+#[tokio::test]
+async fn test_hosts_show_their_last_sign_of_life() {
+    let database = Database::new();
+    let here = database.open_as("a", "me");
+    here.list().await.unwrap();
+    add(&here, "web", 1).await.unwrap();
+    let there = database.open_as("b", "me");
+    let started = Change::RunChanged {
+        id: add(&there, "db", 2).await.unwrap().entry.id,
+        expected: Revision::FIRST,
+        run: Some(sample::run(1, Phase::Running)),
+    };
+    there.commit(ChangeSet::default().and(started)).await.unwrap();
+    there.list().await.unwrap();
+    let silent = "UPDATE host SET seen_at = (extract(epoch FROM now()) - 7200)::bigint * 1000000000 WHERE host = 'a'";
+    database.query(silent);
+
+    let hosts = database.open_as("c", "me").hosts().await.unwrap();
+    database.open_as("a", "me").list().await.unwrap();
+    let later = database.open_as("c", "me").hosts().await.unwrap();
+
+    let shown: Vec<_> = hosts.iter().map(|host| (&*host.host, host.vms, host.open_runs)).collect();
+    // The command that asks is a sign of life itself.
+    assert_eq!(shown, [("a", 1, 0), ("b", 1, 1), ("c", 0, 0)]);
+    let hour = Duration::from_hours(1);
+    assert!(hosts[0].unseen >= hour && hosts[1].unseen < hour, "{hosts:?}");
+    assert!(later[0].unseen < hour && later[0].seen_at > hosts[0].seen_at, "{later:?}");
+}
+
+#[tokio::test]
+async fn test_hosts_signs_of_life_are_rarely_written() {
+    let database = Database::new();
+    let seen = || database.query("SELECT xmin, seen_at FROM host");
+    database.open().list().await.unwrap();
+    let first = seen();
+
+    for _ in 0..3 {
+        database.open().list().await.unwrap();
+    }
+
+    assert_eq!(seen(), first);
+}
+
+#[tokio::test]
+async fn test_hosts_before_signs_of_life_were_seen_with_their_events() {
+    let database = Database::new();
+    let store = database.open_as("a", "me");
+    let vm = add(&store, "web", 1).await.unwrap();
+    let events = vec![sample::event("one", Some(&vm.entry))];
+    store.commit(ChangeSet { events, ..ChangeSet::default() }).await.unwrap();
+    database.query(
+        "UPDATE event SET at = 5000000000; DROP TABLE host; DROP INDEX history_of_store; UPDATE maqet SET version = 3",
+    );
+
+    let hosts = database.open_as("b", "me").hosts().await.unwrap();
+
+    assert_eq!((hosts[0].host.as_str(), hosts[0].seen_at.as_second()), ("a", 5));
+}
+
+#[tokio::test]
+async fn test_history_is_limited_for_each_host() {
+    let database = Database::new();
+    let (here, there) = (database.open_as("a", "me"), database.open_as("b", "me"));
+    for number in 0..4 {
+        for (store, name) in [(&here, "here"), (&there, "there")] {
+            let history = Some(sample::history(&format!("{name}-{number}"), None));
+            let history_limit = (name == "here").then_some(1);
+            store.commit(ChangeSet { history, history_limit, ..ChangeSet::default() }).await.unwrap();
+        }
+    }
+
+    let kept = here.history(&HistoryQuery::newest(9)).await.unwrap();
+
+    let kept: Vec<_> = kept.iter().map(|recorded| &*recorded.entry.call.operation).collect();
+    assert_eq!(kept, ["there-3", "here-3", "there-2", "there-1", "there-0"]);
+}
+
+#[tokio::test]
+async fn test_history_of_many_entries_is_limited_now_and_then() {
+    let database = Database::new();
+    let store = database.open();
+
+    for number in 0..200 {
+        let history = Some(sample::history(&number.to_string(), None));
+        store.commit(ChangeSet { history, history_limit: Some(120), ..ChangeSet::default() }).await.unwrap();
+    }
+
+    let kept = store.history(&HistoryQuery::newest(999)).await.unwrap().len();
+    assert!((120..=120 + 16).contains(&kept), "{kept} entries are kept");
+}
+
+#[tokio::test]
+async fn test_history_limited_by_two_processes_at_once_waits_for_neither() {
+    let database = Database::new();
+    let limited = || async {
+        let store = database.open();
+        let history = Some(sample::history("x", None));
+        store.commit(ChangeSet { history, history_limit: Some(1), ..ChangeSet::default() }).await
+    };
+    limited().await.unwrap();
+    // A transaction that has removed the same entry and does not go on.
+    let holding = "BEGIN; DELETE FROM history; SELECT pg_sleep(5)";
+    let holder = tokio::task::spawn_blocking({
+        let (server, name) = (database.server.clone(), database.schema.name.clone());
+        move || server.query(&format!("SET search_path = {name}; {holding}; COMMIT"))
+    });
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%DELETE FROM history; SELECT pg_sleep%' \
+        AND wait_event = 'PgSleep'";
+    while database.query(asleep) == "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    limited().await.unwrap();
+
+    assert!(!holder.is_finished(), "the commit waited for the other one");
+    database.query("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+    let _cancelled = holder.await;
+}
+
+fn taking(vm: &maqet_domain::vm::Vm, expected: Revision) -> ChangeSet {
+    let (name, host, owner) = (vm.entry.name.clone(), "a".to_owned(), "me".to_owned());
+    let run = Some(sample::run(7, Phase::Starting));
+    ChangeSet::default().and(Change::VmTakenOver { id: vm.entry.id, expected, name, host, owner, run })
+}
+
+#[tokio::test]
+async fn test_vm_taken_over_is_that_of_the_new_host_only() {
+    let database = Database::new();
+    let (old, new) = (database.open_as("a", "me"), database.open_as("b", "you"));
+    let vm = add(&old, "web", 1).await.unwrap();
+    let id = vm.entry.id;
+    let record = sample::storage("/d/web", Some(id));
+    old.commit(ChangeSet::default().and(Change::StorageAdded(record.clone()))).await.unwrap();
+    // An image of a removed VM had this path here.
+    new.commit(ChangeSet::default().and(Change::StorageAdded(sample::storage("/d/web", None)))).await.unwrap();
+    let found = new.foreign_vm(&id).await.unwrap().unwrap();
+
+    new.commit(taking(&vm, Revision::FIRST)).await.unwrap();
+    let refused = old.commit(ChangeSet::default().and(Change::VmRemoved { id, expected: Revision::FIRST })).await;
+
+    assert_eq!((found.vm, found.storage), (vm, vec![record.clone()]));
+    let taken = new.by_id(&id).await.unwrap().unwrap();
+    assert_eq!((taken.entry.revision, taken.entry.run), (Revision(2), Some(sample::run(7, Phase::Starting))));
+    assert_eq!(new.storage_of_vm(&id).await.unwrap(), [record]);
+    assert_eq!(new.storage_without_vm().await.unwrap(), []);
+    assert_eq!((old.by_id(&id).await.unwrap(), new.foreign_vm(&id).await.unwrap()), (None, None));
+    assert_eq!(old.storage_of_vm(&id).await.unwrap(), []);
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn test_vm_taken_over_is_refused_without_a_trace() {
+    let database = Database::new();
+    let (old, new) = (database.open_as("a", "me"), database.open_as("b", "me"));
+    let vm = add(&old, "web", 1).await.unwrap();
+    let of_vm = |id, path| ChangeSet::default().and(Change::StorageAdded(sample::storage(path, Some(id))));
+    old.commit(of_vm(vm.entry.id, "/d/web")).await.unwrap();
+
+    let outdated = new.commit(taking(&vm, Revision(2))).await;
+    let other = add(&new, "other", 2).await.unwrap();
+    new.commit(of_vm(other.entry.id, "/d/web")).await.unwrap();
+    let image_in_use = new.commit(taking(&vm, Revision::FIRST)).await;
+    new.commit(ChangeSet::default().and(Change::StorageRemoved { path: "/d/web".into() })).await.unwrap();
+    add(&new, "web", 3).await.unwrap();
+    let name_in_use = new.commit(taking(&vm, Revision::FIRST)).await;
+
+    assert!(matches!(outdated, Err(StoreError::Conflict { .. })), "{outdated:?}");
+    assert!(matches!(image_in_use, Err(StoreError::Conflict { .. })), "{image_in_use:?}");
+    assert!(matches!(name_in_use, Err(StoreError::Exists { .. })), "{name_in_use:?}");
+    assert_eq!(old.by_id(&vm.entry.id).await.unwrap(), Some(vm));
+    assert_eq!(names(&new).await.unwrap(), ["other", "web"]);
 }

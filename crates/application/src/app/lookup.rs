@@ -7,6 +7,7 @@ use maqet_domain::text::similar;
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 
+use crate::host::Hosts;
 use crate::recovery::recover;
 use crate::vm::orphan::Orphans;
 use crate::vm::reconcile::Reconciler;
@@ -53,7 +54,8 @@ impl Vms<'_> {
             return Err(Error::Orphaned(Box::new(orphan)));
         }
         if let Some(ForeignVm { host, owner, entry }) = self.find_foreign(name).await? {
-            return Err(Error::ForeignVm { name: entry.name, id: entry.id, host, owner });
+            let away_since = Hosts::read(self.store).await.ok().and_then(|hosts| hosts.away_since(&host));
+            return Err(Error::ForeignVm { name: entry.name, id: entry.id, host, owner, away_since });
         }
         if let Some(name) = self.find_lost(name).await {
             return Err(Error::LostVm { name });

@@ -173,6 +173,8 @@ pub struct VmStatus {
     pub host: Option<String>,
     /// The user it belongs to; with `ls --host` and `--owner`.
     pub owner: Option<String>,
+    /// Since when its host is away, if it is; with `ls --host` and `--owner`.
+    pub host_away_since: Option<Timestamp>,
     /// The state: `defined`, `starting`, `running`, `paused`, `suspended`, `busy`, `stopping`, `stopped`,
     /// `restore-failed`, `io-error`, `panicked`, `unreachable` or `orphaned`.
     pub status: &'static str,
@@ -230,6 +232,7 @@ impl VmStatus {
             name: entry.name.to_string(),
             host: None,
             owner: None,
+            host_away_since: None,
             status: if is_half_loaded { Status::RestoreFailed } else { observation.status }.as_str(),
             reason: observation.reason(),
             details: (!observation.details.is_empty()).then(|| Box::new(observation.details.clone())),
@@ -253,7 +256,7 @@ impl VmStatus {
 }
 
 /// Returns the state of a VM of another host, as that host recorded it.
-pub(crate) fn recorded(vm: ForeignVm) -> VmStatus {
+pub(crate) fn recorded(vm: ForeignVm, host_away_since: Option<Timestamp>) -> VmStatus {
     let ForeignVm { host, owner, entry } = vm;
     let observation = match entry.open_run().map(|run| run.phase) {
         Some(Phase::Running) => Observation::without_process(Status::Running),
@@ -261,7 +264,7 @@ pub(crate) fn recorded(vm: ForeignVm) -> VmStatus {
         Some(Phase::Stopping) => Observation::without_process(Status::Stopping),
         Some(Phase::Ended(_)) | None => observe_ended(&entry, None),
     };
-    VmStatus { host: Some(host), owner: Some(owner), ..VmStatus::new(&entry, &observation) }
+    VmStatus { host: Some(host), owner: Some(owner), host_away_since, ..VmStatus::new(&entry, &observation) }
 }
 
 /// Returns whether a load of a snapshot was interrupted, unless an operation works on the VM.

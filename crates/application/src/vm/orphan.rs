@@ -14,6 +14,7 @@ impl VmStatus {
         Self {
             host: None,
             owner: None,
+            host_away_since: None,
             id: instance.id.map_or_else(|| instance.short.clone(), |id| id.to_string()),
             name: instance.name.clone().unwrap_or_else(|| instance.short.clone()),
             status: Status::Orphaned.as_str(),

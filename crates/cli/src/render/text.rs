@@ -6,6 +6,7 @@ mod database;
 mod events;
 mod hardware;
 mod history;
+mod host;
 mod inspect;
 mod keyboard;
 mod lifecycle;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
+use super::VmCopy;
 use crate::change::{ChangeSet, StorageRecord};
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::event::RecordedEvent;
@@ -154,6 +156,23 @@ pub struct ForeignVm {
     pub entry: VmEntry,
 }
 
+/// What a store that several hosts share says about a user of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRecord {
+    /// The name of the host.
+    pub host: String,
+    /// The name of the user there.
+    pub owner: String,
+    /// When one of its commands last used the store, by the clock of the store; a minute of activity is recorded once.
+    pub seen_at: Timestamp,
+    /// How long ago that was.
+    pub unseen: Duration,
+    /// The number of its VMs.
+    pub vms: u64,
+    /// The number of those whose last recorded run has not ended.
+    pub open_runs: u64,
+}
+
 /// Reads VMs.
 ///
 /// All reads return the errors `Busy`, `Corrupt`, `Unavailable` and `Failed`, and, if the store is a server,
@@ -174,10 +193,26 @@ pub trait VmRepository: Send + Sync {
     /// Returns the entries of all VMs, ordered by name; one that is added or removed meanwhile may or may not be
     /// included.
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError>;
+}
 
-    /// Returns the VMs of other users and hosts, which the other methods do not find and a commit does not change; ordered
-    /// by host, owner and name. A store that is not shared has none.
+/// Reads what other users and hosts have in a store that several share; a store that is not shared has nothing of that.
+///
+/// The other traits do not find it, and a commit changes it only by [`Change::VmTakenOver`](crate::change::Change).
+#[async_trait]
+pub trait HostLedger: Send + Sync {
+    /// Returns the VMs of others, ordered by host, owner and name.
     async fn foreign(&self) -> Result<Vec<ForeignVm>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Returns one VM of others, with its storage records.
+    async fn foreign_vm(&self, id: &VmId) -> Result<Option<VmCopy>, StoreError> {
+        let _none_has_it = id;
+        Ok(None)
+    }
+
+    /// Returns the users of hosts that used the store or have VMs in it, also this one; ordered by host and owner.
+    async fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
         Ok(Vec::new())
     }
 }
@@ -220,7 +255,7 @@ pub trait EventLog: Send + Sync {
 
 /// The store: all reads, and the only way to write.
 #[async_trait]
-pub trait Store: VmRepository + StorageLedger + SnapshotLedger + HistoryLog + EventLog {
+pub trait Store: VmRepository + StorageLedger + SnapshotLedger + HistoryLog + EventLog + HostLedger {
     /// Writes all of `changes` or nothing; they are durable when it returns.
     ///
     /// A dropped future may still have written. Errors: `Exists` if the name or ID of a new VM is in use; `Conflict`

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::{HistoryEntry, HistoryQuery, RecordedHistory};
-use maqet_domain::port::{EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository};
+use maqet_domain::port::{
+    EventLog, HistoryLog, HostLedger, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository,
+};
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Revision, Vm, VmEntry, VmId, VmName};
 
@@ -79,6 +81,8 @@ impl Content {
     fn apply(&mut self, change: Change) -> Result<(), StoreError> {
         match change {
             Change::VmAdded(vm) => self.add(*vm)?,
+            // No other host shares this store.
+            Change::VmTakenOver { id, .. } => return Err(StoreError::Conflict { id }),
             Change::VmRemoved { id, expected } => {
                 let at = self.position(id, expected)?;
                 self.vms.remove(at);
@@ -255,6 +259,9 @@ impl EventLog for MemoryStore {
         Ok(later.take(at_most(limit)).cloned().collect())
     }
 }
+
+/// It is not shared.
+impl HostLedger for MemoryStore {}
 
 #[async_trait]
 impl Store for MemoryStore {

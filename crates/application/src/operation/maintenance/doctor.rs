@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::maintenance::{
-    Area, BinaryCheck, DatabaseAccess, DatabaseCheck, Finding, HostCheck, Severity, VmCheck, stale_findings,
+    Area, BinaryCheck, DatabaseAccess, DatabaseCheck, Finding, HostCheck, Severity, VmCheck, host_findings,
+    stale_findings,
 };
 use crate::{App, Error};
 
@@ -81,6 +82,7 @@ impl Operation for Doctor {
         findings.extend(of_database);
         match access {
             DatabaseAccess::Usable => {
+                findings.extend(or_error(host_findings(app).await, Area::Database));
                 findings.extend(or_error(BinaryCheck { app }.findings().await, Area::Host));
                 findings.extend(or_error(VmCheck { app, fix }.findings().await, Area::Vm));
                 findings.extend(or_error(stale_findings(app, fix).await, Area::StaleFiles));

@@ -12,6 +12,7 @@ use maqet_domain::vm::{Phase, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
+use crate::host::Hosts;
 use crate::vm::observe::{VmStatus, observe_ended, recorded};
 use crate::{App, Error, limits};
 
@@ -90,7 +91,12 @@ impl Ls {
         for own in statuses.iter_mut() {
             (own.host, own.owner) = (Some(host.clone()), Some(user.clone()));
         }
-        statuses.extend(app.ports.store.foreign().await?.into_iter().map(recorded));
+        let foreign = app.ports.store.foreign().await?;
+        let hosts = if foreign.is_empty() { Hosts::default() } else { Hosts::read(&*app.ports.store).await? };
+        statuses.extend(foreign.into_iter().map(|vm| {
+            let away_since = hosts.away_since(&vm.host).filter(|_| vm.host != host);
+            recorded(vm, away_since)
+        }));
         let matches = |pattern: Option<&String>, text: Option<&String>| {
             pattern.is_none_or(|pattern| text.is_some_and(|text| glob_matches(pattern, text)))
         };

@@ -102,6 +102,10 @@ impl TextOutput for Vec<VmStatus> {
                 Some(reason) => Cow::Owned(format!("{} ({})", vm.status, reason.as_str())),
                 None => Cow::Borrowed(vm.status),
             };
+            let status = match vm.host_away_since {
+                Some(since) => Cow::Owned(format!("{status} (host away since {since:.0})")),
+                None => status,
+            };
             let pid = vm.pid.map(|pid| pid.to_string()).unwrap_or_default();
             let since = whole_seconds(vm.started_at.as_ref().unwrap_or(&vm.created_at));
             // Unique in practice.

@@ -1,0 +1,25 @@
+//! Results of `maqet host`.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use maqet::operation::HostInfo;
+
+use super::table::write_table;
+use super::{PLAIN, TextOutput, UNUSUAL, whole_seconds};
+
+impl TextOutput for Vec<HostInfo> {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let rows = self.iter().map(|info| {
+            let (style, status) = match info.away_since {
+                Some(since) => (UNUSUAL, format!("away since {since:.0}")),
+                None if info.is_own => (PLAIN, "this host".to_owned()),
+                None => (PLAIN, "active".to_owned()),
+            };
+            let (vms, running) = (info.vms.to_string(), info.running.to_string());
+            let cells = [info.host.clone(), info.owner.clone(), status, vms, running, whole_seconds(&info.seen_at)];
+            (style, cells.map(Cow::from))
+        });
+        write_table(out, &["HOST", "OWNER", "STATUS", "VMS", "RUNNING", "SEEN"], 2, rows)
+    }
+}
