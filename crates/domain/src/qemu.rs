@@ -9,7 +9,7 @@ mod version;
 
 pub use self::arity::{switches, takes_value};
 pub use self::helper::Helper;
-pub use self::node_name::{BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, NodeName};
+pub use self::node_name::{BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, LIMITS_PREFIX, NodeName};
 pub(crate) use self::node_name::{is_id, starts_with_letter};
 pub use self::options::{
     OptionPart, OptionString, QemuOption, option_parts, option_value, with_values, without_options,

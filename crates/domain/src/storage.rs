@@ -5,12 +5,14 @@ mod file_id;
 mod host_file;
 mod image_driver;
 mod image_problem;
+mod limits;
 pub mod qcow2;
 pub mod qcow2_bitmap;
 mod share;
 mod slot;
 pub mod uefi_variables;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ pub use self::file_id::FileId;
 pub use self::host_file::{FileKind, FileKinds, HostFile};
 pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, VDI, VHDX, VMDK, VPC, builtin_drivers};
 pub use self::image_problem::{ImageAccess, ImageProblem, UnusableImage};
+pub use self::limits::{DriveLimits, Limit};
 pub use self::share::{Virtfs, Virtiofs};
 pub use self::slot::{DriveSlot, Interface};
 
@@ -127,6 +130,8 @@ pub struct StorageSpec {
     pub werror: Option<ErrorPolicy>,
     /// What happens when a read fails; QEMU's default if `None`.
     pub rerror: Option<ErrorPolicy>,
+    /// How much its guest may request in a second.
+    pub limits: DriveLimits,
     /// The values of the storage type's own keys.
     pub own: Vec<(String, Node)>,
 }
@@ -138,6 +143,8 @@ pub struct StorageFeatures {
     pub internal_snapshots: bool,
     /// Another process accesses the guest's memory, which must therefore be shared.
     pub shared_memory: bool,
+    /// Its backend is a drive of its own if the requests of the guest are limited, see [`StorageSpec::drive_id`].
+    pub limits: bool,
 }
 
 /// An image to create.
@@ -195,6 +202,26 @@ impl StorageSpec {
     /// Returns whether the device completes a write only once it is flushed.
     pub fn writes_through(&self) -> bool {
         matches!(self.cache, Some(Cache::Writethrough | Cache::Directsync))
+    }
+
+    /// Returns whether it is not attached to the machine, so that no guest requests anything.
+    pub fn is_without_device(&self) -> bool {
+        self.interface == Interface::None
+    }
+
+    /// Returns what its device has as `drive`: the block node, or the drive that limits what is requested of it.
+    pub fn drive_id(&self) -> Cow<'_, str> {
+        if self.limits.is_unlimited() {
+            Cow::Borrowed(self.name.as_str())
+        } else {
+            Cow::Owned(self.name.limited_drive())
+        }
+    }
+
+    /// Returns it without limits, for access that is not that of a guest.
+    #[must_use]
+    pub fn unlimited(&self) -> Self {
+        Self { limits: DriveLimits::default(), ..self.clone() }
     }
 
     /// Returns the value of one of the storage type's own keys.

@@ -18,6 +18,7 @@ mod damaged_disks;
 mod databases;
 mod devices;
 mod disks;
+mod drive_limits;
 mod drives;
 mod e2e;
 mod ended;

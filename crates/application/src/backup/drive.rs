@@ -66,7 +66,7 @@ impl BackupDrives {
                 continue;
             }
             let file = HostFile { path: &shown(&path), kind: kinds.kind(&path) };
-            let backend = storage.driver.backend(storage, file);
+            let backend = storage.driver.backend(&storage.unlimited(), file);
             selection.disks.push(DiskDrive {
                 name: storage.name.to_string(),
                 path,

@@ -5,7 +5,7 @@
 use super::backend_name;
 use crate::machine::{PORT_PREFIX, USB_CONTROLLER};
 use crate::network::card_of;
-use crate::qemu::{NodeName, OptionString};
+use crate::qemu::{LIMITS_PREFIX, NodeName, OptionString};
 
 /// The devices a VM was started with, and their backends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,9 +103,18 @@ impl BootDevices {
 
     fn is_drive(&self, name: &str) -> bool {
         let file = file_node(name);
-        self.has("device", &[("id", name), ("drive", name)])
-            && self.has("blockdev", &[("node-name", name), ("file", &file)])
-            && self.has("blockdev", &[("node-name", &file)])
+        let limited = format!("{LIMITS_PREFIX}{name}");
+        let is_of_nodes = || {
+            self.has("device", &[("id", name), ("drive", name)])
+                && self.has("blockdev", &[("node-name", name), ("file", &file)])
+                && self.has("blockdev", &[("node-name", &file)])
+        };
+        // QEMU removes this one with its device, unless a job uses it.
+        let is_limited = || {
+            self.has("device", &[("id", name), ("drive", &limited)])
+                && self.has("drive", &[("id", &limited), ("node-name", name)])
+        };
+        is_of_nodes() || is_limited()
     }
 
     /// Returns the name of the card of this device.
@@ -175,6 +184,17 @@ mod tests {
         for other in ["spare", "d1", "lan", "scsi", "nonsense"] {
             assert_eq!(backends(other).len(), 2, "{other}: only that of device-add");
         }
+    }
+
+    #[test]
+    fn test_boot_devices_drive_with_limits_is_a_backend() {
+        let line = "qemu -drive if=none,id=maqet-limits-hdd,driver=raw,node-name=hdd,file.node-name=hdd-file \
+            -device scsi-hd,drive=maqet-limits-hdd,id=hdd -device scsi-hd,drive=maqet-limits-hdd,id=other";
+        let boot = BootDevices::from_args(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let nodes = |device| boot.backends(device).into_iter().flat_map(|one| one.nodes).collect::<Vec<_>>();
+
+        assert_eq!(nodes("hdd"), ["hotplug-hdd", "hdd", "hdd-file"]);
+        assert_eq!(nodes("other"), ["hotplug-other"]);
     }
 
     #[test]

@@ -98,6 +98,8 @@ fn drive_values() -> Vec<(&'static str, Value)> {
         ("aio", json!("native")),
         ("controller", json!("second")),
         ("port", json!(3)),
+        ("iops", json!(500)),
+        ("bps", json!({"read": "1M", "write": "2M"})),
         ("werror", json!("stop")),
         ("rerror", json!("report")),
         ("path", json!("/other")),

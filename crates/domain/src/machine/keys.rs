@@ -6,6 +6,7 @@ mod cpu;
 mod devices;
 mod file_options;
 mod firmware;
+mod limits;
 mod mistyped;
 mod network;
 mod numa;

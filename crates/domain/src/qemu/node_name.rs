@@ -14,6 +14,11 @@ pub const HOTPLUG_PREFIX: &str = "hotplug-";
 /// No drive of a definition may have such a name.
 pub const BACKUP_PREFIX: &str = "maqet-backup-";
 
+/// The prefix of the drives that limit what is requested of a block node; its name follows.
+///
+/// No drive of a definition may have such a name.
+pub const LIMITS_PREFIX: &str = "maqet-limits-";
+
 /// The name of a drive or network card, unique in its VM; also the id of its block node or network backend in QEMU.
 ///
 /// QEMU's node names have at most 31 bytes and start with a letter (`id_wellformed`, 7.2); five are reserved for the
@@ -21,8 +26,8 @@ pub const BACKUP_PREFIX: &str = "maqet-backup-";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct NodeName(String);
 
-/// Prefixes of names that maqet gives to firmware, hot-plugged backends and images of backups.
-const RESERVED_PREFIXES: [&str; 3] = ["uefi-", HOTPLUG_PREFIX, BACKUP_PREFIX];
+/// Prefixes of names that maqet gives to firmware, hot-plugged backends, images of backups and limited drives.
+const RESERVED_PREFIXES: [&str; 4] = ["uefi-", HOTPLUG_PREFIX, BACKUP_PREFIX, LIMITS_PREFIX];
 
 /// Suffixes of names that maqet gives to block nodes and devices of a drive or card.
 const RESERVED_SUFFIXES: [&str; 2] = ["-file", "-card"];
@@ -71,6 +76,11 @@ impl NodeName {
     pub fn file_node(&self) -> String {
         format!("{}-file", self.0)
     }
+
+    /// Returns the ID of the drive that limits what is requested of the block node.
+    pub fn limited_drive(&self) -> String {
+        format!("{LIMITS_PREFIX}{}", self.0)
+    }
 }
 
 fn is_optional_device(name: &str) -> bool {
@@ -106,8 +116,8 @@ mod tests {
     fn test_node_name_reserved_or_malformed_is_invalid() {
         let long = "x".repeat(27);
         for name in [
-            "", "all", "1st", "scsi", "a-file", "uefi-vars", "tpm-state", "hotplug-a", "maqet-backup-0", "maqet-rng",
-            "maqet-usb", "maqet-usb12", "a b", "a,b", "ä", &long, "a/b",
+            "", "all", "1st", "scsi", "a-file", "uefi-vars", "tpm-state", "hotplug-a", "maqet-backup-0",
+            "maqet-limits-a", "maqet-rng", "maqet-usb", "maqet-usb12", "a b", "a,b", "ä", &long, "a/b",
         ] {
             assert!(NodeName::parse(name).is_err(), "{name:?}");
         }

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::hotplug::{BootDevices, PluggedDevice};
-use crate::qemu::{QemuVersion, without_options};
+use crate::qemu::{LIMITS_PREFIX, OptionString, QemuVersion, without_options};
 
 /// Switches that no device of a guest depends on: connections, files and logs of the host, what the guest does on its own,
 /// and backends, which can be replaced by others of any kind.
@@ -156,12 +156,20 @@ fn relevant_options(switch: &str, argument: &str) -> Option<String> {
     if CONNECTIONS.contains(&switch) {
         return Some(if argument == "none" { "none" } else { "connected" }.to_owned());
     }
+    // As with the block nodes of a drive without limits.
+    if switch == "drive" && is_limited_drive(argument) {
+        return None;
+    }
     // Other objects are backends.
     if switch == "object" && !argument.contains("memory-backend-") {
         return None;
     }
     let is_relevant = |key: &str| !IRRELEVANT_OPTIONS.contains(&key) && !key.starts_with("file.");
     Some(without_options(switch, argument, is_relevant))
+}
+
+fn is_limited_drive(argument: &str) -> bool {
+    OptionString::parse("drive", argument).get("id").is_some_and(|id| id.starts_with(LIMITS_PREFIX))
 }
 
 #[cfg(test)]
@@ -210,6 +218,17 @@ mod tests {
 
         assert_eq!(differences(&other), Vec::<String>::new());
         assert_eq!(differences(&format!("{LINE} -S -d cpu_reset -D /s/cpu.log")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn test_fingerprint_limits_of_drives_make_no_difference() {
+        let nodes =
+            "-blockdev driver=file,filename=/d/hdd,,x.qcow2,node-name=hdd-file -device virtio-blk-pci,drive=hdd";
+        let drive = "-drive if=none,id=maqet-limits-hdd,driver=raw,node-name=hdd,throttling.iops-total=5 \
+            -device virtio-blk-pci,drive=maqet-limits-hdd";
+
+        assert_eq!(differences(&LINE.replace(nodes, drive)), Vec::<String>::new());
+        assert_ne!(differences(&format!("{LINE} -drive if=none,id=limits-of-the-user")), Vec::<String>::new());
     }
 
     #[test]

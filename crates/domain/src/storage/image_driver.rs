@@ -184,19 +184,30 @@ impl StorageDriver for ImageDriver {
 
     /// A node for the file, and above it one for the format.
     ///
-    /// Both are named, because QMP creates snapshots by node name (QEMU 7.2).
+    /// Both are named, because QMP creates snapshots by node name (QEMU 7.2). With limits, both are those of a drive, which
+    /// delays what its device requests: a filter above or below the nodes would change what QEMU reports about them, and
+    /// one below would delay jobs and the memory in a snapshot, too.
     fn backend(&self, storage: &StorageSpec, file: HostFile<'_>) -> Vec<Switch> {
-        let node = |driver: &str, name: &str| {
-            let switch = Switch::new("blockdev").option("driver", driver).option("node-name", name);
-            with_options(switch, storage)
-        };
+        let common = node_options(storage);
         let file_node = storage.name.file_node();
-        let file = node(file.kind.driver(), &file_node).option("filename", file.path);
-        let aio = storage.aio.map(<&str>::from);
-        vec![
-            aio.into_iter().fold(file, |switch, aio| switch.option("aio", aio)),
-            node(self.format, storage.name.as_str()).option("file", &file_node),
-        ]
+        let mut of_file = vec![("driver", file.kind.driver()), ("node-name", file_node.as_str())];
+        of_file.extend(&common);
+        of_file.push(("filename", file.path));
+        of_file.extend(storage.aio.map(|aio| ("aio", <&str>::from(aio))));
+        let mut of_format = vec![("driver", self.format), ("node-name", storage.name.as_str())];
+        of_format.extend(common);
+        let with = |switch: Switch, options: &[(&str, &str)]| {
+            options.iter().fold(switch, |switch, (key, value)| switch.option(key, value))
+        };
+        if storage.limits.is_unlimited() {
+            let format = with(Switch::new("blockdev"), &of_format).option("file", &file_node);
+            return vec![with(Switch::new("blockdev"), &of_file), format];
+        }
+        let drive = Switch::new("drive").option("if", "none").option("id", storage.drive_id());
+        // As for `-blockdev`: no effect of a `-snapshot`, and no other access than the definition's.
+        let drive = with(drive, &of_format).flag("snapshot", false).flag("auto-read-only", false);
+        let drive = of_file.iter().fold(drive, |drive, (key, value)| drive.option(&format!("file.{key}"), value));
+        vec![storage.limits.of_drive(drive)]
     }
 
     fn frontend(&self, storage: &StorageSpec, slot: DriveSlot) -> Vec<Switch> {
@@ -212,7 +223,7 @@ impl StorageDriver for ImageDriver {
     }
 
     fn features(&self) -> StorageFeatures {
-        StorageFeatures { internal_snapshots: self.has_snapshots, ..StorageFeatures::default() }
+        StorageFeatures { internal_snapshots: self.has_snapshots, limits: true, ..StorageFeatures::default() }
     }
 }
 
@@ -313,19 +324,21 @@ fn check_qcow2_size(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &
     }
 }
 
-/// Adds the options of both nodes.
-fn with_options(mut node: Switch, storage: &StorageSpec) -> Switch {
+/// Returns the options of both nodes.
+fn node_options(storage: &StorageSpec) -> Vec<(&'static str, &'static str)> {
+    let mut options = Vec::new();
     if storage.driver.is_readonly(storage) {
-        node = node.flag("read-only", true);
+        options.push(("read-only", "on"));
     }
     if let Some(discard) = storage.discard {
-        node = node.option("discard", if discard { "unmap" } else { "ignore" });
+        options.push(("discard", if discard { "unmap" } else { "ignore" }));
     }
     match storage.cache {
-        Some(Cache::None | Cache::Directsync) => node.flag("cache.direct", true),
-        Some(Cache::Unsafe) => node.flag("cache.no-flush", true),
-        Some(Cache::Writeback | Cache::Writethrough) | None => node,
+        Some(Cache::None | Cache::Directsync) => options.push(("cache.direct", "on")),
+        Some(Cache::Unsafe) => options.push(("cache.no-flush", "on")),
+        Some(Cache::Writeback | Cache::Writethrough) | None => {}
     }
+    options
 }
 
 #[cfg(test)]
@@ -334,7 +347,7 @@ mod tests {
 
     use super::*;
     use crate::qemu::NodeName;
-    use crate::storage::{ErrorPolicy, FileKind};
+    use crate::storage::{Aio, DriveLimits, ErrorPolicy, FileKind, Limit};
 
     fn spec() -> StorageSpec {
         StorageSpec {
@@ -357,6 +370,7 @@ mod tests {
             port: None,
             werror: None,
             rerror: None,
+            limits: DriveLimits::default(),
             own: Vec::new(),
         }
     }
@@ -400,6 +414,21 @@ mod tests {
         assert_eq!(nodes[1].argument(), Some(node));
         let front = "virtio-blk-pci,drive=hdd,id=hdd,serial=a,,b,bootindex=2,werror=stop,rerror=report,write-cache=off";
         assert_eq!(device(&storage, 0), front);
+    }
+
+    #[test]
+    fn test_drive_with_limits_has_the_same_nodes() {
+        let limits = DriveLimits { iops: Some(Limit::Total(5)), bps: None };
+        let storage = StorageSpec { cache: Some(Cache::None), aio: Some(Aio::Native), limits, ..spec() };
+
+        let drive = QCOW2.backend(&storage, HostFile::regular("/d/a,readonly=on"));
+
+        let expected = "if=none,id=maqet-limits-hdd,driver=qcow2,node-name=hdd,cache.direct=on,snapshot=off,auto-read-only=off,\
+            file.driver=file,file.node-name=hdd-file,file.cache.direct=on,file.filename=/d/a,,readonly=on,file.aio=native,\
+            throttling.iops-total=5";
+        assert_eq!((drive.len(), drive[0].name(), drive[0].argument()), (1, "drive", Some(expected)));
+        assert_eq!(device(&storage, 0), "virtio-blk-pci,drive=maqet-limits-hdd,id=hdd");
+        assert_eq!(QCOW2.backend(&storage.unlimited(), HostFile::regular("/d")).len(), 2);
     }
 
     #[test]

@@ -202,7 +202,7 @@ mod tests {
     use crate::machine::ConfigHandler;
     use crate::machine::{Machine, builtin_handlers};
     use crate::qemu::NodeName;
-    use crate::storage::{Interface, builtin_drivers};
+    use crate::storage::{DriveLimits, Interface, builtin_drivers};
 
     /// Reads a machine with this entry only.
     fn read(entry: &str) -> (Machine, Vec<String>) {
@@ -334,6 +334,7 @@ mod tests {
             port: None,
             werror: None,
             rerror: None,
+            limits: DriveLimits::default(),
             own: own.entries().to_vec(),
         };
 

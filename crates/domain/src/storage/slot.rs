@@ -129,7 +129,7 @@ impl Interface {
             Self::Nvme => device.head("nvme"),
             Self::None => return None,
         };
-        let device = device.option("drive", name).option("id", name);
+        let device = device.option("drive", storage.drive_id()).option("id", name);
         // An NVMe controller requires a serial number.
         let serial = storage.serial.as_deref().or((self == Self::Nvme).then_some(name));
         let device = serial.map_or(device.clone(), |serial| device.option("serial", serial));

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::reason::{HaltReason, StateDetails, StopReason};
 use super::run::RunEnd;
-use crate::qemu::NodeName;
+use crate::qemu::{LIMITS_PREFIX, NodeName};
 use crate::qmp::QmpEvent;
 use crate::qmp::wording::{aborted, is_warning, terminated_by_signal};
 
@@ -215,7 +215,7 @@ pub fn explain_halt(halted: HaltReason, events: &[QmpEvent], stderr: &str) -> (H
 fn disk_error(event: &QmpEvent) -> (HaltReason, StateDetails) {
     let is_full = event.data.get("nospace").and_then(Value::as_bool).unwrap_or_default();
     let (device, node) = (text(event, "device"), text(event, "node-name"));
-    let (drive, node) = drive_or_node(if device.is_empty() { node } else { device });
+    let (drive, node) = failed_drive(device, node);
     let details = StateDetails {
         drive,
         node,
@@ -232,14 +232,16 @@ pub fn failed_disk(query_block: &Value) -> Option<(HaltReason, StateDetails)> {
     let device = query_block.as_array()?.iter().find(failed)?;
     let is_full = device["io-status"] == "nospace";
     let node = device["inserted"]["node-name"].as_str();
-    let name = device["device"].as_str().filter(|device| !device.is_empty()).or(node).unwrap_or_default();
-    let (drive, node) = drive_or_node(name);
+    let (drive, node) = failed_drive(device["device"].as_str().unwrap_or_default(), node.unwrap_or_default());
     let details = StateDetails { drive, node, ..StateDetails::default() };
     Some((if is_full { HaltReason::NoSpace } else { HaltReason::DiskError }, details))
 }
 
-/// Returns a name as that of a drive, if it can be one, and else as that of a block node.
-fn drive_or_node(name: &str) -> (Option<String>, Option<String>) {
+/// Returns the name of a device or block node as that of a drive, if it can be one, and else as that of a block node.
+///
+/// A drive of `-drive` has a device; one with limits is that of the user's with its node.
+fn failed_drive(device: &str, node: &str) -> (Option<String>, Option<String>) {
+    let name = if device.is_empty() || device.starts_with(LIMITS_PREFIX) { node } else { device };
     if NodeName::parse(name).is_ok() { (Some(name.to_owned()), None) } else { (None, Some(name.to_owned())) }
 }
 
@@ -469,10 +471,13 @@ mod tests {
             { "device": "ide0", "io-status": "ok" },
             { "device": "", "io-status": "nospace", "inserted": { "node-name": "data" } },
         ]);
+        let limited =
+            json!([{ "device": "maqet-limits-data", "io-status": "failed", "inserted": { "node-name": "data" } }]);
 
         let (halted, details) = failed_disk(&devices).unwrap();
 
         assert_eq!((halted, details.drive.as_deref()), (HaltReason::NoSpace, Some("data")));
+        assert_eq!(failed_disk(&limited).unwrap().1.drive.as_deref(), Some("data"));
         assert_eq!(failed_disk(&json!([{ "device": "a", "io-status": "ok" }])), None);
         assert_eq!(failed_disk(&json!({})), None);
     }

@@ -97,7 +97,9 @@ fn in_a_list(node: Node, name: Option<String>) -> Node {
         return node;
     }
     // One of `storage` whose keys are drives is reported by the check.
-    let is_entry = node.entries().iter().all(|(key, value)| key == "options" || !matches!(value.value, Value::Map(_)));
+    let is_entry = node.entries().iter().all(|(key, value)| {
+        ["options", "iops", "bps"].contains(&key.as_str()) || !matches!(value.value, Value::Map(_))
+    });
     let item = Node { key_location: None, ..node.clone() };
     let item = match name.filter(|_| is_entry) {
         Some(name) => with_name(item, name),
@@ -241,6 +243,11 @@ mod tests {
         check("storage", a, serial, r#"[{"name":"a","size":"1G","serial":"y","options":{"x":1}}]"#);
         check("storage", serial, a, r#"[{"name":"a","serial":"y","options":{"x":1},"size":"1G"}]"#);
         check("storage", serial, r#"{"size":"1G"}"#, r#"{"serial":"y","options":{"x":1},"size":"1G"}"#);
+        let limits = r#"{"iops":{"read":5},"bps":{"read":6}}"#;
+        check("storage", a, limits, r#"[{"name":"a","size":"1G","iops":{"read":5},"bps":{"read":6}}]"#);
+        let over = r#"[{"name":"a","iops":7,"bps":{"write":8}}]"#;
+        let merged = r#"[{"name":"a","iops":7,"bps":{"read":6,"write":8}}]"#;
+        check("storage", r#"[{"name":"a","iops":{"read":5},"bps":{"read":6}}]"#, over, merged);
         // The check reports these: it belongs to none of them.
         let two = r#"[{"name":"a"},{"name":"b"}]"#;
         check("storage", two, r#"{"serial":"y"}"#, r#"[{"name":"a"},{"name":"b"},{"serial":"y"}]"#);

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use strum::VariantNames;
 
-use super::attachment;
-use super::deletes;
+use super::{attachment, deletes, limits};
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{ConfigHandler, KeyDoc, Machine, defaults};
 use crate::qemu::NodeName;
@@ -17,9 +16,9 @@ use crate::size::ByteSize;
 use crate::storage::{Aio, Backing, Cache, ErrorPolicy, Interface, StorageDriver, StorageSpec};
 use crate::text::{did_you_mean, similar};
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "name", "type", "size", "file", "interface", "readonly", "snapshot", "backing_file", "backing_format", "cache",
-    "discard", "serial", "bootindex", "werror", "rerror", "aio", "controller", "port",
+    "discard", "serial", "bootindex", "werror", "rerror", "aio", "controller", "port", "iops", "bps",
 ];
 
 /// The smallest size of a disk, in bytes.
@@ -52,7 +51,7 @@ impl ConfigHandler for Storage {
         KeyDoc {
             summary: "disks",
             value: "a map, or a list of maps, with name, type, size, file, interface, readonly, snapshot, backing_file, \
-                   backing_format, cache, discard, serial, bootindex, werror, rerror, aio, controller, port, and the type's own keys",
+                   backing_format, cache, discard, serial, bootindex, werror, rerror, aio, iops, bps, controller, port, and the type's own keys",
         }
     }
 
@@ -77,6 +76,7 @@ impl ConfigHandler for Storage {
             ("controller", schema::text()),
             ("port", schema::integer(0, i64::from(u8::MAX))),
         ];
+        keys.extend(limits::schemas());
         for key in self.drivers.iter().flat_map(|driver| driver.own_keys()) {
             if !keys.iter().any(|(known, _)| known == key) {
                 keys.push((key, json!({})));
@@ -171,6 +171,7 @@ impl Storage {
             port: entry.non_null("port").and_then(|node| report.integer(&at.key("port"), node, 0, i64::from(u8::MAX))),
             werror,
             rerror,
+            limits: limits::read(at, entry, report),
             own,
         };
         // The type would report errors about placeholders.
@@ -178,6 +179,7 @@ impl Storage {
             spec.driver.clone().check(&spec, at, entry, report);
             check_snapshot(&spec, at, entry, report);
             attachment::check(&spec, at, entry, report);
+            limits::check(&spec, at, entry, report);
         }
         Some(spec)
     }
