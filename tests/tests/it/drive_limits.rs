@@ -46,7 +46,7 @@ fn check_rate(home: &TestHome, limit: u32) {
     let since = Instant::now();
     let first = writes(home);
     let wanted = first + 15;
-    let last = wait::until(Duration::from_secs(60), "15 writes", || Some(writes(home)).filter(|last| *last >= wanted));
+    let last = wait::until(Duration::from_mins(1), "15 writes", || Some(writes(home)).filter(|last| *last >= wanted));
 
     let seconds = since.elapsed().as_secs_f64();
 

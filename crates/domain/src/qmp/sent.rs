@@ -47,6 +47,7 @@ const OWN_JOB: &str = "concerns a job that maqet started, found by its ID";
 pub const SENT: &[Sent] = &[
     sent("balloon", DEVICE),
     sent("block_resize", "grows the image that the user named, once requests to it are done; it loads no module"),
+    sent("block_set_io_throttle", DEVICE),
     sent(
         "block-dirty-bitmap-add",
         "records what the guest changes from then on, some kilobytes for each GiB of a disk",
