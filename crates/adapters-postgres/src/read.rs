@@ -1,5 +1,6 @@
 //! Reads: SQL, and the conversion of rows into domain values.
 
+use std::path::Path;
 use std::time::Duration;
 
 use maqet_domain::change::StorageRecord;
@@ -126,6 +127,13 @@ pub(crate) fn storage_without_vm(identity: &Identity) -> Query<StorageRecord> {
     let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage \
         WHERE vm IS NULL AND host = $1 AND owner = $2 ORDER BY sequence";
     Query { sql, values: of(identity, []), row: storage_record }
+}
+
+/// The storage record of the image at a path.
+pub(crate) fn storage_at(path: &Path, identity: &Identity) -> Query<StorageRecord> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage \
+        WHERE host = $1 AND owner = $2 AND sha256(path) = sha256($3)";
+    Query { sql, values: of(identity, [Value::path(path)]), row: storage_record }
 }
 
 /// The records of the snapshots of a VM, by drive and tag.

@@ -1,6 +1,7 @@
 //! The store ports on PostgreSQL.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -162,6 +163,10 @@ impl StorageLedger for PostgresStore {
 
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
         self.read("read the storage of removed VMs", read::storage_without_vm(&self.identity)).await
+    }
+
+    async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError> {
+        Ok(self.read("read the storage of a file", read::storage_at(path, &self.identity)).await?.pop())
     }
 }
 

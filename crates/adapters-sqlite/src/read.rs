@@ -1,5 +1,7 @@
 //! Reads: SQL, and the conversion of rows into domain values.
 
+use std::path::Path;
+
 use maqet_domain::change::StorageRecord;
 use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{Actor, Call, EntryKind, HistoryEntry, HistoryQuery, Irreversible, RecordedHistory};
@@ -13,7 +15,7 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Result, Row, params};
 use serde::de::DeserializeOwned;
 
-use crate::column::{File, Moment, Text, Tree};
+use crate::column::{File, Moment, Text, Tree, path_value};
 
 /// The columns of [`entry`].
 const ENTRY: &str = "vm.id, vm.name, revision, created_at, \
@@ -67,6 +69,12 @@ pub(crate) fn storage(connection: &Connection, id: VmId) -> Result<Vec<StorageRe
 pub(crate) fn storage_without_vm(connection: &Connection) -> Result<Vec<StorageRecord>> {
     let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage WHERE vm IS NULL ORDER BY sequence";
     all(connection, sql, params![], storage_record)
+}
+
+/// Reads the storage record of the image at a path.
+pub(crate) fn storage_at(connection: &Connection, path: &Path) -> Result<Option<StorageRecord>> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage WHERE path = ?1";
+    connection.prepare_cached(sql)?.query_row([path_value(path)], storage_record).optional()
 }
 
 /// Reads the records of the snapshots of a VM, by drive and tag; none from a schema without them.

@@ -7,6 +7,8 @@
 
 pub(crate) mod error;
 mod expectation;
+mod records;
 pub(crate) mod reverting;
 
 pub(crate) use self::expectation::{find_problem, require_expected};
+pub(crate) use self::records::restore_records;

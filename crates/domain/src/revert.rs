@@ -76,12 +76,20 @@ pub struct RevertedRecord {
 }
 
 impl RevertedRecord {
-    /// Returns the change that writes the record as it was.
-    pub fn change(&self) -> Change {
-        match &self.record {
-            Some(record) => Change::StorageAdded(record.clone()),
-            None => Change::StorageRemoved { path: self.path.clone() },
+    /// Returns the change that writes the record as it was before a change of the VM `vm`, if it is `now`.
+    ///
+    /// The record of an image that another VM has taken over stays. One of a VM for which `is_gone` has no VM any more, as
+    /// if it had existed when that VM was removed.
+    pub fn change(&self, vm: VmId, now: Option<&StorageRecord>, is_gone: impl Fn(VmId) -> bool) -> Option<Change> {
+        if now.and_then(|record| record.vm).is_some_and(|owner| owner != vm) {
+            return None;
         }
+        Some(match &self.record {
+            Some(record) => {
+                Change::StorageAdded(StorageRecord { vm: record.vm.filter(|vm| !is_gone(*vm)), ..record.clone() })
+            }
+            None => Change::StorageRemoved { path: self.path.clone() },
+        })
     }
 }
 
@@ -104,4 +112,49 @@ pub struct RemovedVm {
     /// The records of its snapshots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<SnapshotRecord>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u128) -> VmId {
+        VmId::from_uuid(uuid::Uuid::from_u128(number))
+    }
+
+    fn record(vm: Option<VmId>) -> StorageRecord {
+        StorageRecord {
+            path: "/d/a".into(),
+            vm,
+            drive: "hdd".to_owned(),
+            kind: "raw".to_owned(),
+            size: None,
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn test_reverted_record_of_another_vm_by_now_stays() {
+        let (web, db) = (id(1), id(2));
+        for before in [None, Some(record(None)), Some(record(Some(db)))] {
+            let reverted = RevertedRecord { path: "/d/a".into(), record: before };
+
+            assert_eq!(reverted.change(web, Some(&record(Some(db))), |_| false), None);
+        }
+    }
+
+    #[test]
+    fn test_reverted_record_is_written_as_it_was() {
+        let (web, db) = (id(1), id(2));
+        for now in [None, Some(record(None)), Some(record(Some(web)))] {
+            let change = |before| {
+                let reverted = RevertedRecord { path: "/d/a".into(), record: before };
+                reverted.change(web, now.as_ref(), |vm| vm == id(3))
+            };
+
+            assert_eq!(change(None), Some(Change::StorageRemoved { path: "/d/a".into() }));
+            assert_eq!(change(Some(record(Some(db)))), Some(Change::StorageAdded(record(Some(db)))));
+            assert_eq!(change(Some(record(Some(id(3))))), Some(Change::StorageAdded(record(None))));
+        }
+    }
 }

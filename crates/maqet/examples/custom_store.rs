@@ -3,6 +3,7 @@
 //! Run it with `cargo run -p maqet --example custom_store`. A store writes all changes of a commit or none, and refuses
 //! those that expect another revision; `maqet::domain::port` has the whole contract.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -147,6 +148,10 @@ impl StorageLedger for MemoryStore {
 
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
         Ok(self.content().storage.iter().filter(|record| record.vm.is_none()).cloned().collect())
+    }
+
+    async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError> {
+        Ok(self.content().storage.iter().find(|record| record.path == path).cloned())
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, thread};
 
 use maqet_adapters_sqlite::{Options, SqliteStore, limits};
@@ -93,6 +93,10 @@ fn test_mix_of_32_processes_is_never_locked_out() {
         })
         .collect();
     let reader = SqliteStore::open(&path).unwrap();
+    // One that fails where another would wait.
+    names(&reader).unwrap();
+    let impatient = Connection::open(&path).unwrap();
+    impatient.busy_timeout(Duration::ZERO).unwrap();
     // A checkpoint of the whole log again and again, which takes turns with the writers; no reader may wait for it.
     let is_over = Arc::new(AtomicBool::new(false));
     let checkpoints = thread::spawn({
@@ -110,11 +114,10 @@ fn test_mix_of_32_processes_is_never_locked_out() {
     });
 
     drop(children.iter_mut().map(|child| child.stdin.take()).collect::<Vec<_>>());
-    let (mut reads, mut longest) = (0_u32, Duration::ZERO);
+    let mut reads = 0_u32;
     while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
-        let began = Instant::now();
-        names(&reader).unwrap();
-        longest = longest.max(began.elapsed());
+        let read: rusqlite::Result<i64> = impatient.query_row("SELECT count(*) FROM vm", [], |row| row.get(0));
+        read.unwrap_or_else(|error| panic!("read {reads} waits for a writer or a checkpoint: {error}"));
         reads += 1;
     }
     is_over.store(true, Ordering::Release);
@@ -124,9 +127,7 @@ fn test_mix_of_32_processes_is_never_locked_out() {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    println!("{reads} reads beside {checkpoints} checkpoints, the longest took {longest:?}");
     assert!(reads > 10 && checkpoints > 0, "{reads} reads, {checkpoints} checkpoints");
-    assert!(longest < limits::BUSY_TIMEOUT / 4, "{longest:?}");
     assert_eq!(names(&reader).unwrap().len(), 32 * MIXED as usize / 2);
     assert_eq!(wait(reader.events_after(0, u32::MAX)).unwrap().len(), 32 * MIXED as usize);
 }

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::App;
-use super::operations::{Done, Effect, Operation, RemovedVmFiles};
+use super::operations::{DoneRest, Effect, Operation, RemovedVmFiles};
 use crate::Error;
 use crate::app::operations::Described;
 use crate::event::journal::{Subject, write_journal};
@@ -23,7 +23,7 @@ use crate::log::keeper::LogKeeper;
 use crate::vm::ended::or_ended;
 
 /// The work of an operation, whose value is put aside.
-type Work<'a> = Pin<Box<dyn Future<Output = Result<Done<()>, Error>> + Send + 'a>>;
+type Work<'a> = Pin<Box<dyn Future<Output = Result<DoneRest, Error>> + Send + 'a>>;
 
 /// Where the value of an operation is put aside.
 type Slot<T> = Mutex<Option<T>>;

@@ -121,6 +121,12 @@ impl dyn Described + '_ {
 /// The result of an operation, and what is to be written.
 pub struct Done<T> {
     pub(crate) value: T,
+    pub(crate) rest: DoneRest,
+}
+
+/// What is to be written once the work of an operation is done, and what follows.
+#[derive(Default)]
+pub(crate) struct DoneRest {
     pub(crate) changes: ChangeSet,
     pub(crate) vm: Option<VmId>,
     pub(crate) inverse: Option<Call>,
@@ -155,145 +161,110 @@ pub(crate) enum MovedStorage {
 impl<T> Done<T> {
     /// Returns `value` and writes nothing.
     pub fn reading(value: T) -> Self {
-        Self {
-            value,
-            changes: ChangeSet::default(),
-            vm: None,
-            inverse: None,
-            irreversible: None,
-            is_note: false,
-            is_recorded: false,
-            guards: Vec::new(),
-            removed_files: None,
-            replaced_image: None,
-            moved_storage: None,
-        }
+        Self { value, rest: DoneRest::default() }
     }
 
     /// Returns `value` and writes `changes`, which are about no single VM.
     pub(crate) fn writing(value: T, changes: ChangeSet) -> Self {
-        Self { changes, ..Self::reading(value) }
+        Self { value, rest: DoneRest { changes, ..DoneRest::default() } }
     }
 
     /// Returns `value` and writes `changes`, which are about `vm`.
     pub fn changing(value: T, vm: VmId, changes: ChangeSet) -> Self {
-        Self { changes, vm: Some(vm), ..Self::reading(value) }
+        Self { value, rest: DoneRest { changes, vm: Some(vm), ..DoneRest::default() } }
     }
 
     /// Publishes an event.
     #[must_use]
     pub fn event(mut self, event: Event) -> Self {
-        self.changes.events.push(event);
+        self.rest.changes.events.push(event);
         self
     }
 
     /// Names the VM, where nothing is written about it.
     #[must_use]
     pub(crate) fn about(mut self, vm: VmId) -> Self {
-        self.vm = Some(vm);
+        self.rest.vm = Some(vm);
         self
     }
 
     /// Names the call that reverts the change.
     #[must_use]
     pub fn undone_by<O: Operation>(mut self, inverse: &O) -> Self {
-        self.inverse = call_of(inverse).ok();
+        self.rest.inverse = call_of(inverse).ok();
         self
     }
 
     /// Names the call that reverts the change, if there is one.
     #[must_use]
-    pub(crate) fn undone_by_call(self, inverse: Option<Call>) -> Self {
-        Self { inverse, ..self }
+    pub(crate) fn undone_by_call(mut self, inverse: Option<Call>) -> Self {
+        self.rest.inverse = inverse;
+        self
     }
 
     /// Has the change be neither undone nor in the way of an undo.
     #[must_use]
-    pub(crate) fn into_note(self) -> Self {
-        Self { is_note: true, ..self }
+    pub(crate) fn into_note(mut self) -> Self {
+        self.rest.is_note = true;
+        self
     }
 
     /// Adds no entry to the history: an earlier commit did.
     #[must_use]
-    pub(crate) fn with_recorded_history(self) -> Self {
-        Self { is_recorded: true, ..self }
+    pub(crate) fn with_recorded_history(mut self) -> Self {
+        self.rest.is_recorded = true;
+        self
     }
 
     /// Names why the change cannot be undone.
     #[must_use]
     pub(crate) fn not_undone(mut self, reason: Irreversible) -> Self {
-        self.irreversible = Some(reason);
+        self.rest.irreversible = Some(reason);
         self
     }
 
     /// Returns another value, and writes the same.
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
-        let (value, rest) = self.split();
-        Done {
-            value: change(value),
-            changes: rest.changes,
-            vm: rest.vm,
-            inverse: rest.inverse,
-            irreversible: rest.irreversible,
-            is_note: rest.is_note,
-            is_recorded: rest.is_recorded,
-            guards: rest.guards,
-            removed_files: rest.removed_files,
-            replaced_image: rest.replaced_image,
-            moved_storage: rest.moved_storage,
-        }
+        Done { value: change(self.value), rest: self.rest }
     }
 
     /// Returns the value, and what is to be written.
-    pub(crate) fn split(self) -> (T, Done<()>) {
-        let rest = Done {
-            value: (),
-            changes: self.changes,
-            vm: self.vm,
-            inverse: self.inverse,
-            irreversible: self.irreversible,
-            is_note: self.is_note,
-            is_recorded: self.is_recorded,
-            guards: self.guards,
-            removed_files: self.removed_files,
-            replaced_image: self.replaced_image,
-            moved_storage: self.moved_storage,
-        };
-        (self.value, rest)
+    pub(crate) fn split(self) -> (T, DoneRest) {
+        (self.value, self.rest)
     }
 
     /// Removes the sockets and records of a removed VM once that is written.
     #[must_use]
     pub(crate) fn removed_files(mut self, files: RemovedVmFiles) -> Self {
-        self.removed_files = Some(files);
+        self.rest.removed_files = Some(files);
         self
     }
 
     /// Removes an image that another one has replaced, once that is written.
     #[must_use]
     pub(crate) fn replaced_image(mut self, image: Option<(PathBuf, FileId)>) -> Self {
-        self.replaced_image = image;
+        self.rest.replaced_image = image;
         self
     }
 
     /// Holds locks until everything is written.
     #[must_use]
     pub(crate) fn holding_all(mut self, guards: Vec<Box<dyn Guard>>) -> Self {
-        self.guards.extend(guards);
+        self.rest.guards.extend(guards);
         self
     }
 
     /// Moves images back if that cannot be written, and removes what they left once it is.
     #[must_use]
     pub(crate) fn moved_storage(mut self, moved: MovedStorage) -> Self {
-        self.moved_storage = Some(moved);
+        self.rest.moved_storage = Some(moved);
         self
     }
 
     /// Holds a lock until everything is written.
     #[must_use]
     pub fn holding(mut self, guard: Box<dyn Guard>) -> Self {
-        self.guards.push(guard);
+        self.rest.guards.push(guard);
         self
     }
 }

@@ -3,12 +3,11 @@
 use maqet_domain::history::{
     Call, Direction, EntryKind, HistoryQuery, HistoryVm, Irreversible, NextChange, RecordedHistory,
 };
-use maqet_domain::revert::{Revert, RevertedEntry};
+use maqet_domain::revert::RevertedEntry;
 use maqet_domain::vm::{VmId, VmName};
 use serde_json::{Value, json};
 
 use super::error::HistoryError;
-use super::find_problem;
 use crate::{App, Error};
 
 /// How many entries are read at a time.
@@ -95,16 +94,6 @@ impl Reverting<'_> {
         let reverted = RevertedEntry { sequence: recorded.sequence, direction: self.direction };
         inverse.arguments["revert"]["entry"] = json!(reverted);
         Ok(inverse)
-    }
-
-    /// Returns why a change would not be reverted now, if the reason is known before.
-    pub(crate) async fn problem(&self, recorded: &RecordedHistory) -> Result<Option<Error>, Error> {
-        let inverse = match self.inverse(recorded) {
-            Ok(inverse) => inverse,
-            Err(error) => return Ok(Some(error)),
-        };
-        let Ok(revert) = serde_json::from_value::<Revert>(inverse.arguments["revert"].clone()) else { return Ok(None) };
-        find_problem(self.app, &revert, None).await
     }
 
     /// Reverts a change; returns the result of the operation that did.

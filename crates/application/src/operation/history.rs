@@ -1,6 +1,7 @@
 //! `history`, `undo` and `redo`.
 
 mod ls;
+mod preview;
 mod undo;
 
 pub use self::ls::{HistoryLine, HistoryLs};

@@ -1,6 +1,6 @@
 //! Storage: VMs, storage records, history and events.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -225,6 +225,9 @@ pub trait StorageLedger: Send + Sync {
 
     /// Returns the records of removed VMs, oldest first.
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError>;
+
+    /// Returns the record of the image at this path, of whatever VM.
+    async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError>;
 }
 
 /// Reads the records of snapshots.

@@ -1,5 +1,6 @@
 //! A store in memory: real code under the contract of the ports, without a file.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -224,6 +225,10 @@ impl StorageLedger for MemoryStore {
 
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
         Ok(self.content().storage.iter().filter(|record| record.vm.is_none()).cloned().collect())
+    }
+
+    async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError> {
+        Ok(self.content().storage.iter().find(|record| record.path == path).cloned())
     }
 }
 

@@ -4,4 +4,5 @@ mod firmware;
 mod fixture;
 mod killed;
 mod refused;
+mod several;
 mod steps;

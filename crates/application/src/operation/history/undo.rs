@@ -1,13 +1,12 @@
 //! `undo` and `redo`.
 
-use std::collections::BTreeSet;
-
 use derive_setters::Setters;
 use maqet_domain::Timestamp;
 use maqet_domain::history::{Direction, RecordedHistory};
 use serde::{Deserialize, Serialize};
 
 use super::ls::subject;
+use super::preview::EarlierReverts;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::history::error::HistoryError;
 use crate::history::reverting::{Reverting, history_vm};
@@ -86,6 +85,8 @@ pub struct Reverted {
     pub direction: Direction,
     /// Whether nothing was changed.
     pub dry_run: bool,
+    /// How many changes were asked for; there may be fewer.
+    pub requested: u32,
     /// The changes, in the order in which they were reverted.
     pub changes: Vec<RevertedChange>,
 }
@@ -175,12 +176,10 @@ impl<'a> Reverting<'a> {
             return Err(HistoryError::NothingLeft { direction, vm }.into());
         }
         let mut changes = Vec::with_capacity(entries.len());
-        let mut before = BTreeSet::new();
+        let mut earlier = EarlierReverts::default();
         for recorded in &entries {
             if dry_run {
-                // What follows another change of the same VM depends on what that leaves.
-                let is_first = before.insert(recorded.entry.vm);
-                let problem = if is_first { self.problem(recorded).await? } else { self.inverse(recorded).err() };
+                let problem = earlier.problem(self, recorded).await?;
                 changes.push(RevertedChange::new(recorded, problem.as_ref()));
                 continue;
             }
@@ -193,6 +192,6 @@ impl<'a> Reverting<'a> {
                 }
             }
         }
-        Ok(Done::reading(Reverted { direction: self.direction, dry_run, changes }))
+        Ok(Done::reading(Reverted { direction: self.direction, dry_run, requested: count, changes }))
     }
 }

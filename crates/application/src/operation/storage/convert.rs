@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::operations::call_of;
 use crate::config::check_machine;
-use crate::history::require_expected;
+use crate::history::{require_expected, restore_records};
 use crate::start::create_disks::find_drive;
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
@@ -229,7 +229,7 @@ async fn take_back(
     let event = app.committer().event(kind::STORAGE_CONVERTED, entry, data);
     let (id, expected) = (entry.id, entry.revision);
     let mut changes = ChangeSet::default().and(Change::DefinitionChanged { id, expected, definition, origins });
-    changes.changes.extend(revert.records.iter().map(RevertedRecord::change));
+    changes.changes.extend(restore_records(app, id, &revert.records).await?);
     let removed = link.file.map(|file| (target.image.path.clone(), file));
     Ok(Done::changing(done, id, changes)
         .event(event)
@@ -349,11 +349,9 @@ impl StorageConvert {
         let (vm, path) = (&target.vm, &conversion.to.path);
         let Some(new) = &conversion.definition else { return Ok(None) };
         let tools = &app.ports.image_tools;
-        let old = ExpectedImage {
-            file: conversion.old,
-            modified: tools.modified(&target.image.path).await,
-            ..ExpectedImage::new(target.image.path.clone())
-        };
+        let source = ExpectedImage { file: conversion.old, ..ExpectedImage::new(target.image.path.clone()) };
+        // The drive gets its content again.
+        let old = ExpectedImage { modified: tools.modified(&target.image.path).await, ..source.clone() };
         // What was written to it since would be lost, also by what is no VM.
         let written = ExpectedImage {
             file: tools.identify(path).await.map(|(_, file)| file),
@@ -363,14 +361,10 @@ impl StorageConvert {
             copied_from: Some(CopySource { path: target.image.path.clone(), format: target.image.format.clone() }),
             ..ExpectedImage::new(path.clone())
         };
-        let expected = Expected {
-            images: vec![old.clone()],
-            free_paths: vec![path.clone()],
-            ..Expected::vm(vm).not_started_since(vm)
-        };
+        let expected =
+            Expected { images: vec![source], free_paths: vec![path.clone()], ..Expected::vm(vm).not_started_since(vm) };
         let again = Self { revert: Some(Box::new(Revert::new(expected))), ..self.clone() };
-        let known = app.ports.store.storage_of_vm(&vm.entry.id).await?;
-        let record = known.into_iter().find(|record| record.path == *path);
+        let record = app.ports.store.storage_at(path).await?;
         let stored = StoredDefinition { definition: vm.definition.clone(), origins: vm.origins.clone() };
         let expected =
             Expected { images: vec![old, written], ..Expected::vm(vm).not_started_since(vm).with_definition(new) };

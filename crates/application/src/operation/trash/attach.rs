@@ -99,7 +99,7 @@ impl Operation for StorageAttach {
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         self.require_unlocked(app, &vm).await?;
         self.refuse_used(app, &vm).await?;
-        let earlier = record_of(app, &self.image).await?;
+        let earlier = app.ports.store.storage_at(&self.image).await?;
         let record = earlier.clone();
         let kind = self.storage_type(app, record.as_ref()).await?;
         let drive = self.drive_name(&vm)?;
@@ -212,15 +212,6 @@ impl StorageAttach {
         }
         Node::new(Value::Map(entries))
     }
-}
-
-/// Returns the record of an image, of whatever VM.
-async fn record_of(app: &App, path: &Path) -> Result<Option<StorageRecord>, Error> {
-    let mut records = app.ports.store.storage_without_vm().await?;
-    for entry in app.ports.store.list().await? {
-        records.extend(app.ports.store.storage_of_vm(&entry.id).await?);
-    }
-    Ok(records.into_iter().find(|record| record.path == path))
 }
 
 /// Returns a definition with one more entry of `storage`.

@@ -1,6 +1,6 @@
 //! `apply`: changes a VM's definition.
 
-use crate::history::require_expected;
+use crate::history::{require_expected, restore_records};
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Node, Problem};
@@ -195,15 +195,14 @@ async fn revert_definition(app: &App, vm: &Vm, revert: &Revert) -> Result<Done<A
         applied.mismatches = app.preflight().mismatches(&vm.entry.name, &machine).await;
     }
     let event = app.committer().event(kind::VM_APPLIED, &vm.entry, json!({ "differences": applied.differences }));
-    let now = app.ports.store.storage_of_vm(&vm.entry.id).await?;
-    let record = |reverted: &RevertedRecord| RevertedRecord {
-        path: reverted.path.clone(),
-        record: now.iter().find(|record| record.path == reverted.path).cloned(),
-    };
-    let inverse = reverting(vm, &stored.definition, revert.records.iter().map(record).collect());
+    let mut records = Vec::new();
+    for RevertedRecord { path, .. } in &revert.records {
+        records.push(RevertedRecord { path: path.clone(), record: app.ports.store.storage_at(path).await? });
+    }
+    let inverse = reverting(vm, &stored.definition, records);
     let (id, expected) = (vm.entry.id, vm.entry.revision);
     let StoredDefinition { definition, origins } = stored;
     let mut changes = ChangeSet::default().and(Change::DefinitionChanged { id, expected, definition, origins });
-    changes.changes.extend(revert.records.iter().map(RevertedRecord::change));
+    changes.changes.extend(restore_records(app, id, &revert.records).await?);
     Ok(Done::changing(applied, id, changes).event(event).undone_by(&inverse))
 }

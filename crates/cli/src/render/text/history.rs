@@ -64,6 +64,10 @@ impl TextOutput for Reverted {
                 writeln!(out, "  not possible now: {}", escape_control(problem))?;
             }
         }
+        let (count, requested) = (self.changes.len(), self.requested);
+        if u32::try_from(count).is_ok_and(|count| count < requested) {
+            writeln!(out, "{verb} {count} of {requested} changes: nothing else is left to {}", self.direction)?;
+        }
         Ok(())
     }
 }

@@ -1,5 +1,9 @@
 //! Storage records, history and events.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::history::{EntryKind, HistoryEntry, HistoryQuery, HistoryVm};
 use maqet_domain::port::StoreError;
@@ -184,6 +188,28 @@ pub async fn test_history_above_the_limit_loses_the_oldest(subject: &dyn Subject
     let kept = store.history(&HistoryQuery::newest(9)).await.unwrap();
 
     assert_eq!(kept.iter().map(|recorded| &*recorded.entry.call.operation).collect::<Vec<_>>(), ["n5", "n4"]);
+}
+
+/// The record of a path is found whatever VM it is of, and however the path is written.
+pub async fn test_storage_at_a_path_is_of_any_vm(subject: &dyn Subject) {
+    let store = subject.open();
+    let (web, db) = (add(&*store, "web", 1).await, add(&*store, "db", 2).await);
+    let not_utf8 = Path::new(OsStr::from_bytes(b"/d/\xff"));
+    let records = [
+        sample::storage("/d/a", Some(web.entry.id)),
+        sample::storage("/d/b", None),
+        StorageRecord { path: not_utf8.to_owned(), ..sample::storage("/d/c", Some(db.entry.id)) },
+    ];
+    for record in &records {
+        commit(&*store, one(Change::StorageAdded(record.clone()))).await;
+    }
+
+    for record in records {
+        assert_eq!(store.storage_at(&record.path).await.unwrap(), Some(record));
+    }
+    for path in ["/d/c", "/d", "/d/A"] {
+        assert_eq!(store.storage_at(Path::new(path)).await.unwrap(), None, "{path}");
+    }
 }
 
 /// The record of an image is removed by its path; one that does not exist is no error.

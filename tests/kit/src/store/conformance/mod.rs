@@ -82,6 +82,7 @@ macro_rules! store_conformance {
             test_storage_of_unknown_vm_is_conflict
             test_storage_used_keeps_record_of_other_vm
             test_storage_without_owner_has_no_vm
+            test_storage_at_a_path_is_of_any_vm
             test_history_newest_entries_come_first
             test_history_entries_outlive_their_vm
             test_history_of_a_vm_is_found_by_id_or_name
