@@ -133,10 +133,11 @@ impl Default for StoreFactories {
 impl StoreFactories {
     /// Supports the same as [`default`](Self::default); `faults` receives the fault points.
     pub(crate) fn builtin(faults: &FaultPoints) -> Self {
-        let sqlite = Arc::new(SqliteFactory { faults: faults.clone() });
-        let mut factories: Vec<(String, Arc<dyn StoreFactory>)> = vec![("sqlite".to_owned(), sqlite)];
-        #[cfg(feature = "postgres")]
-        factories.push(("postgres".to_owned(), Arc::new(postgres::PostgresFactory { faults: faults.clone() })));
+        let factories: Vec<(String, Arc<dyn StoreFactory>)> = vec![
+            ("sqlite".to_owned(), Arc::new(SqliteFactory { faults: faults.clone() })),
+            #[cfg(feature = "postgres")]
+            ("postgres".to_owned(), Arc::new(postgres::PostgresFactory { faults: faults.clone() })),
+        ];
         Self { factories }
     }
 

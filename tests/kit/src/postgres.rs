@@ -106,16 +106,22 @@ impl PostgresServer {
     /// Starts a server that listens on its socket only.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with("", None)
+        Self::start_with("")
+    }
+
+    /// Starts a server that listens on its socket only, with more `settings`.
+    #[must_use]
+    pub fn start_with(settings: &str) -> Self {
+        Self::start_on(settings, None)
     }
 
     /// Starts a server that also listens on a TCP port of the loopback interface, with more `settings`.
     #[must_use]
     pub fn start_on_tcp(settings: &str) -> Self {
-        Self::start_with(settings, Some(port::free()))
+        Self::start_on(settings, Some(port::free()))
     }
 
-    fn start_with(settings: &str, port: Option<u16>) -> Self {
+    fn start_on(settings: &str, port: Option<u16>) -> Self {
         let programs = programs().expect("PostgreSQL is not installed; `cargo xtask test` installs it");
         let server =
             Self { folder: new_folder(), programs, port, running: Mutex::new(None), schemas: AtomicU32::new(0) };

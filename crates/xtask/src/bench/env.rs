@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::compare::{Comparison, output};
 use super::row::Bar;
 use crate::failure::{Failure, OrFailure};
+use crate::workspace::Workspace;
 use crate::{Result, program};
 
 /// A C program to compare with.
@@ -31,6 +32,7 @@ pub(crate) const PRINT: Source = Source { name: "print", text: include_str!("pri
 /// The environment of all comparisons of a run.
 #[derive(Debug)]
 pub(crate) struct Env<'a> {
+    pub(crate) workspace: &'a Workspace,
     pub(crate) home: &'a TestHome,
     pub(crate) runs: usize,
     /// The path of the example that runs many commands on one session.

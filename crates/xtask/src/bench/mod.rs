@@ -7,6 +7,7 @@ mod compare;
 mod config;
 mod disk;
 mod env;
+mod features;
 mod help;
 mod host;
 mod machine;
@@ -61,13 +62,14 @@ enum Work {
     Snapshot,
     Config,
     Help,
+    Features,
 }
 
 impl Work {
     fn measure(self, env: &Env<'_>) -> Result<Vec<Row>> {
         match self {
             Self::Ls => store::ls(env),
-            Self::Postgres => postgres::ls(env),
+            Self::Postgres => postgres::postgres(env),
             Self::Status => store::status(env),
             Self::Add => store::add(env),
             Self::Start => machine::start(env),
@@ -76,6 +78,7 @@ impl Work {
             Self::Snapshot => disk::snapshot(env),
             Self::Config => config::config(env),
             Self::Help => help::help(env),
+            Self::Features => features::features(env),
         }
     }
 }
@@ -91,7 +94,7 @@ impl Bench {
         let home = TestHome::with_binary(installed(&binary)?);
         let folder = home.root().to_owned();
         let guard = Guard::over(&folder)?;
-        let measured = self.measure(&Env { home: &home, runs: usize::from(self.runs), session: &session });
+        let measured = self.measure(&Env { workspace, home: &home, runs: usize::from(self.runs), session: &session });
         drop(home);
         guard.dismiss();
         let rows = measured?;
@@ -113,8 +116,7 @@ impl Bench {
             return given.canonicalize().or_failure(|| format!("cannot find `{}`", given.display()));
         }
         step("Building maqet for release");
-        program::run(&mut workspace.cargo(["build", "--release", "--package", "maqet-cli"]))?;
-        workspace.released_maqet().ok_or_else(|| Failure::new("the target directory has no release directory"))
+        build(workspace, &[])
     }
 
     fn measure(&self, env: &Env<'_>) -> Result<Vec<Row>> {
@@ -136,12 +138,23 @@ impl Bench {
     }
 }
 
+/// Builds maqet for release with these options of cargo, and returns its path.
+fn build(workspace: &Workspace, features: &[&str]) -> Result<PathBuf> {
+    program::run(workspace.cargo(["build", "--release", "--package", "maqet-cli"]).args(features))?;
+    workspace.released_maqet().ok_or_else(|| Failure::new("the target directory has no release directory"))
+}
+
 /// Returns a copy of a program, as `cargo install` makes one.
 ///
 /// A file that the linker has just written is in the page cache page by page and starts more slowly than one that was
 /// read or copied in larger pieces.
 fn installed(built: &Path) -> Result<PathBuf> {
-    let copy = built.with_extension("installed");
+    copied(built, "installed")
+}
+
+/// Returns a copy of a program with another ending.
+fn copied(built: &Path, ending: &str) -> Result<PathBuf> {
+    let copy = built.with_extension(ending);
     let failed = || format!("cannot copy `{}`", built.display());
     if copy.exists() {
         fs::remove_file(&copy).or_failure(failed)?;

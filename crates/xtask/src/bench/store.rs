@@ -11,13 +11,13 @@ use crate::Result;
 use crate::failure::{Failure, OrFailure};
 
 const SIZES: [usize; 3] = [1, 1_000, 10_000];
-const PROCESSES: usize = 8;
-const EACH: usize = 50;
+pub(super) const PROCESSES: usize = 8;
+pub(super) const EACH: usize = 50;
 
 /// A round of 400 processes takes long and is an average in itself.
-const RUNS_PER_CONCURRENT_RUN: usize = 4;
+pub(super) const RUNS_PER_CONCURRENT_RUN: usize = 4;
 
-const YAML: &str = "name: vm-00000\naccel: tcg\nmemory: 32M\n";
+pub(super) const YAML: &str = "name: vm-00000\naccel: tcg\nmemory: 32M\n";
 
 /// The columns of the table of `ls`, and of its JSON.
 const TABLE: &str = "name, coalesce(phase, 'defined'), pid, \
@@ -87,7 +87,7 @@ fn add_concurrently(env: &Env<'_>, yaml: &Path, store: &str) -> Result<Duration>
 }
 
 /// Runs `work` [`EACH`] times in each of [`PROCESSES`] threads and returns the total duration.
-fn concurrently(work: impl Fn(&str) -> Result<Duration> + Sync) -> Result<Duration> {
+pub(super) fn concurrently(work: impl Fn(&str) -> Result<Duration> + Sync) -> Result<Duration> {
     let work = &work;
     let began = Instant::now();
     thread::scope(|scope| {
