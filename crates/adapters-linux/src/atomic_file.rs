@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -52,6 +53,13 @@ impl AtomicFile {
     /// Returns the path of the temporary file, for a program that writes it.
     pub fn temporary(&self) -> &Path {
         &self.temporary
+    }
+
+    /// Sets when the file was last modified; a later write changes that.
+    ///
+    /// Errors: whatever the file system reports.
+    pub fn set_modified(&self, time: SystemTime) -> io::Result<()> {
+        self.file.set_modified(time)
     }
 
     /// Writes the content to disk.

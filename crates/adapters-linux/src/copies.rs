@@ -1,7 +1,7 @@
 //! The port [`VmCopies`]: a file `vm.json` beside the records of each VM.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::atomic_file::replace_unsynced;
+use crate::atomic_file::{AtomicFile, replace_unsynced};
 use crate::limits::MAX_COPY_BYTES;
 use crate::private_file::private_folder;
 
@@ -154,6 +154,21 @@ impl VmCopies for FileCopies {
         self.read(&self.folder(id))
     }
 
+    async fn hand_over(&self, database: &str) -> Result<(), Cause> {
+        for (_, folder) in vm_folders(&self.state) {
+            let Some(content) = read(&folder).filter(|content| content.database == self.database) else { continue };
+            let path = folder.join(NAME);
+            // What was removed after the copy was written stays so.
+            let written = fs::metadata(&path)?.modified()?;
+            let content = Content { database: database.to_owned(), ..content };
+            let mut file = AtomicFile::create(&path)?;
+            file.write_all(&serde_json::to_vec(&content)?)?;
+            file.set_modified(written)?;
+            file.replace_unsynced()?;
+        }
+        Ok(())
+    }
+
     async fn database_id(&self) -> Option<Uuid> {
         let record: DatabaseRecord = serde_json::from_slice(&fs::read(self.database_file()).ok()?).ok()?;
         (record.database == self.database).then_some(record.id)
@@ -215,6 +230,22 @@ mod tests {
         assert_eq!((other.count().await, other.all().await), (0, Vec::new()));
         assert_eq!(unwritten(other.of_other_databases().await), [copy_of("web")]);
         assert_eq!(database_of(&folder.path().join(ID)).as_deref(), Some("sqlite:/d/a.db"));
+    }
+
+    #[tokio::test]
+    async fn test_copy_handed_over_keeps_its_content_and_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (copies(folder.path(), "sqlite:/d/a.db"), copies(folder.path(), "postgres:db/a"));
+        old.write(&copy_of("web")).await.unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000);
+        File::options().write(true).open(folder.path().join(ID).join(NAME)).unwrap().set_modified(long_ago).unwrap();
+        let written = old.all().await;
+
+        copies(folder.path(), "sqlite:/d/other.db").hand_over("sqlite:/d/x.db").await.unwrap();
+        old.hand_over("postgres:db/a").await.unwrap();
+
+        assert_eq!((old.count().await, new.all().await), (0, written));
+        assert_eq!(fs::read_dir(folder.path().join(ID)).unwrap().count(), 1);
     }
 
     #[tokio::test]

@@ -80,7 +80,11 @@ impl LocalTrash {
         let folder = self.entry_folder(&entry.id);
         private_folder(&folder)?;
         let content = Description { database: self.database.clone(), entry: entry.clone() };
-        let mut file = AtomicFile::create(&folder.join(DESCRIPTION))?;
+        self.replace(&folder.join(DESCRIPTION), &content)
+    }
+
+    fn replace(&self, path: &Path, content: &Description) -> io::Result<()> {
+        let mut file = AtomicFile::create(path)?;
         file.write_all(&serde_json::to_vec(&content)?)?;
         file.replace()?;
         sync_folder(&self.folder);
@@ -222,6 +226,18 @@ impl Trash for LocalTrash {
         }
         found.sort();
         found
+    }
+
+    async fn hand_over(&self, database: &str) -> Result<(), TrashError> {
+        for folder in self.entry_folders()? {
+            for name in [DESCRIPTION, DELETED] {
+                let Some(entry) = self.read(&folder, name) else { continue };
+                let path = folder.join(name);
+                let replaced = self.replace(&path, &Description { database: database.to_owned(), entry });
+                replaced.map_err(|error| trash_error("write", &path, error))?;
+            }
+        }
+        Ok(())
     }
 
     async fn prune(&self, directory: &Path, left: &str) {

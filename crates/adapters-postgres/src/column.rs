@@ -45,8 +45,7 @@ impl Value {
 
     /// Returns nanoseconds since 1970, which cover the years 1677 to 2262.
     pub(crate) fn moment(moment: Timestamp) -> Result<Self, Failure> {
-        let nanoseconds = i64::try_from(moment.as_nanosecond()).map_err(|error| Failure::Value(error.into()))?;
-        Ok(Self::Number(Some(nanoseconds)))
+        nanoseconds(moment).map(|nanoseconds| Self::Number(Some(nanoseconds)))
     }
 
     /// Returns the parameter with its type, which spares a round trip that asks the server for it.
@@ -59,6 +58,11 @@ impl Value {
             Self::Flag(flag) => (flag, Type::BOOL),
         }
     }
+}
+
+/// Returns nanoseconds since 1970.
+pub(crate) fn nanoseconds(moment: Timestamp) -> Result<i64, Failure> {
+    i64::try_from(moment.as_nanosecond()).map_err(|error| Failure::Value(error.into()))
 }
 
 /// The columns of a row, read from left to right.

@@ -7,10 +7,12 @@
 //! | --- | --- |
 //! | `store` | the ports; each read is one round trip, each commit two |
 //! | `transaction` | a commit: two batches of pipelined statements, and the outcome of one whose connection was lost |
+//! | `transfer` | reads and writes all that the database holds of an identity, to move it |
 //! | `maintenance` | checks a database, and creates it again from copies |
 //! | `pool` | connections: opened at first use, opened again if the server closed them |
 //! | `listener` | notifications of events |
 //! | `schema` | tables, versions, migrations |
+//! | `moves` | the part of each identity in moves |
 //! | `read`, `write`, `column` | SQL, and domain values in columns |
 //! | `url`, `uri`, `password`, `tls` | what libpq understands: URLs, password files, TLS modes |
 //! | `identity` | to whom VMs belong |
@@ -26,6 +28,7 @@ mod identity;
 pub mod limits;
 mod listener;
 mod maintenance;
+mod moves;
 mod password;
 mod pool;
 mod read;
@@ -33,6 +36,7 @@ mod schema;
 mod store;
 mod tls;
 mod transaction;
+mod transfer;
 mod uri;
 mod url;
 mod write;
@@ -41,4 +45,5 @@ pub use identity::Identity;
 pub use limits::Timeouts;
 pub use maintenance::PostgresMaintenance;
 pub use store::PostgresStore;
+pub use transfer::PostgresTransfer;
 pub use url::{PostgresUrl, Variables};

@@ -71,3 +71,9 @@ pub(crate) const PRUNED_AT_ONCE: u32 = 100;
 
 /// Which commits remove old entries: every one of so many, as it takes a millisecond to find the oldest of 10,000.
 pub(crate) const PRUNING_INTERVAL: u32 = 16;
+
+/// How many entries of the history, or events, one statement adds when a database is filled: a few megabytes.
+pub(crate) const MAX_FILLED_AT_ONCE: usize = 5_000;
+
+/// How many statements are sent in the time of one reply when a database is filled: much less than a second of work.
+pub(crate) const MAX_STATEMENTS_PER_REPLY: usize = 500;

@@ -33,10 +33,11 @@ impl PostgresMaintenance {
     async fn try_check(&self) -> Result<Option<StoreHealth>, Failure> {
         let client = self.pool.connect().await?;
         let state = self.pool.reply(schema::state(&client, self.pool.url().location())).await?;
-        let State::Version { number: schema, .. } = state else { return Ok(None) };
+        state.require_unmoved(&self.identity, self.pool.url().location())?;
         if let Some(id) = state.current_id() {
             self.pool.require_same(&client, id).await?;
         }
+        let State::Version { number: schema, .. } = state else { return Ok(None) };
         let vms = if schema == schema::newest() { self.read_all(&client).await? } else { 0 };
         let facts = "SELECT pg_database_size(current_database()), pg_is_in_recovery(), \
             current_setting('transaction_read_only') = 'on'";
@@ -88,7 +89,7 @@ impl PostgresMaintenance {
             let added = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
             let changes = storage.into_iter().map(Change::StorageAdded).fold(added, ChangeSet::and);
             let statements = write::statements(&changes, &self.identity)?;
-            match transaction::commit(&pool, &statements, &FaultPoints::default()).await {
+            match transaction::commit(&pool, &statements, &self.identity, &FaultPoints::default()).await {
                 Ok(()) => report.vms.push((id, name, RecoverySource::Copy)),
                 Err(Failure::Store(StoreError::Exists { .. })) => {}
                 Err(failure) => return Err(failure),

@@ -40,6 +40,7 @@ pub(crate) struct Connector(Arc<Settings>);
 
 struct Settings {
     url: PostgresUrl,
+    identity: Arc<Identity>,
     copies: Option<Arc<dyn VmCopies>>,
     /// Whether a connection was open: a server that was there and is gone may be restarting.
     was_connected: AtomicBool,
@@ -47,8 +48,13 @@ struct Settings {
 }
 
 impl Pool {
-    pub(crate) fn new(url: PostgresUrl, copies: Option<Arc<dyn VmCopies>>, timeouts: Timeouts) -> Self {
-        let connector = Arc::new(Settings { url, copies, was_connected: AtomicBool::new(false), timeouts });
+    pub(crate) fn new(
+        url: PostgresUrl,
+        identity: Arc<Identity>,
+        copies: Option<Arc<dyn VmCopies>>,
+        timeouts: Timeouts,
+    ) -> Self {
+        let connector = Arc::new(Settings { url, identity, copies, was_connected: AtomicBool::new(false), timeouts });
         let pool = managed::Pool::builder(Connector(Arc::clone(&connector)))
             .max_size(limits::MAX_CONNECTIONS)
             .runtime(Runtime::Tokio1)
@@ -74,7 +80,8 @@ impl Pool {
 
     /// Returns a pool that does not compare the database with the copies, for VMs that are about to be added from them.
     pub(crate) fn without_copies(&self) -> Self {
-        Self::new(self.connector.url.clone(), None, self.connector.timeouts)
+        let Settings { url, identity, timeouts, .. } = &*self.connector;
+        Self::new(url.clone(), Arc::clone(identity), None, *timeouts)
     }
 
     /// Opens a connection outside of the pool, whatever the schema is.
@@ -160,11 +167,12 @@ impl managed::Manager for Connector {
     type Error = Failure;
 
     async fn create(&self) -> Result<Client, Failure> {
-        let Settings { url, copies, timeouts, .. } = &*self.0;
+        let Settings { url, identity, copies, timeouts, .. } = &*self.0;
         let client = connect(&self.0, None).await?;
         let location = url.location();
         let copies = copies.as_deref();
         let mut state = in_time(timeouts.reply, schema::state(&client, location)).await?;
+        state.require_unmoved(identity, location)?;
         if state == schema::State::Absent
             && let Some(copies) = copies
         {

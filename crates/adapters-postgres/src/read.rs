@@ -176,6 +176,45 @@ pub(crate) fn events(sequence: i64, limit: u32) -> Query<RecordedEvent> {
     Query { sql, values: vec![Value::Number(Some(sequence)), Value::Number(Some(limit.into()))], row: event }
 }
 
+/// All VMs, by ID.
+pub(crate) fn all_vms(identity: &Identity) -> Query<Vm> {
+    let sql = entry!(
+        ", content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id \
+        WHERE host = $1 AND owner = $2 ORDER BY vm.id"
+    );
+    Query { sql, values: of(identity, []), row: vm }
+}
+
+/// All storage records, in the order they were created.
+pub(crate) fn all_storage(identity: &Identity) -> Query<StorageRecord> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage \
+        WHERE host = $1 AND owner = $2 ORDER BY sequence";
+    Query { sql, values: of(identity, []), row: storage_record }
+}
+
+/// The records of all snapshots, by VM, drive and tag.
+pub(crate) fn all_snapshots(identity: &Identity) -> Query<SnapshotRecord> {
+    let sql = "SELECT vm, drive, tag, snapshot.name, image_id, image_date, set_id, kind, description, fingerprint, \
+        snapshot.created_at FROM snapshot JOIN vm ON vm.id = snapshot.vm WHERE host = $1 AND owner = $2 \
+        ORDER BY vm, drive, tag";
+    Query { sql, values: of(identity, []), row: snapshot_record }
+}
+
+/// The whole history of an identity, the oldest first.
+pub(crate) fn all_history(identity: &Identity) -> Query<RecordedHistory> {
+    let sql = "SELECT sequence, at, \"user\", host, pid, vm, operation, arguments, inverse_operation, \
+        inverse_arguments, reverts, vm_name, kind, irreversible FROM history \
+        WHERE store_host = $1 AND store_owner = $2 ORDER BY sequence";
+    Query { sql, values: of(identity, []), row: history_entry }
+}
+
+/// All events of an identity, the oldest first.
+pub(crate) fn all_events(identity: &Identity) -> Query<RecordedEvent> {
+    let sql = "SELECT sequence, at, kind, vm, vm_name, data, host FROM event \
+        WHERE host = $1 AND owner = $2 ORDER BY sequence";
+    Query { sql, values: of(identity, []), row: event }
+}
+
 /// Returns what the database says about each of `vms`, also of other identities.
 pub(crate) async fn presence(client: &Client, vms: &[VmId]) -> Result<Vec<VmPresence>, Failure> {
     // The kind is part of the query, as the index has only rows of this kind.

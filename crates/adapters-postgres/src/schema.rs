@@ -10,6 +10,8 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::error::{Failure, cause};
+use crate::identity::Identity;
+use crate::moves::Moves;
 
 /// The migrations from each version to the next; their number is the newest version.
 const MIGRATIONS: [&str; 4] = [
@@ -26,7 +28,7 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS maqet (version bigint NOT NULL)
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1836148084, 0)";
 
 /// What a database contains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
     /// Nothing of maqet.
     Absent,
@@ -36,15 +38,25 @@ pub(crate) enum State {
         number: i64,
         /// The ID of the database; a schema of version 1 or 2 has none.
         id: Option<Uuid>,
+        /// What was moved from it, and to it.
+        moves: Moves,
     },
 }
 
 impl State {
     /// Returns the ID of a database with the newest schema.
-    pub(crate) fn current_id(self) -> Option<Uuid> {
+    pub(crate) fn current_id(&self) -> Option<Uuid> {
         match self {
-            Self::Version { number, id } if number == newest() => id,
+            Self::Version { number, id, .. } if *number == newest() => *id,
             Self::Version { .. } | Self::Absent => None,
+        }
+    }
+
+    /// Refuses a database that `identity` does not use because of a move.
+    pub(crate) fn require_unmoved(&self, identity: &Identity, location: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Version { moves, .. } => moves.require_none(identity, location),
+            Self::Absent => Ok(()),
         }
     }
 }
@@ -73,7 +85,7 @@ pub(crate) async fn state(client: &Client, location: &str) -> Result<State, Fail
         }
         _ if version < 1 => Err(corrupt(&format!("invalid schema version {version}")).into()),
         3.. if id.is_none() => Err(corrupt("the table `maqet` has no ID").into()),
-        number => Ok(State::Version { number, id }),
+        number => Ok(State::Version { number, id, moves: Moves::read(row, location)? }),
     }
 }
 

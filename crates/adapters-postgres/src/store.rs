@@ -24,6 +24,7 @@ use crate::listener::{Listener, News, Reading};
 use crate::maintenance::PostgresMaintenance;
 use crate::pool::{Pool, discard};
 use crate::read::{self, Query};
+use crate::transfer::PostgresTransfer;
 use crate::url::PostgresUrl;
 use crate::{transaction, write};
 
@@ -54,8 +55,9 @@ impl PostgresStore {
         copies: Option<Arc<dyn VmCopies>>,
         timeouts: Timeouts,
     ) -> Self {
-        let pool = Arc::new(Pool::new(url, copies, timeouts));
-        Self { pool, identity: Arc::new(identity), faults: FaultPoints::default(), listener: Listener::default() }
+        let identity = Arc::new(identity);
+        let pool = Arc::new(Pool::new(url, Arc::clone(&identity), copies, timeouts));
+        Self { pool, identity, faults: FaultPoints::default(), listener: Listener::default() }
     }
 
     /// Kills the process at fault points, for tests.
@@ -67,6 +69,11 @@ impl PostgresStore {
     /// Returns what maintains this database.
     pub fn maintenance(&self) -> PostgresMaintenance {
         PostgresMaintenance::new(Arc::clone(&self.pool), Arc::clone(&self.identity))
+    }
+
+    /// Returns what moves all that the database holds of this identity.
+    pub fn transfer(&self) -> PostgresTransfer {
+        PostgresTransfer::new(Arc::clone(&self.pool), Arc::clone(&self.identity), self.faults.clone())
     }
 
     /// Returns the rows of a query.
@@ -213,7 +220,7 @@ impl Store for PostgresStore {
             return Ok(());
         }
         let statements = write::statements(&changes, &self.identity).map_err(|failure| self.error(ACTION, failure))?;
-        let committed = transaction::commit(&self.pool, &statements, &self.faults).await;
+        let committed = transaction::commit(&self.pool, &statements, &self.identity, &self.faults).await;
         if !changes.events.is_empty() {
             self.listener.wrote();
         }

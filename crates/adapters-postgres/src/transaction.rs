@@ -10,11 +10,13 @@ use futures_util::future::{join, join_all, join3};
 use maqet_domain::port::StoreError;
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 
 use crate::error::Failure;
+use crate::identity::Identity;
 use crate::limits;
+use crate::moves::Moves;
 use crate::pool::{Connection, Pool, discard, with_jitter};
 use crate::write::{Statement, Statements};
 
@@ -41,10 +43,15 @@ impl Drop for OpenTransaction {
 }
 
 /// Writes all of `statements` or nothing.
-pub(crate) async fn commit(pool: &Pool, statements: &Statements, faults: &FaultPoints) -> Result<(), Failure> {
+pub(crate) async fn commit(
+    pool: &Pool,
+    statements: &Statements,
+    identity: &Identity,
+    faults: &FaultPoints,
+) -> Result<(), Failure> {
     let mut attempt = 1;
     loop {
-        match try_commit(pool, statements, faults).await {
+        match try_commit(pool, statements, identity, faults).await {
             // Nothing was written: the server rolled back, or the connection was lost before the commit.
             Err(failure)
                 if attempt < limits::MAX_ATTEMPTS && (failure.is_rolled_back() || failure.is_lost_connection()) =>
@@ -57,11 +64,16 @@ pub(crate) async fn commit(pool: &Pool, statements: &Statements, faults: &FaultP
     }
 }
 
-async fn try_commit(pool: &Pool, statements: &Statements, faults: &FaultPoints) -> Result<(), Failure> {
+async fn try_commit(
+    pool: &Pool,
+    statements: &Statements,
+    identity: &Identity,
+    faults: &FaultPoints,
+) -> Result<(), Failure> {
     let transaction = OpenTransaction(Some(pool.get().await?));
     let client = transaction.client();
     let begun = pool.reply(change(client, &statements.changes)).await;
-    let number = match begun {
+    let number = match begun.and_then(|row| number_of_unmoved(&row, identity, pool.url().location())) {
         Ok(number) => number,
         Err(failure) => {
             if !failure.is_lost_connection() && pool.reply(client.batch_execute("ROLLBACK")).await.is_ok() {
@@ -85,18 +97,26 @@ async fn try_commit(pool: &Pool, statements: &Statements, faults: &FaultPoints) 
     }
 }
 
-/// Begins a transaction, makes the changes, and returns the number of the transaction.
-async fn change(client: &Client, changes: &[Statement]) -> Result<String, Failure> {
+/// Begins a transaction, makes the changes, and returns the number of the transaction and the marks of moves.
+///
+/// The marks are read last, and what sets one locks their table: either it waits for this transaction, or they are seen.
+async fn change(client: &Client, changes: &[Statement]) -> Result<Row, Failure> {
     let opening = async { client.batch_execute("BEGIN").await.map_err(Failure::from) };
     let numbering = async {
-        let row = client.query_typed_one("SELECT pg_current_xact_id()::text", &[]).await?;
-        Ok::<String, Failure>(row.try_get(0)?)
+        let sql = "SELECT pg_current_xact_id()::text AS transaction, maqet.* FROM maqet";
+        client.query_typed_one(sql, &[]).await.map_err(Failure::from)
     };
     // Polled in this order, so sent in this order.
     let (opened, executed, number) = join3(opening, execute(client, changes), numbering).await;
     opened?;
     executed?;
     number
+}
+
+/// Returns the number of a transaction, unless what the identity had was moved.
+fn number_of_unmoved(row: &Row, identity: &Identity, location: &str) -> Result<String, Failure> {
+    Moves::read(row, location)?.require_none(identity, location)?;
+    Ok(row.try_get("transaction")?)
 }
 
 /// Writes history and events, and commits.
@@ -109,7 +129,7 @@ async fn log_and_commit(client: &Client, log: &[Statement]) -> Result<(), Failur
 }
 
 /// Executes statements in order, some of them at a time without waiting for the replies of those before.
-async fn execute(client: &Client, statements: &[Statement]) -> Result<(), Failure> {
+pub(crate) async fn execute(client: &Client, statements: &[Statement]) -> Result<(), Failure> {
     for batch in statements.chunks(limits::MAX_PIPELINED) {
         let executions = batch.iter().map(|statement| async move {
             let values: Vec<_> = statement.values.iter().map(crate::column::Value::typed).collect();

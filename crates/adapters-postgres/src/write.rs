@@ -4,15 +4,16 @@ use std::path::Path;
 
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
-use maqet_domain::event::Event;
-use maqet_domain::history::HistoryEntry;
+use maqet_domain::event::{Event, RecordedEvent};
+use maqet_domain::history::{HistoryEntry, RecordedHistory};
 use maqet_domain::port::StoreError;
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Origins, Pending, Phase, Revision, Run, RunEnd, Vm, VmId, VmName};
+use serde_json::json;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use crate::column::Value;
+use crate::column::{Value, nanoseconds};
 use crate::error::Failure;
 use crate::identity::Identity;
 use crate::limits;
@@ -377,6 +378,90 @@ fn add_event(event: &Event, identity: &Identity) -> Result<Statement, Failure> {
         Value::json(&event.data)?,
     ];
     Ok(Statement::new(sql, values))
+}
+
+/// Returns the statements that add entries of the history, which are [renumbered](StoreContent::renumbered), with these
+/// numbers.
+pub(crate) fn add_numbered_history(
+    history: &[RecordedHistory],
+    numbers: &[i64],
+    identity: &Identity,
+) -> Result<Vec<Statement>, Failure> {
+    let sql = "INSERT INTO history (sequence, at, \"user\", host, pid, vm, operation, arguments, inverse_operation, \
+        inverse_arguments, reverts, vm_name, kind, irreversible, store_host, store_owner) \
+        OVERRIDING SYSTEM VALUE SELECT sequence, at, \"user\", host, pid, vm, operation, arguments, inverse_operation, \
+        inverse_arguments, reverts, vm_name, kind, irreversible, $1, $2 \
+        FROM json_to_recordset($3::text::json) AS entry (sequence bigint, at bigint, \"user\" text, host text, pid bigint, \
+        vm uuid, operation text, arguments text, inverse_operation text, inverse_arguments text, reverts bigint, \
+        vm_name text, kind text, irreversible text)";
+    let number = |sequence: i64| numbers.get(usize::try_from(sequence - 1).ok()?).copied();
+    let row = |recorded: &RecordedHistory| {
+        let entry = &recorded.entry;
+        let inverse = entry.inverse.as_ref();
+        Ok(json!({
+            "sequence": number(recorded.sequence),
+            "at": nanoseconds(entry.at)?,
+            "user": entry.actor.user,
+            "host": entry.actor.host,
+            "pid": entry.actor.pid,
+            "vm": entry.vm,
+            "operation": entry.call.operation,
+            "arguments": entry.call.arguments.to_string(),
+            "inverse_operation": inverse.map(|call| call.operation.as_str()),
+            "inverse_arguments": inverse.map(|call| call.arguments.to_string()),
+            "reverts": entry.reverts.and_then(number),
+            "vm_name": entry.vm_name,
+            "kind": entry.kind,
+            "irreversible": entry.irreversible.as_ref().map(ToString::to_string),
+        }))
+    };
+    history.chunks(limits::MAX_FILLED_AT_ONCE).map(|chunk| insert_rows(sql, chunk, row, identity)).collect()
+}
+
+/// Returns the statements that add events, the first of which takes their lock.
+pub(crate) fn add_all_events(events: &[RecordedEvent], identity: &Identity) -> Result<Vec<Statement>, Failure> {
+    let sql = "INSERT INTO event (host, owner, at, kind, vm, vm_name, data) \
+        SELECT $1, $2, at, kind, vm, vm_name, data FROM ROWS FROM (json_to_recordset($3::text::json) \
+        AS (at bigint, kind text, vm uuid, vm_name text, data text)) WITH ORDINALITY ORDER BY ordinality";
+    let row = |recorded: &RecordedEvent| {
+        let event = &recorded.event;
+        Ok(json!({
+            "at": nanoseconds(event.at)?,
+            "kind": event.kind,
+            "vm": event.vm,
+            "vm_name": event.vm_name,
+            "data": event.data.to_string(),
+        }))
+    };
+    let added = events.chunks(limits::MAX_FILLED_AT_ONCE).map(|chunk| insert_rows(sql, chunk, row, identity));
+    let lock = (!events.is_empty()).then(|| Ok(Statement::new(LOCK_EVENTS, Vec::new())));
+    lock.into_iter().chain(added).collect()
+}
+
+/// Returns a statement that inserts rows, which are its third parameter as JSON.
+fn insert_rows<T>(
+    sql: &'static str,
+    rows: &[T],
+    row: impl Fn(&T) -> Result<serde_json::Value, Failure>,
+    identity: &Identity,
+) -> Result<Statement, Failure> {
+    let rows = rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    let values = vec![Value::text(&identity.host), Value::text(&identity.owner), Value::json(&rows)?];
+    Ok(Statement::new(sql, values))
+}
+
+/// Returns the statements that remove everything of `identity`; the foreign keys remove definitions and snapshots.
+pub(crate) fn clear(identity: &Identity) -> Vec<Statement> {
+    let of = || vec![Value::text(&identity.host), Value::text(&identity.owner)];
+    [
+        "DELETE FROM vm WHERE host = $1 AND owner = $2",
+        "DELETE FROM storage WHERE host = $1 AND owner = $2",
+        "DELETE FROM history WHERE store_host = $1 AND store_owner = $2",
+        "DELETE FROM event WHERE host = $1 AND owner = $2",
+        "DELETE FROM host WHERE host = $1 AND owner = $2",
+    ]
+    .map(|sql| Statement::new(sql, of()))
+    .into()
 }
 
 fn optional_json<T: serde::Serialize>(value: Option<&T>) -> Result<Value, Failure> {

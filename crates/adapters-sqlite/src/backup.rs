@@ -30,21 +30,28 @@ pub(crate) fn folder_of(path: &Path) -> PathBuf {
 
 /// Backs up the database that `connection` reads, and removes the oldest backups.
 pub(crate) fn create(path: &DatabasePath, connection: &Connection) -> Result<PathBuf, StoreError> {
-    let folder = folder_of(&path.file);
-    make_folder(&folder).map_err(|error| io_error(&folder, error))?;
+    create_named(&folder_of(&path.file), |target| create_at(path, connection, target))
+}
+
+/// Has `create` make a backup in `folder` under a new name, and removes the oldest backups.
+pub(crate) fn create_named(
+    folder: &Path,
+    create: impl Fn(&Path) -> Result<(), StoreError>,
+) -> Result<PathBuf, StoreError> {
+    make_folder(folder).map_err(|error| io_error(folder, error))?;
     // Of processes that were killed; the target of each has another time in its name.
-    for stale in stale_temporary_files(&folder) {
+    for stale in stale_temporary_files(folder) {
         let _not_critical = fs::remove_file(stale);
     }
-    let mut names = names(&folder, EXTENSION);
+    let mut names = names(folder, EXTENSION);
     let target = loop {
         let (target, is_last) = names.next_name();
-        match create_at(path, connection, &target) {
+        match create(&target) {
             Err(StoreError::BackupExists { .. }) if !is_last => {}
             created => break created.map(|()| target)?,
         }
     };
-    rotate(&folder);
+    rotate(folder);
     Ok(target)
 }
 

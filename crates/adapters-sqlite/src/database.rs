@@ -112,7 +112,7 @@ impl Database {
         let mut connection = connect(&path).map_err(failed)?;
         let access = match retry_while_busy(options.busy_timeout, || schema::identity(&connection)) {
             Ok(found) => {
-                let unmigrated = match migrate(&path, &mut connection, found, options.busy_timeout) {
+                let unmigrated = match migrate(&path, &mut connection, &found, options.busy_timeout) {
                     Ok(()) => None,
                     // An older schema can be read; a commit tries again.
                     Err(StoreError::Full { .. } | StoreError::Unavailable { .. }) => Some(found),
@@ -123,7 +123,7 @@ impl Database {
             Err(error) if prevents_writing(&error) => {
                 drop(connection);
                 let reader = Reader::open_read_only(&path, error).map_err(failed)?;
-                schema::needs_migration(&path, reader.found)?;
+                schema::needs_migration(&path, &reader.found)?;
                 Access::ReadOnly
             }
             Err(error) => return Err(failed(error)),
@@ -141,7 +141,7 @@ impl Database {
         }
         let connection = connect(&path).ok()?;
         let found = schema::identity(&connection).ok()?;
-        if schema::needs_migration(&path, found).ok()? {
+        if schema::needs_migration(&path, &found).ok()? {
             return None;
         }
         let access = Access::Shared { connection, has_log: None, unmigrated: None };
@@ -193,7 +193,7 @@ impl Database {
             self.access = Access::Shared { connection, has_log: None, unmigrated: Some(found) };
         }
         let Access::Shared { connection, has_log, unmigrated } = &mut self.access else { return Ok(()) };
-        if let Some(found) = *unmigrated {
+        if let Some(found) = unmigrated {
             migrate(&self.path, connection, found, timeout)?;
             *unmigrated = None;
         }
@@ -214,6 +214,10 @@ impl Database {
                 Err(WriteError::Sqlite(error)) => Err(error),
                 Err(WriteError::Rule(error)) => {
                     violation = Some(error);
+                    Ok(Written::Durably)
+                }
+                Err(WriteError::Marked(mark)) => {
+                    violation = Some(self.path.marked(&mark));
                     Ok(Written::Durably)
                 }
             }
@@ -250,7 +254,7 @@ pub(crate) fn require_safe_sqlite() -> std::result::Result<(), StoreError> {
 }
 
 /// Opens the database the usual way, without reading it yet.
-fn connect(path: &DatabasePath) -> Result<Connection> {
+pub(crate) fn connect(path: &DatabasePath) -> Result<Connection> {
     configure(Connection::open_with_flags(
         &path.file,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW,
@@ -318,10 +322,10 @@ fn connect_immutable(path: &DatabasePath) -> Result<Connection> {
 }
 
 /// Migrates a database of an older schema, after a backup.
-fn migrate(
+pub(crate) fn migrate(
     path: &DatabasePath,
     connection: &mut Connection,
-    found: schema::Identity,
+    found: &schema::Identity,
     timeout: Duration,
 ) -> std::result::Result<(), StoreError> {
     if !schema::needs_migration(path, found)? {

@@ -8,6 +8,7 @@
 //! | `store` | the ports; each method is a task of the worker |
 //! | `worker` | the thread that works on the connection, its queue, and the short reads that bypass it |
 //! | `maintenance` | checks, backs up and repairs a database as a whole |
+//! | `transfer` | reads and writes all that a database holds, to move it |
 //! | `database` | one open database: opened at its first use, reading where nothing can be written |
 //! | `retry` | waiting for other processes; only on the thread of the worker and of maintenance |
 //! | `create`, `backup` | new databases and copies, as complete and private files |
@@ -33,9 +34,11 @@ mod read;
 mod retry;
 mod schema;
 mod store;
+mod transfer;
 mod worker;
 mod write;
 
 pub use database::Options;
 pub use maintenance::SqliteMaintenance;
 pub use store::SqliteStore;
+pub use transfer::{SqliteTransfer, back_up_content};

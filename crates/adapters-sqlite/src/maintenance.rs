@@ -107,11 +107,14 @@ fn open_to_back_up(path: &Path) -> Result<(DatabasePath, Reader), StoreError> {
     }
     let reader = retry_while_busy(limits::BUSY_TIMEOUT, || Reader::open(&path));
     let reader = reader.map_err(|error| path.sqlite_error("back up the database", error))?;
+    if let Some(mark) = reader.found.mark() {
+        return Err(path.marked(mark));
+    }
     Ok((path, reader))
 }
 
 /// Runs `work`, which blocks, on a thread of its own.
-async fn on_own_thread<T: Send + 'static>(
+pub(crate) async fn on_own_thread<T: Send + 'static>(
     action: &'static str,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use maqet_domain::port::StoreError;
+use maqet_domain::port::{MoveMark, StoreError};
 
 use crate::{error, limits};
 
@@ -126,6 +126,16 @@ impl DatabasePath {
     /// Returns the error for a schema that this version does not support.
     pub(crate) fn unsupported_schema(&self, found: i64, known: i64) -> StoreError {
         StoreError::UnsupportedSchema { location: self.location.clone(), found, known }
+    }
+
+    /// Returns the error for a database with a part in a move.
+    pub(crate) fn marked(&self, mark: &MoveMark) -> StoreError {
+        mark.error(&self.location)
+    }
+
+    /// Returns the error for a database that holds something, although it is to be filled.
+    pub(crate) fn not_empty(&self) -> StoreError {
+        StoreError::NotEmpty { location: self.location.clone() }
     }
 
     /// Returns the error for a database that another process keeps locked.

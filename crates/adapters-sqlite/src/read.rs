@@ -5,6 +5,7 @@ use std::path::Path;
 use maqet_domain::change::StorageRecord;
 use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{Actor, Call, EntryKind, HistoryEntry, HistoryQuery, Irreversible, RecordedHistory};
+use maqet_domain::port::StoreContent;
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{
@@ -118,12 +119,30 @@ pub(crate) fn events(connection: &Connection, sequence: i64, limit: u32) -> Resu
     all(connection, sql, params![sequence, limit], event)
 }
 
+/// Reads everything; more than one read, to be made in one transaction.
+pub(crate) fn content(connection: &Connection) -> Result<StoreContent> {
+    let tail = "FROM vm LEFT JOIN definition ON definition.vm = vm.id ORDER BY vm.id";
+    let vms =
+        prepare_entries(connection, ", content, origins", tail)?.query_map([], whole_vm)?.collect::<Result<_>>()?;
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage ORDER BY sequence";
+    let storage = all(connection, sql, params![], storage_record)?;
+    let sql = "SELECT vm, drive, tag, name, image_id, image_date, set_id, kind, description, fingerprint, created_at \
+        FROM snapshot ORDER BY vm, drive, tag";
+    let snapshots = all(connection, sql, params![], snapshot_record)?;
+    let history = all(connection, "SELECT * FROM history ORDER BY sequence", params![], history_entry)?;
+    let sql = "SELECT sequence, at, kind, vm, vm_name, data FROM event ORDER BY sequence";
+    let events = all(connection, sql, params![], event)?;
+    Ok(StoreContent { vms, storage, snapshots, history, events })
+}
+
 fn vm(connection: &Connection, condition: &str, parameters: impl Params) -> Result<Option<Vm>> {
     // The join keeps a VM without a definition, so that it is reported as damage.
     let tail = format!("FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}");
-    prepare_entries(connection, ", content, origins", &tail)?
-        .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: json(row, 17)?, origins: json(row, 18)? }))
-        .optional()
+    prepare_entries(connection, ", content, origins", &tail)?.query_row(parameters, whole_vm).optional()
+}
+
+fn whole_vm(row: &Row<'_>) -> Result<Vm> {
+    Ok(Vm { entry: entry(row)?, definition: json(row, 17)?, origins: json(row, 18)? })
 }
 
 /// Prepares a query of the columns of [`entry`] and `more`.

@@ -1,8 +1,10 @@
 //! The schema: the identity of a database, its version, and the migrations to the newest one.
 
-use maqet_domain::port::StoreError;
-use rusqlite::{Connection, TransactionBehavior};
+use maqet_domain::port::{MoveMark, StoreError};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use crate::column::Tree;
 use crate::path::DatabasePath;
 
 /// Marks a database of maqet: `mqet` (<https://sqlite.org/pragma.html#pragma_application_id>).
@@ -20,21 +22,31 @@ const MIGRATIONS: [&[&str]; 5] = [
 /// Renames values that schema 1 stored; rows of a newer schema do not change.
 const RENAMES: &str = include_str!("schema/renames.sql");
 
+/// What is added to the version of a database with a [`MoveMark`], which its table `move` holds: so that older versions of
+/// maqet do not use it either, and that a commit recognizes it without reading a row.
+const MARKED: i64 = 1_000;
+
 /// What a database says about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     application: i32,
     version: i64,
+    mark: Option<MoveMark>,
 }
 
 impl Identity {
     /// Returns the version of the schema.
-    pub(crate) const fn version(self) -> i64 {
+    pub(crate) const fn version(&self) -> i64 {
         self.version
     }
 
+    /// Returns its part in a move.
+    pub(crate) fn mark(&self) -> Option<&MoveMark> {
+        self.mark.as_ref()
+    }
+
     /// Returns whether another program created the database.
-    pub(crate) const fn is_foreign(self) -> bool {
+    pub(crate) const fn is_foreign(&self) -> bool {
         self.application != APPLICATION_ID
     }
 }
@@ -46,16 +58,46 @@ pub(crate) fn newest() -> i64 {
 
 /// Reads what the database says about itself.
 pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<Identity> {
-    Ok(Identity {
-        version: connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
-        application: connection.pragma_query_value(None, "application_id", |row| row.get(0))?,
-    })
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if version <= MARKED || application != APPLICATION_ID {
+        return Ok(Identity { application, version, mark: None });
+    }
+    Ok(Identity { application, version: version - MARKED, mark: Some(read_mark(connection)?) })
+}
+
+/// Returns the mark of a database, if it has one; cheap if it has none.
+pub(crate) fn mark(connection: &Connection) -> rusqlite::Result<Option<MoveMark>> {
+    let version: i64 = connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;
+    if version > MARKED { read_mark(connection).map(Some) } else { Ok(None) }
+}
+
+fn read_mark(connection: &Connection) -> rusqlite::Result<MoveMark> {
+    let mark: Tree = connection.query_row("SELECT mark FROM move", [], |row| row.get(0))?;
+    serde_json::from_value(mark.0)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
+}
+
+/// Sets or removes the mark of a database with the newest schema.
+pub(crate) fn set_mark(transaction: &Transaction<'_>, mark: Option<&MoveMark>) -> rusqlite::Result<()> {
+    transaction.execute_batch("DROP TABLE IF EXISTS move")?;
+    if let Some(mark) = mark {
+        transaction.execute_batch("CREATE TABLE move (mark TEXT NOT NULL) STRICT")?;
+        let mark = serde_json::to_value(mark);
+        let mark = mark.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        transaction.execute("INSERT INTO move (mark) VALUES (?1)", [Tree(mark)])?;
+    }
+    transaction.pragma_update(None, "user_version", newest() + if mark.is_some() { MARKED } else { 0 })
 }
 
 /// Returns whether a database has to be migrated before it is used.
 ///
-/// Errors: `Corrupt` for a database of another program, `UnsupportedSchema` for one of a newer maqet.
-pub(crate) fn needs_migration(path: &DatabasePath, found: Identity) -> Result<bool, StoreError> {
+/// Errors: `Corrupt` for a database of another program, `UnsupportedSchema` for one of a newer maqet, `Moved` and
+/// `MoveUnfinished` for one with a mark.
+pub(crate) fn needs_migration(path: &DatabasePath, found: &Identity) -> Result<bool, StoreError> {
+    if let Some(mark) = found.mark() {
+        return Err(path.marked(mark));
+    }
     match found.version {
         _ if found.is_foreign() => Err(path.corrupt("it is an SQLite database of another program")),
         version if version > newest() => Err(path.unsupported_schema(version, newest())),

@@ -6,7 +6,7 @@ use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::Event;
 use maqet_domain::history::HistoryEntry;
-use maqet_domain::port::StoreError;
+use maqet_domain::port::{MoveMark, StoreContent, StoreError};
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Origins, Pending, Phase, Revision, Run, RunEnd, Vm, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
@@ -14,13 +14,15 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, 
 use serde::Serialize;
 
 use crate::column::{Moment, Text, Tree, path_value};
-use crate::limits;
+use crate::{limits, schema};
 
 /// Why a set of changes was not written.
 #[derive(Debug)]
 pub(crate) enum WriteError {
     /// A rule of the port is violated; a retry does not help.
     Rule(StoreError),
+    /// The database has a part in a move.
+    Marked(MoveMark),
     /// SQLite failed.
     Sqlite(rusqlite::Error),
 }
@@ -43,6 +45,10 @@ pub(crate) fn apply(
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !may_write() {
         return Ok(false);
+    }
+    // It may have been moved since it was opened.
+    if let Some(mark) = schema::mark(&transaction)? {
+        return Err(WriteError::Marked(mark));
     }
     for change in &set.changes {
         match change {
@@ -79,6 +85,33 @@ pub(crate) fn apply(
     faults.reach(FaultPoint::StoreWritten);
     transaction.commit()?;
     Ok(true)
+}
+
+/// Writes all of `content`, which is [renumbered](StoreContent::renumbered), to an empty database.
+pub(crate) fn fill(transaction: &Transaction<'_>, content: &StoreContent) -> Result<(), WriteError> {
+    for vm in &content.vms {
+        add_vm(transaction, vm)?;
+    }
+    for record in &content.storage {
+        add_storage(transaction, record)?;
+    }
+    for record in &content.snapshots {
+        add_snapshot(transaction, record)?;
+    }
+    for recorded in &content.history {
+        add_history(transaction, &recorded.entry)?;
+    }
+    for recorded in &content.events {
+        add_event(transaction, &recorded.event)?;
+    }
+    Ok(())
+}
+
+/// Removes everything that a database holds; its history and events are numbered from 1 on again.
+pub(crate) fn clear(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM snapshot; DELETE FROM storage; DELETE FROM definition; DELETE FROM vm; DELETE FROM history; \
+        DELETE FROM event; DELETE FROM sqlite_sequence";
+    transaction.execute_batch(sql)
 }
 
 fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), WriteError> {

@@ -31,6 +31,10 @@ pub const EXIT_GRACE: Duration = Duration::from_secs(2);
 /// How long an operation waits for another one on the same VM before it fails.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a database is copied to another one until nothing was written to it meanwhile: VMs are locked, so that only new
+/// VMs and a few events come between.
+pub const MAX_MOVE_ATTEMPTS: u32 = 10;
+
 /// How long a monitor may take to answer a query, as for the run state: usually a millisecond, longer only while the
 /// main loop is blocked. An unresponsive QEMU is reported within two seconds; the difference is for a busy host.
 pub const QUERY_TIMEOUT: Duration = Duration::from_millis(1_500);

@@ -100,6 +100,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<Cleanup>()?;
     table.register::<DatabaseCheck>()?;
     table.register::<DatabaseBackup>()?;
+    table.register::<DatabaseMove>()?;
     table.register::<ConfigCheck>()?;
     table.register::<ConfigShow>()?;
     table.register::<ConfigKeys>()?;

@@ -275,7 +275,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),
-    ("database", "Check and back up the database"),
+    ("database", "Check, back up and move the database"),
     ("host", "List the hosts that share the database"),
     ("history", "Show changes of VMs, their snapshots and storage: who made them, when, and on which host"),
     ("undo", "Undo the last changes of VMs, snapshots and storage"),

@@ -26,6 +26,7 @@ mod process_stats;
 mod records;
 mod stale_files;
 mod store;
+mod transfer;
 mod trash;
 
 pub use self::backup::{BackupImages, BackupListing, BackupStore, BackupStoreError, ByteProgress, ImageFacts};
@@ -59,6 +60,7 @@ pub use self::store::{
     EventLog, ForeignVm, HistoryLog, HostLedger, HostRecord, SnapshotLedger, StorageLedger, Store, StoreError,
     VmRepository,
 };
+pub use self::transfer::{Databases, MoveMark, OtherDatabase, StoreContent, StoreTransfer};
 pub use self::trash::{Trash, TrashError, TrashPlace};
 
 #[cfg(feature = "mocks")]
@@ -85,5 +87,6 @@ pub use self::{
     process_stats::MockProcessStats,
     records::MockRecords,
     stale_files::MockStaleFiles,
+    transfer::{MockDatabases, MockStoreTransfer},
     trash::MockTrash,
 };

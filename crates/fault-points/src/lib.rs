@@ -123,6 +123,15 @@ pub enum FaultPoint {
     /// QEMU was ended after a load that failed; its disks are not reverted.
     #[strum(to_string = "snapshot.run-ended")]
     SnapshotRunEnded,
+    /// All was copied to another database; the one in use is not marked as moved.
+    #[strum(to_string = "move.copied")]
+    MoveCopied,
+    /// The old database is marked as moved, and the new one as not complete.
+    #[strum(to_string = "move.left")]
+    MoveLeft,
+    /// The copies of VMs and the trash are those of the new database, which is marked as not complete.
+    #[strum(to_string = "move.handed-over")]
+    MoveHandedOver,
     /// A new database was created.
     #[strum(to_string = "store.made")]
     StoreMade,

@@ -20,14 +20,14 @@ use maqet_application::{
 };
 use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::builtin_handlers;
-use maqet_domain::port::{Store, StoreMaintenance, VmCopies};
+use maqet_domain::port::{Databases, Store, StoreMaintenance, VmCopies};
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::storage::StorageDriver;
 use maqet_domain::storage::builtin_drivers;
 use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
-use crate::stores::NoMaintenance;
+use crate::stores::{NoMaintenance, OtherDatabases};
 use crate::{OpenError, ReadError, Settings, StoreContext, StoreFactories, StoreSetup, document, fault_points};
 
 /// An open instance of maqet, which runs operations.
@@ -200,6 +200,7 @@ struct OpenedStore {
     store: Arc<dyn Store>,
     maintenance: Arc<dyn StoreMaintenance>,
     copies: Arc<dyn VmCopies>,
+    databases: Arc<dyn Databases>,
 }
 
 /// Opens the store: the caller's own, or that of the settings.
@@ -220,9 +221,16 @@ async fn open_store(
         let context = StoreContext { copies: Some(Arc::clone(&copies) as _), ..context };
         (name, copies, url.open(context).await?)
     };
-    let StoreSetup { store, maintenance } = setup;
+    let StoreSetup { store, maintenance, transfer } = setup;
     let maintenance = maintenance.unwrap_or_else(|| Arc::new(NoMaintenance::new(name.clone(), Arc::clone(&store))));
-    Ok(OpenedStore { name, store, maintenance, copies })
+    let databases = OtherDatabases {
+        factories: factories.clone(),
+        context: store_context(settings),
+        name: name.clone(),
+        transfer,
+        default_file: settings.data_dir.join("maqet.db"),
+    };
+    Ok(OpenedStore { name, store, maintenance, copies, databases: Arc::new(databases) })
 }
 
 /// Returns for whom a store is opened.
@@ -265,6 +273,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
     Ports {
         trash: Arc::new(LocalTrash::new(settings.data_dir.join("trash"), store.name.clone())),
         maintenance: maintenance(&store, settings),
+        databases: store.databases,
         store: store.store,
         hypervisor: Arc::new(hypervisor.with_kept_boots(logs.boots).with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),

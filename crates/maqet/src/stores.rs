@@ -1,5 +1,6 @@
 //! Stores by the scheme of their URL.
 
+mod other;
 #[cfg(feature = "postgres")]
 mod postgres;
 
@@ -8,35 +9,43 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use maqet_adapters_sqlite::{Options, SqliteStore};
+use maqet_adapters_sqlite::{Options, SqliteStore, SqliteTransfer};
 use maqet_domain::event::kind;
 use maqet_domain::history::Actor;
 use maqet_domain::port::{
-    Host, RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies, VmCopy, VmPresence,
+    Host, RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, StoreTransfer, VmCopies, VmCopy, VmPresence,
 };
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::text::similar;
 use maqet_domain::vm::VmId;
 use maqet_fault_points::FaultPoints;
 
+pub(crate) use self::other::OtherDatabases;
 use crate::{Environment, OpenError};
 
 /// An open store.
 pub struct StoreSetup {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) maintenance: Option<Arc<dyn StoreMaintenance>>,
+    pub(crate) transfer: Option<Arc<dyn StoreTransfer>>,
 }
 
 impl StoreSetup {
-    /// Uses a store that `doctor` can neither back up nor repair.
+    /// Uses a store that `doctor` can neither back up nor repair, and that is not moved.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, maintenance: None }
+        Self { store, maintenance: None, transfer: None }
     }
 
     /// Checks, backs up and repairs the store with `maintenance`.
     #[must_use]
     pub fn with_maintenance(self, maintenance: Arc<dyn StoreMaintenance>) -> Self {
         Self { maintenance: Some(maintenance), ..self }
+    }
+
+    /// Moves what the store holds with `transfer`.
+    #[must_use]
+    pub fn with_transfer(self, transfer: Arc<dyn StoreTransfer>) -> Self {
+        Self { transfer: Some(transfer), ..self }
     }
 }
 
@@ -94,7 +103,8 @@ impl StoreFactory for SqliteFactory {
             None => store,
         };
         let maintenance = Arc::new(store.maintenance());
-        Ok(StoreSetup::new(Arc::new(store)).with_maintenance(maintenance))
+        let transfer = Arc::new(SqliteTransfer::new(address, self.faults.clone()));
+        Ok(StoreSetup::new(Arc::new(store)).with_maintenance(maintenance).with_transfer(transfer))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use maqet_fault_points::FaultPoint;
 
-/// All steps; a test kills a process at each, and fails if one is never reached.
+/// All steps but those of `database move`; a test kills a process at each, and fails if one is never reached.
 pub const FAULT_POINTS: &[FaultPoint] = &[
     FaultPoint::BeforeCommit("add"),
     FaultPoint::Committed("add"),

@@ -16,6 +16,7 @@ mod conformance;
 mod console;
 mod damaged_disks;
 mod databases;
+mod databases_moved;
 mod devices;
 mod disks;
 mod drive_limits;

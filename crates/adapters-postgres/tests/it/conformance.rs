@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use maqet_domain::port::Store;
-use maqet_testkit::store::conformance::Subject;
+use maqet_domain::port::{Store, StoreTransfer};
+use maqet_testkit::store::conformance::{Subject, TransferSubject};
 
 use crate::support::Database;
 
@@ -13,4 +13,11 @@ impl Subject for Database {
     }
 }
 
+impl TransferSubject for Database {
+    fn transfer(&self) -> Arc<dyn StoreTransfer> {
+        Arc::new(Self::open(self).transfer())
+    }
+}
+
+maqet_testkit::transfer_conformance!(Database::new());
 maqet_testkit::store_conformance!(Database::new());

@@ -40,6 +40,10 @@ impl VmCopies for Copies {
         self.all.iter().find(|copy| copy.vm.entry.id == *id).cloned()
     }
 
+    async fn hand_over(&self, _: &str) -> Result<(), Cause> {
+        Ok(())
+    }
+
     async fn database_id(&self) -> Option<Uuid> {
         Some(*self.id.lock().unwrap())
     }

@@ -27,7 +27,7 @@ pub(super) fn check(path: &Path) -> Result<Option<StoreHealth>, StoreError> {
     }
     let failed = |error| path.sqlite_error(ACTION, error);
     let reader = retry_while_busy(limits::BUSY_TIMEOUT, || Reader::open(&path)).map_err(failed)?;
-    let is_old = schema::needs_migration(&path, reader.found)?;
+    let is_old = schema::needs_migration(&path, &reader.found)?;
     check_integrity(&path, &reader.connection)?;
     let vms = if is_old { count_vms(&reader.connection) } else { read_all_vms(&reader.connection) }.map_err(failed)?;
     let journal = reader.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(failed)?;

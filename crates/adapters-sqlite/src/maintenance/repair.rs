@@ -84,15 +84,19 @@ pub(super) fn repair(path: &Path, known: &[VmCopy]) -> Result<RepairReport, Stor
     Ok(RepairReport { damaged_copies, vms, log_entries, lost: rebuild.lost })
 }
 
-/// Refuses a symbolic link, a folder, a database of another program and a newer schema.
+/// Refuses a symbolic link, a folder, a database of another program, a newer schema, and a part in a move.
 fn require_damage(path: &DatabasePath) -> Result<(), StoreError> {
     match path.presence() {
         Ok(_) | Err(StoreError::Corrupt { .. }) => {}
         Err(other) => return Err(other),
     }
     let Ok(reader) = Reader::open(path) else { return Ok(()) };
-    match schema::needs_migration(path, reader.found) {
-        Err(newer @ StoreError::UnsupportedSchema { .. }) => Err(newer),
+    match schema::needs_migration(path, &reader.found) {
+        Err(
+            other @ (StoreError::UnsupportedSchema { .. }
+            | StoreError::Moved { .. }
+            | StoreError::MoveUnfinished { .. }),
+        ) => Err(other),
         Err(foreign) if reader.found.is_foreign() && has_only_foreign_tables(&reader.connection) => Err(foreign),
         Ok(_) | Err(_) => Ok(()),
     }

@@ -38,6 +38,10 @@ impl VmCopies for Copies {
         None
     }
 
+    async fn hand_over(&self, _: &str) -> Result<(), Cause> {
+        Ok(())
+    }
+
     async fn database_id(&self) -> Option<Uuid> {
         None
     }

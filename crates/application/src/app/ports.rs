@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maqet_domain::port::{
-    BackupImages, BackupStore, Builds, Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor,
-    IdSource, ImageTools, Journal, Locks, MetricStore, Monitors, Paths, Pictures, ProcessStats, Processes, Records,
-    Schemas, Store, Trash,
+    BackupImages, BackupStore, Builds, Clock, Consoles, Databases, Dialer, DiskImages, FirmwareCatalog, Hooks, Host,
+    Hypervisor, IdSource, ImageTools, Journal, Locks, MetricStore, Monitors, Paths, Pictures, ProcessStats, Processes,
+    Records, Schemas, Store, Trash,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -17,6 +17,8 @@ use crate::maintenance::Maintenance;
 pub struct Ports {
     /// Stores VMs, history and events.
     pub store: Arc<dyn Store>,
+    /// Finds other databases.
+    pub databases: Arc<dyn Databases>,
     /// Starts QEMU.
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Sends QMP commands to running VMs.

@@ -12,10 +12,10 @@ use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MetricsAdded, MockBackupImages, MockBackupStore, MockBuilds, MockClock,
-    MockConsoles, MockDialer, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource,
-    MockImageTools, MockJournal, MockLocks, MockMetricStore, MockMonitors, MockPaths, MockPictures, MockProbe,
-    MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance, MockTrash,
-    MockVmCopies, PathKind, QemuBinary, Store,
+    MockConsoles, MockDatabases, MockDialer, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor,
+    MockIdSource, MockImageTools, MockJournal, MockLocks, MockMetricStore, MockMonitors, MockPaths, MockPictures,
+    MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance,
+    MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -164,6 +164,7 @@ impl World {
 
         let ports = Ports {
             store,
+            databases: Arc::new(MockDatabases::new()),
             hypervisor: Arc::new(hypervisor),
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
             schemas: Arc::new(std::mem::take(&mut self.schemas)),

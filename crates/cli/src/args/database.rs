@@ -1,15 +1,17 @@
 //! `maqet database`.
 
 use clap::Subcommand;
-use maqet::operation::{DatabaseBackup, DatabaseCheck};
+use maqet::operation::{DatabaseBackup, DatabaseCheck, DatabaseMove};
 
-/// Check and back up the database
+/// Check, back up and move the database
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
   maqet database check
-  maqet database backup maqet-backup.db")]
+  maqet database backup maqet-backup.db
+  maqet database move --to postgres://maqet@db.example/maqet")]
 pub(crate) enum DatabaseSubcommand {
     Check(DatabaseCheck),
     Backup(DatabaseBackup),
+    Move(DatabaseMove),
 }

@@ -19,5 +19,6 @@ pub(super) async fn run(maqet: &Maqet, command: DatabaseSubcommand, output: &Out
             backup.file = backup.file.as_deref().map(absolute).transpose()?;
             simple(maqet, backup, output, "backing up the database").await
         }
+        DatabaseSubcommand::Move(to) => simple(maqet, to, output, "moving the database").await,
     }
 }

@@ -28,6 +28,11 @@ pub trait VmCopies: Send + Sync {
     /// Returns the copy of one VM.
     async fn find(&self, id: &VmId) -> Option<VmCopy>;
 
+    /// Makes the copies those of the database with this name; they keep the time at which they were written.
+    ///
+    /// Errors: those of the file system; some copies may be those of either database then.
+    async fn hand_over(&self, database: &str) -> Result<(), Cause>;
+
     /// Returns the ID of the database of the copies, if one was recorded.
     async fn database_id(&self) -> Option<Uuid>;
 

@@ -77,6 +77,27 @@ pub enum StoreError {
     /// The server has tools of its own for that.
     #[error("database `{location}` is backed up with the tools of its server")]
     BackupUnsupported { location: String },
+    /// All that the database held is in another one.
+    #[error("database `{location}` was moved to `{to}`")]
+    Moved { location: String, to: String },
+    /// A move was interrupted: the database may hold all of the other one, which is still the one in use, or no more.
+    #[error("the move of database `{from}` to `{location}` is not finished")]
+    MoveUnfinished { location: String, from: String },
+    /// Something is to be moved to a database that holds something else.
+    #[error("database `{location}` is not empty")]
+    NotEmpty { location: String },
+    /// A database is to be moved to itself.
+    #[error("database `{location}` is the one in use")]
+    MoveToItself { location: String },
+    /// A store of a program that embeds maqet.
+    #[error("database `{location}` is of a kind that cannot be moved")]
+    MoveUnsupported { location: String },
+    /// Other commands wrote to the database each time it was copied.
+    #[error("database `{location}` was changed again and again while it was copied")]
+    MoveContended { location: String },
+    /// What was read back from a database is not what was written to it.
+    #[error("database `{location}` does not hold what was copied to it")]
+    NotVerified { location: String },
     /// Anything else; `action` is what was tried, as in `read a VM`.
     #[error("failed to {action}")]
     Failed { action: &'static str, source: Cause },
@@ -88,6 +109,11 @@ fn describe_lost(vms: usize) -> String {
         0 => "it was used before".to_owned(),
         vms => format!("copies of {vms} of its VMs exist"),
     }
+}
+
+/// Returns the option that names a database.
+fn database_option(url: &str) -> String {
+    format!("--database {}", quote(url))
 }
 
 impl Explain for StoreError {
@@ -140,6 +166,21 @@ impl Explain for StoreError {
             }
             Self::BackupUnsupported { .. } => Explanation::new("store.backup-unsupported", Fault::Usage)
                 .hint("run `pg_dump --format=custom --file=FILE DATABASE`"),
+            Self::Moved { to, .. } => Explanation::new("store.moved-refused", Fault::State)
+                .hint(format!("set `database: {to}` in `maqet.conf`, or pass `{}`", database_option(to))),
+            Self::MoveUnfinished { location, from } => Explanation::new("store.move-interrupted", Fault::State).hint(
+                format!("run `maqet {} database move --to {}` to finish it", database_option(from), quote(location)),
+            ),
+            Self::NotEmpty { .. } => Explanation::new("store.content-exists", Fault::State)
+                .hint("choose a new database, or one in which this user of this host has nothing"),
+            Self::MoveToItself { .. } => {
+                Explanation::new("store.move-invalid", Fault::Usage).hint("pass the URL of another database")
+            }
+            Self::MoveUnsupported { .. } => Explanation::new("store.move-unsupported", Fault::Usage),
+            Self::MoveContended { .. } => Explanation::new("store.move-busy", Fault::Busy)
+                .hint("run the command again once other commands are done"),
+            Self::NotVerified { .. } => Explanation::new("store.move-failed", Fault::Failed)
+                .hint("check the other database; the one in use is as it was"),
             Self::Failed { .. } => Explanation::new("store.failed", Fault::Failed),
         }
     }

@@ -29,7 +29,8 @@ impl StoreFactory for PostgresFactory {
         let identity = Identity { host, owner };
         let store = PostgresStore::new(url, identity, context.copies).with_fault_points(self.faults.clone());
         let maintenance = Arc::new(store.maintenance());
-        Ok(StoreSetup::new(Arc::new(store)).with_maintenance(maintenance))
+        let transfer = Arc::new(store.transfer());
+        Ok(StoreSetup::new(Arc::new(store)).with_maintenance(maintenance).with_transfer(transfer))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use derive_setters::Setters;
+use maqet_domain::port::StoreError;
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
@@ -13,7 +14,7 @@ use crate::{App, Error};
 ///
 /// The copy is complete and consistent, although other commands may use the database meanwhile; it can be used with
 /// `--database FILE`. Disks are not part of it. Without a file, the copy is one of the ten that are kept in the data
-/// directory.
+/// directory. Of a PostgreSQL database, the copy has what this user has on this host, as an SQLite file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -47,9 +48,18 @@ impl Operation for DatabaseBackup {
 
     async fn run(&self, app: &App) -> Result<Done<DatabaseBackedUp>, Error> {
         let store = &app.ports.maintenance.store;
-        let file = match &self.file {
-            Some(file) => store.backup_to(file.clone()).await.map(|()| file.clone())?,
-            None => store.backup().await?,
+        let made = match &self.file {
+            Some(file) => store.backup_to(file.clone()).await.map(|()| file.clone()),
+            None => store.backup().await,
+        };
+        let file = match made {
+            // Of a server, which has tools for the whole of it.
+            Err(StoreError::BackupUnsupported { .. }) => {
+                let databases = &app.ports.databases;
+                let content = databases.current()?.transfer.export().await?;
+                databases.back_up(content, self.file.clone()).await?
+            }
+            made => made?,
         };
         Ok(Done::reading(DatabaseBackedUp { file: shown(&file) }))
     }

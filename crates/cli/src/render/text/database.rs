@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
-use maqet::operation::{DatabaseBackedUp, DatabaseState};
+use maqet::operation::{DatabaseBackedUp, DatabaseMoved, DatabaseState};
 
 use super::TextOutput;
 use crate::render::sanitize::escape_control;
@@ -37,5 +37,14 @@ impl TextOutput for DatabaseState {
 impl TextOutput for DatabaseBackedUp {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "backed up the database to `{}`", escape_control(&self.file))
+    }
+}
+
+impl TextOutput for DatabaseMoved {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (from, to) = (escape_control(&self.from), escape_control(&self.to));
+        let Self { vms, changes, events, .. } = self;
+        writeln!(out, "moved `{from}` to `{to}`: VMs: {vms}, changes: {changes}, events: {events}")?;
+        writeln!(out, "  to use it, set `database: {to}` in `maqet.conf`")
     }
 }

@@ -7,6 +7,7 @@
 mod commit;
 mod log;
 mod snapshot;
+mod transfer;
 mod vm;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use maqet_domain::vm::Vm;
 pub use self::commit::*;
 pub use self::log::*;
 pub use self::snapshot::*;
+pub use self::transfer::*;
 pub use self::vm::*;
 use super::sample;
 

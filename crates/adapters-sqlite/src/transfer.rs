@@ -1,0 +1,234 @@
+//! The port [`StoreTransfer`]: reads and writes all that a database holds.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use maqet_adapters_linux::atomic_file::AtomicFile;
+use maqet_domain::port::{MoveMark, StoreContent, StoreError, StoreTransfer};
+use maqet_fault_points::{FaultPoint, FaultPoints};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::database::{Reader, connect, migrate, require_safe_sqlite};
+use crate::durability::make_durable;
+use crate::maintenance::on_own_thread;
+use crate::path::{DatabasePath, Presence};
+use crate::retry::retry_while_busy;
+use crate::write::WriteError;
+use crate::{backup, create, limits, read, schema, write};
+
+const ACTION: &str = "move the database";
+
+/// Moves what the database at a path holds; each call opens the file again.
+#[derive(Debug, Clone)]
+pub struct SqliteTransfer {
+    path: PathBuf,
+    faults: FaultPoints,
+}
+
+impl SqliteTransfer {
+    /// Moves to and from the database at `path`.
+    pub fn new(path: impl Into<PathBuf>, faults: FaultPoints) -> Self {
+        Self { path: path.into(), faults }
+    }
+}
+
+#[async_trait]
+impl StoreTransfer for SqliteTransfer {
+    fn url(&self) -> String {
+        let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        format!("sqlite:{}", absolute.display())
+    }
+
+    async fn mark(&self) -> Result<Option<MoveMark>, StoreError> {
+        let path = self.path.clone();
+        on_own_thread(ACTION, move || match existing(&path)? {
+            Some(path) => Ok(open(&path)?.found.mark().cloned()),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    async fn export(&self) -> Result<StoreContent, StoreError> {
+        let path = self.path.clone();
+        on_own_thread(ACTION, move || match existing(&path)? {
+            Some(path) => export(&path),
+            None => Ok(StoreContent::default()),
+        })
+        .await
+    }
+
+    async fn import(&self, content: StoreContent, source: MoveMark) -> Result<(), StoreError> {
+        let Self { path, faults } = self.clone();
+        on_own_thread(ACTION, move || {
+            let path = DatabasePath::resolve(&path)?;
+            let content = content.renumbered();
+            if path.presence()? == Presence::Absent {
+                match create_filled(&path, &content, Some(&source), &faults) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    created => return created.map_err(|error| path.io_error(error)),
+                }
+            }
+            replace(&path, &content, &source, &faults)
+        })
+        .await
+    }
+
+    async fn leave(&self, content: StoreContent, mark: MoveMark) -> Result<bool, StoreError> {
+        let path = self.path.clone();
+        on_own_thread(ACTION, move || {
+            let path = DatabasePath::resolve(&path)?;
+            write(&path, |transaction| {
+                if schema::mark(transaction)?.is_some() || read::content(transaction)? != content {
+                    return Ok(false);
+                }
+                schema::set_mark(transaction, Some(&mark))?;
+                Ok(true)
+            })
+        })
+        .await
+    }
+
+    async fn clear_mark(&self) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        on_own_thread(ACTION, move || {
+            let path = DatabasePath::resolve(&path)?;
+            write(&path, |transaction| schema::set_mark(transaction, None))
+        })
+        .await
+    }
+}
+
+/// Creates a database with `content` as a backup at `file`, whole or not at all; without a file, as one of the backups of
+/// the database at `database`, of which the oldest are removed. Returns its path.
+///
+/// Errors: `BackupExists`, and those of the file system.
+pub async fn back_up_content(
+    database: PathBuf,
+    content: StoreContent,
+    file: Option<PathBuf>,
+) -> Result<PathBuf, StoreError> {
+    on_own_thread("back up the database", move || {
+        let content = content.renumbered();
+        match file {
+            Some(file) => create_backup(&content, &file).map(|()| file),
+            None => backup::create_named(&backup::folder_of(&database), |file| create_backup(&content, file)),
+        }
+    })
+    .await
+}
+
+fn create_backup(content: &StoreContent, file: &Path) -> Result<(), StoreError> {
+    let exists = || StoreError::BackupExists { path: file.to_owned() };
+    if file.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let path = DatabasePath::resolve(file)?;
+    create_filled(&path, content, None, &FaultPoints::default()).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(),
+        _ => path.io_error(error),
+    })
+}
+
+/// Returns the database at `path` if there is a file.
+fn existing(path: &Path) -> Result<Option<DatabasePath>, StoreError> {
+    let path = DatabasePath::resolve(path)?;
+    Ok((path.presence()? == Presence::Present).then_some(path))
+}
+
+/// Opens a database for reads, whatever its mark is.
+fn open(path: &DatabasePath) -> Result<Reader, StoreError> {
+    require_safe_sqlite()?;
+    let opened = retry_while_busy(limits::BUSY_TIMEOUT, || Reader::open(path));
+    let reader = opened.map_err(|error| path.sqlite_error(ACTION, error))?;
+    if reader.found.mark().is_none() {
+        schema::needs_migration(path, &reader.found)?;
+    }
+    Ok(reader)
+}
+
+fn export(path: &DatabasePath) -> Result<StoreContent, StoreError> {
+    let mut connection = open(path)?.connection;
+    let mut read = || {
+        // A transaction sees the database as it is at its first read.
+        let transaction = connection.transaction()?;
+        read::content(&transaction)
+    };
+    retry_while_busy(limits::BUSY_TIMEOUT, &mut read).map_err(|error| path.sqlite_error(ACTION, error))
+}
+
+/// Creates a database that holds `content`, as a whole.
+fn create_filled(
+    path: &DatabasePath,
+    content: &StoreContent,
+    mark: Option<&MoveMark>,
+    faults: &FaultPoints,
+) -> io::Result<()> {
+    let bytes = filled(content, mark).map_err(io::Error::other)?;
+    let file = create::new_file(path, &bytes)?;
+    faults.reach(FaultPoint::StoreWritten);
+    AtomicFile::publish(file)
+}
+
+/// Returns the bytes of a database that holds `content`.
+fn filled(content: &StoreContent, mark: Option<&MoveMark>) -> Result<Vec<u8>, rusqlite::Error> {
+    let mut connection = Connection::open_in_memory()?;
+    schema::migrate(&mut connection)?;
+    let transaction = connection.transaction()?;
+    write::fill(&transaction, content).map_err(sqlite_cause)?;
+    schema::set_mark(&transaction, mark)?;
+    transaction.commit()?;
+    create::content_of(&mut connection)
+}
+
+/// Writes `content` to a database that is empty, or that holds what an earlier move left.
+fn replace(
+    path: &DatabasePath,
+    content: &StoreContent,
+    source: &MoveMark,
+    faults: &FaultPoints,
+) -> Result<(), StoreError> {
+    let (MoveMark::From { url, .. } | MoveMark::To { url, .. }) = source;
+    let is_written = write(path, |transaction| {
+        let is_free = match schema::mark(transaction)? {
+            Some(mark) => mark.is_replaced_by(url),
+            None => read::content(transaction)?.is_empty(),
+        };
+        if !is_free {
+            return Ok(false);
+        }
+        write::clear(transaction)?;
+        write::fill(transaction, content).map_err(sqlite_cause)?;
+        schema::set_mark(transaction, Some(source))?;
+        faults.reach(FaultPoint::StoreWritten);
+        Ok(true)
+    })?;
+    if is_written { Ok(()) } else { Err(path.not_empty()) }
+}
+
+/// Writes in one durable transaction, whatever the mark is.
+fn write<T>(path: &DatabasePath, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    let failed = |error| path.sqlite_error(ACTION, error);
+    let found = open(path)?.found;
+    let mut connection = connect(path).map_err(failed)?;
+    if found.mark().is_none() {
+        migrate(path, &mut connection, &found, limits::BUSY_TIMEOUT)?;
+    }
+    retry_while_busy(limits::BUSY_TIMEOUT, || make_durable(&connection)).map_err(failed)?;
+    let mut transact = || {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    };
+    retry_while_busy(limits::BUSY_TIMEOUT, &mut transact).map_err(failed)
+}
+
+/// Returns the error of SQLite; a rule of the port is never violated by what another store held.
+fn sqlite_cause(error: WriteError) -> rusqlite::Error {
+    match error {
+        WriteError::Sqlite(error) => error,
+        WriteError::Rule(error) => rusqlite::Error::ToSqlConversionFailure(error.into()),
+        WriteError::Marked(_) => unreachable!("only a commit of changes looks for a mark"),
+    }
+}

@@ -1,0 +1,149 @@
+//! `database move`: everything goes to another database.
+
+use std::collections::HashMap;
+
+use derive_setters::Setters;
+use maqet_domain::port::{Guard, LockName, MoveMark, OtherDatabase, StoreContent, StoreError};
+use maqet_domain::vm::VmId;
+use maqet_fault_points::FaultPoint;
+use serde::{Deserialize, Serialize};
+
+use crate::app::operations::{Done, Effect, Operation};
+use crate::limits::MAX_MOVE_ATTEMPTS;
+use crate::trash::entries::lock_trash;
+use crate::{App, Error};
+
+/// Move all VMs, with their history and events, to another database
+///
+/// What this user has on this host is copied, read back and compared; then commands refuse the old database, and name the
+/// new one. An old SQLite file is kept; an old PostgreSQL database keeps what other users and hosts have. VMs may run
+/// meanwhile. Disks, logs and backups stay where they are. If it is interrupted, run it again: until everything is copied,
+/// the old database is the one in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+#[setters(into)]
+pub struct DatabaseMove {
+    /// The other database, as for `--database`: a file, which is created, or the URL of a server
+    #[cfg_attr(feature = "clap", arg(long, value_name = "URL"))]
+    pub to: String,
+}
+
+impl DatabaseMove {
+    /// Moves to the database of a URL.
+    pub fn new(to: impl Into<String>) -> Self {
+        Self { to: to.into() }
+    }
+}
+
+/// A database that was moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DatabaseMoved {
+    /// The URL of the old database, without secrets.
+    pub from: String,
+    /// The URL of the new database, without secrets; to be set as `database` in `maqet.conf`.
+    pub to: String,
+    /// The number of VMs.
+    pub vms: usize,
+    /// The number of changes in the history.
+    pub changes: usize,
+    /// The number of events.
+    pub events: usize,
+}
+
+impl Operation for DatabaseMove {
+    const NAME: &'static str = "database.move";
+    const EFFECT: Effect = Effect::Acts;
+    type Output = DatabaseMoved;
+
+    async fn run(&self, app: &App) -> Result<Done<DatabaseMoved>, Error> {
+        let source = app.ports.databases.current()?;
+        let target = app.ports.databases.find(&self.to).await?;
+        let location = source.transfer.url();
+        if source.name == target.name {
+            return Err(StoreError::MoveToItself { location }.into());
+        }
+        let mover = Mover { app, source, target };
+        let content = match mover.source.transfer.mark().await? {
+            None => mover.copy().await?,
+            Some(mark) if mover.is_interrupted(&mark).await? => mover.target.transfer.export().await?,
+            Some(mark) => return Err(mark.error(&location).into()),
+        };
+        mover.finish().await?;
+        Ok(Done::reading(DatabaseMoved {
+            from: location,
+            to: mover.target.transfer.url(),
+            vms: content.vms.len(),
+            changes: content.history.len(),
+            events: content.events.len(),
+        }))
+    }
+}
+
+/// Moves one database to another.
+struct Mover<'a> {
+    app: &'a App,
+    source: OtherDatabase,
+    target: OtherDatabase,
+}
+
+impl Mover<'_> {
+    /// Returns whether a database with this mark was left by a move to the target that was killed before its end.
+    async fn is_interrupted(&self, mark: &MoveMark) -> Result<bool, Error> {
+        let (source, target) = (self.source.transfer.url(), self.target.transfer.url());
+        let left = matches!(mark, MoveMark::To { url, .. } if *url == target);
+        let found = if left { self.target.transfer.mark().await? } else { None };
+        Ok(matches!(found, Some(MoveMark::From { url, .. }) if url == source))
+    }
+
+    /// Copies everything, and marks the source as moved; returns what was copied.
+    async fn copy(&self) -> Result<StoreContent, Error> {
+        let (source, target) = (&*self.source.transfer, &*self.target.transfer);
+        let mut guards = HashMap::new();
+        for _ in 0..MAX_MOVE_ATTEMPTS {
+            self.lock_vms(&mut guards).await?;
+            // Held until the source is marked: entries of the trash belong to a database as well.
+            let _trash = lock_trash(self.app, DatabaseMove::NAME).await?;
+            let content = source.export().await?;
+            let at = self.app.ports.clock.now();
+            target.import(content.clone(), MoveMark::From { url: source.url(), at }).await?;
+            let copied = target.export().await?;
+            if copied.renumbered() != content.clone().renumbered() {
+                return Err(StoreError::NotVerified { location: target.url() }.into());
+            }
+            self.app.faults.reach(FaultPoint::MoveCopied);
+            // Others may have written: not to a locked VM, but a new one, or an event.
+            if source.leave(content.clone(), MoveMark::To { url: target.url(), at }).await? {
+                self.app.faults.reach(FaultPoint::MoveLeft);
+                return Ok(content);
+            }
+        }
+        Err(StoreError::MoveContended { location: source.url() }.into())
+    }
+
+    /// Locks all VMs that are not locked yet, so that no command is in the middle of something.
+    async fn lock_vms(&self, guards: &mut HashMap<VmId, Box<dyn Guard>>) -> Result<(), Error> {
+        let timeout = self.app.timeouts().lock;
+        for entry in self.app.ports.store.list().await? {
+            if guards.contains_key(&entry.id) {
+                continue;
+            }
+            let locked = self.app.ports.locks.lock(&LockName::Vm(entry.id), DatabaseMove::NAME, timeout).await;
+            guards.insert(entry.id, locked.map_err(|error| error.about(entry.name.as_str()))?);
+        }
+        Ok(())
+    }
+
+    /// Makes the files that name their database those of the target, which is used from then on.
+    async fn finish(&self) -> Result<(), Error> {
+        let name = &self.target.name;
+        let handed_over = self.app.ports.maintenance.copies.hand_over(name).await;
+        handed_over.map_err(|source| StoreError::Failed { action: "write the copies of the VMs", source })?;
+        let _trash = lock_trash(self.app, DatabaseMove::NAME).await?;
+        self.app.ports.trash.hand_over(name).await?;
+        self.app.faults.reach(FaultPoint::MoveHandedOver);
+        Ok(self.target.transfer.clear_mark().await?)
+    }
+}

@@ -1,0 +1,214 @@
+//! Moving what a database holds to another database.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+use crate::change::StorageRecord;
+use crate::event::RecordedEvent;
+use crate::history::RecordedHistory;
+use crate::snapshot::SnapshotRecord;
+use crate::vm::Vm;
+
+/// Everything that a database holds of one user of one host.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StoreContent {
+    /// The VMs, ordered by ID.
+    pub vms: Vec<Vm>,
+    /// The records of images, oldest first; also those of removed VMs.
+    pub storage: Vec<StorageRecord>,
+    /// The records of snapshots, ordered by VM, drive and tag.
+    pub snapshots: Vec<SnapshotRecord>,
+    /// The history, oldest first.
+    pub history: Vec<RecordedHistory>,
+    /// The events, oldest first.
+    pub events: Vec<RecordedEvent>,
+}
+
+impl StoreContent {
+    /// Returns whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.vms.is_empty()
+            && self.storage.is_empty()
+            && self.snapshots.is_empty()
+            && self.history.is_empty()
+            && self.events.is_empty()
+    }
+
+    /// Numbers the history and the events from 1 on without gaps, as another database does; two databases hold the same if
+    /// this returns the same.
+    ///
+    /// An entry that reverts one which is not kept any more reverts none.
+    #[must_use]
+    pub fn renumbered(mut self) -> Self {
+        let numbers: HashMap<i64, i64> = self.history.iter().map(|entry| entry.sequence).zip(1..).collect();
+        for (entry, sequence) in self.history.iter_mut().zip(1..) {
+            entry.sequence = sequence;
+            entry.entry.reverts = entry.entry.reverts.and_then(|reverted| numbers.get(&reverted).copied());
+        }
+        for (event, sequence) in self.events.iter_mut().zip(1..) {
+            event.sequence = sequence;
+            // All are of this host; a database that is not shared does not record it.
+            event.host = None;
+        }
+        self
+    }
+}
+
+/// The part that a database has, or had, in a move; commands do not use a database with a mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MoveMark {
+    /// Its content is in another database.
+    To {
+        /// The URL of that database, without secrets.
+        url: String,
+        /// When it was moved.
+        at: Timestamp,
+    },
+    /// It is being filled from another database, or the process that did was killed.
+    From {
+        /// The URL of that database, without secrets.
+        url: String,
+        /// When the move began.
+        at: Timestamp,
+    },
+}
+
+impl MoveMark {
+    /// Returns why the database at `location` is not used.
+    pub fn error(&self, location: &str) -> StoreError {
+        let location = location.to_owned();
+        match self {
+            Self::To { url, .. } => StoreError::Moved { location, to: url.clone() },
+            Self::From { url, .. } => StoreError::MoveUnfinished { location, from: url.clone() },
+        }
+    }
+
+    /// Returns whether what a database with this mark holds is replaced if `source` is moved to it: all of it is in
+    /// `source`, or was.
+    pub fn is_replaced_by(&self, source: &str) -> bool {
+        let (Self::To { url, .. } | Self::From { url, .. }) = self;
+        url == source
+    }
+}
+
+/// Reads and writes all that a database holds of one user of one host.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait StoreTransfer: Send + Sync {
+    /// Returns the URL of the database without secrets; it is that of [`MoveMark`]s.
+    fn url(&self) -> String;
+
+    /// Returns the mark of the database; none if it does not exist.
+    ///
+    /// Errors: those of reads.
+    async fn mark(&self) -> Result<Option<MoveMark>, StoreError>;
+
+    /// Reads everything, as it is at one moment, whatever the mark is.
+    ///
+    /// Errors: those of reads.
+    async fn export(&self) -> Result<StoreContent, StoreError>;
+
+    /// Writes all of `content` or nothing, and marks the database as filled from `source`.
+    ///
+    /// A database that does not exist is created. One whose mark says that it is
+    /// [replaced by](MoveMark::is_replaced_by) `source` loses what it holds. Errors: `NotEmpty` for any other that is not
+    /// empty; those of commits.
+    async fn import(&self, content: StoreContent, source: MoveMark) -> Result<(), StoreError>;
+
+    /// Marks the database as moved, unless it holds something else than `content` by now; returns whether it did. From then
+    /// on no process can write to it, not even one that has it open.
+    ///
+    /// A database that others share drops what it held. Errors: those of commits.
+    async fn leave(&self, content: StoreContent, mark: MoveMark) -> Result<bool, StoreError>;
+
+    /// Removes the mark.
+    ///
+    /// Errors: those of commits.
+    async fn clear_mark(&self) -> Result<(), StoreError>;
+}
+
+/// A database that is not the one in use.
+#[derive(Clone)]
+pub struct OtherDatabase {
+    /// Identifies the database in directories that several share.
+    pub name: String,
+    /// Reads and writes it.
+    pub transfer: Arc<dyn StoreTransfer>,
+}
+
+/// Finds databases by their URL.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Databases: Send + Sync {
+    /// Returns the database in use.
+    ///
+    /// Errors: `MoveUnsupported`.
+    fn current(&self) -> Result<OtherDatabase, StoreError>;
+
+    /// Returns the database of a URL, which may not exist yet.
+    ///
+    /// Errors: `InvalidUrl`, `MoveUnsupported`, and those of opening a store.
+    async fn find(&self, url: &str) -> Result<OtherDatabase, StoreError>;
+
+    /// Creates a file with `content`, whole or not at all, which can be used as a database; returns its path.
+    ///
+    /// Without a path, it is one of the backups in the data directory, of which the oldest are removed. Errors:
+    /// `BackupExists`, `Full`, `Unavailable`, `Failed`.
+    async fn back_up(&self, content: StoreContent, file: Option<PathBuf>) -> Result<PathBuf, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::event::Event;
+    use crate::history::{Actor, Call, EntryKind, HistoryEntry};
+
+    fn entry(sequence: i64, reverts: Option<i64>) -> RecordedHistory {
+        let entry = HistoryEntry {
+            at: Timestamp::UNIX_EPOCH,
+            actor: Actor { user: "u".to_owned(), host: "h".to_owned(), pid: 1 },
+            vm: None,
+            vm_name: None,
+            kind: EntryKind::Work,
+            call: Call { operation: "x".to_owned(), arguments: Value::Null },
+            inverse: None,
+            irreversible: None,
+            reverts,
+        };
+        RecordedHistory { sequence, entry }
+    }
+
+    #[test]
+    fn test_renumbered_keeps_what_entries_revert() {
+        let event =
+            Event { at: Timestamp::UNIX_EPOCH, kind: "x".to_owned(), vm: None, vm_name: None, data: Value::Null };
+        let content = StoreContent {
+            history: vec![entry(7, None), entry(9, Some(7)), entry(12, Some(3)), entry(13, Some(9))],
+            events: vec![RecordedEvent { sequence: 5, host: Some("h".to_owned()), event: event.clone() }],
+            ..StoreContent::default()
+        };
+
+        let renumbered = content.renumbered();
+
+        assert_eq!(renumbered.history, [entry(1, None), entry(2, Some(1)), entry(3, None), entry(4, Some(2))]);
+        assert_eq!(renumbered.events, [RecordedEvent { sequence: 1, host: None, event }]);
+    }
+
+    #[test]
+    fn test_mark_is_replaced_by_its_own_source_only() {
+        let (url, at) = ("sqlite:/d/a.db".to_owned(), Timestamp::UNIX_EPOCH);
+        let marks = [MoveMark::To { url: url.clone(), at }, MoveMark::From { url, at }];
+
+        assert!(marks.iter().all(|mark| mark.is_replaced_by("sqlite:/d/a.db")));
+        assert!(!marks.iter().any(|mark| mark.is_replaced_by("sqlite:/d/b.db")));
+    }
+}

@@ -1,0 +1,184 @@
+//! Moving what a database holds.
+
+use std::sync::Arc;
+
+use maqet_domain::Timestamp;
+use maqet_domain::change::{Change, ChangeSet, StorageRecord};
+use maqet_domain::history::{HistoryEntry, HistoryQuery};
+use maqet_domain::port::{MoveMark, Store, StoreContent, StoreError, StoreTransfer};
+use maqet_domain::vm::Phase;
+
+use super::{Subject, commit, names, one, sample};
+
+/// A new, empty database that can also be moved.
+pub trait TransferSubject: Subject {
+    /// Returns what moves it.
+    fn transfer(&self) -> Arc<dyn StoreTransfer>;
+}
+
+/// Generates a test of every scenario of moves; `$subject` is evaluated for each of them, inside an `async fn`.
+#[macro_export]
+macro_rules! transfer_conformance {
+    ($subject:expr) => {
+        $crate::transfer_conformance! { $subject;
+            test_import_of_everything_comes_back_whole
+            test_import_is_refused_where_there_is_something
+            test_leave_is_refused_after_a_change
+            test_left_database_refuses_open_and_new_handles
+            test_moved_back_is_used_again
+        }
+    };
+    ($subject:expr; $($scenario:ident)+) => {
+        $(
+            #[tokio::test]
+            async fn $scenario() {
+                $crate::store::conformance::$scenario(&$subject).await;
+            }
+        )+
+    };
+}
+
+const HERE: &str = "sqlite:/d/here.db";
+
+fn from(url: &str) -> MoveMark {
+    MoveMark::From { url: url.to_owned(), at: Timestamp::UNIX_EPOCH }
+}
+
+fn to(url: &str) -> MoveMark {
+    MoveMark::To { url: url.to_owned(), at: Timestamp::UNIX_EPOCH }
+}
+
+/// Writes something of each kind: a running VM with pending work, one that was removed, and changes that were undone.
+async fn fill(store: &dyn Store) {
+    let (mut web, gone) = (sample::vm("web", 9), sample::vm("gone", 2));
+    web.entry.run = Some(sample::run(3, Phase::Running));
+    web.entry.pending = Some(Box::new(sample::pending("snapshot.create")));
+    let (id, expected) = (gone.entry.id, gone.entry.revision);
+    let used =
+        StorageRecord { kind: StorageRecord::USED.to_owned(), ..sample::storage("/d/used.qcow2", Some(web.entry.id)) };
+    for change in [
+        Change::VmAdded(Box::new(gone)),
+        Change::StorageAdded(sample::storage("/d/kept.qcow2", Some(id))),
+        Change::VmRemoved { id, expected },
+        Change::VmAdded(Box::new(web.clone())),
+        Change::StorageAdded(sample::storage("/d/web.qcow2", Some(web.entry.id))),
+        Change::StorageAdded(used),
+        Change::SnapshotAdded(Box::new(sample::snapshot(web.entry.id, "hdd", "b"))),
+        Change::SnapshotAdded(Box::new(sample::snapshot(web.entry.id, "hdd", "B"))),
+    ] {
+        commit(store, one(change)).await;
+    }
+    for (operation, reverts) in [("first", None), ("second", None), ("third", Some(1)), ("fourth", Some(1))] {
+        let newest = store.history(&HistoryQuery::newest(1)).await.unwrap();
+        let sequence = |back: i64| newest.first().map(|entry| entry.sequence - back);
+        let entry = sample::history(operation, Some(web.entry.id));
+        let history = Some(HistoryEntry { reverts: reverts.and_then(sequence), ..entry });
+        let events = vec![sample::event(operation, Some(&web.entry)), sample::event("other", None)];
+        commit(store, ChangeSet { history, events, ..ChangeSet::default() }).await;
+    }
+}
+
+async fn filled(subject: &dyn TransferSubject) -> StoreContent {
+    fill(&*subject.open()).await;
+    subject.transfer().export().await.unwrap()
+}
+
+/// Moves away what the subject holds, which is then empty or free to be replaced, and returns it.
+async fn taken(subject: &dyn TransferSubject) -> StoreContent {
+    let content = filled(subject).await;
+    let is_left = subject.transfer().leave(content.clone(), to(HERE)).await.unwrap();
+    assert!(is_left);
+    content
+}
+
+/// What was moved is the same, and is used once the mark is removed.
+pub async fn test_import_of_everything_comes_back_whole(subject: &impl TransferSubject) {
+    let content = taken(subject).await;
+    let transfer = subject.transfer();
+
+    transfer.import(content.clone(), from(HERE)).await.unwrap();
+    let unfinished = subject.open().list().await;
+    let found = transfer.export().await.unwrap();
+    transfer.clear_mark().await.unwrap();
+
+    let counts = [content.vms.len(), content.storage.len(), content.snapshots.len(), content.history.len()];
+    assert_eq!((counts, content.events.len()), ([1, 3, 2, 4], 8));
+    assert!(content.history.iter().filter(|entry| entry.entry.reverts.is_some()).count() == 2);
+    assert!(matches!(&unfinished, Err(StoreError::MoveUnfinished { from, .. }) if from == HERE), "{unfinished:?}");
+    assert_eq!(found.renumbered(), content.clone().renumbered());
+    let store = subject.open();
+    assert_eq!(store.by_id(&content.vms[0].entry.id).await.unwrap().as_ref(), content.vms.first());
+    fill_more(&*store).await;
+}
+
+/// The next numbers of the history and of events are free.
+async fn fill_more(store: &dyn Store) {
+    let history = Some(sample::history("later", None));
+    let events = vec![sample::event("later", None)];
+    commit(store, ChangeSet { history, events, ..ChangeSet::default() }).await;
+}
+
+/// Only what a move from the same database left is replaced.
+pub async fn test_import_is_refused_where_there_is_something(subject: &impl TransferSubject) {
+    let content = filled(subject).await;
+    let transfer = subject.transfer();
+
+    let of_use = transfer.import(StoreContent::default(), from(HERE)).await;
+    let kept = transfer.export().await.unwrap();
+    assert!(transfer.leave(content.clone(), to(HERE)).await.unwrap());
+    transfer.import(content.clone(), from(HERE)).await.unwrap();
+    let left_by_another = transfer.import(StoreContent::default(), from("sqlite:/d/other.db")).await;
+    transfer.import(StoreContent::default(), from(HERE)).await.unwrap();
+
+    assert!(matches!(of_use, Err(StoreError::NotEmpty { .. })), "{of_use:?}");
+    assert_eq!(kept, content);
+    assert!(matches!(left_by_another, Err(StoreError::NotEmpty { .. })), "{left_by_another:?}");
+    assert!(transfer.export().await.unwrap().is_empty());
+}
+
+/// What was written after it was copied is not lost.
+pub async fn test_leave_is_refused_after_a_change(subject: &impl TransferSubject) {
+    let content = filled(subject).await;
+    let (store, transfer) = (subject.open(), subject.transfer());
+
+    commit(&*store, ChangeSet { events: vec![sample::event("later", None)], ..ChangeSet::default() }).await;
+    let is_left = transfer.leave(content, to(HERE)).await.unwrap();
+
+    assert!(!is_left);
+    assert_eq!(transfer.mark().await.unwrap(), None);
+    assert_eq!(names(&*subject.open()).await, ["web"]);
+}
+
+/// Neither a process that has it open nor another one uses it.
+pub async fn test_left_database_refuses_open_and_new_handles(subject: &impl TransferSubject) {
+    let open = subject.open();
+    fill(&*open).await;
+    let transfer = subject.transfer();
+    let content = transfer.export().await.unwrap();
+
+    assert!(transfer.leave(content.clone(), to(HERE)).await.unwrap());
+
+    let added = open.commit(sample::adding(&sample::vm("db", 7))).await;
+    let noted = open.commit(ChangeSet { events: vec![sample::event("x", None)], ..ChangeSet::default() }).await;
+    let read = subject.open().list().await;
+    let again = transfer.leave(content, to("sqlite:/d/other.db")).await;
+    for refused in [added, noted, read.map(drop)] {
+        assert!(matches!(&refused, Err(StoreError::Moved { to, .. }) if to == HERE), "{refused:?}");
+    }
+    assert!(!matches!(again, Ok(true)), "{again:?}");
+    assert_eq!(transfer.mark().await.unwrap(), Some(to(HERE)));
+}
+
+/// What comes back replaces what was moved away.
+pub async fn test_moved_back_is_used_again(subject: &impl TransferSubject) {
+    let mut content = taken(subject).await;
+    content.events.truncate(1);
+    let transfer = subject.transfer();
+
+    transfer.import(content.clone(), from(HERE)).await.unwrap();
+    transfer.clear_mark().await.unwrap();
+
+    assert_eq!(transfer.mark().await.unwrap(), None);
+    assert_eq!(names(&*subject.open()).await, ["web"]);
+    assert_eq!(transfer.export().await.unwrap().renumbered(), content.renumbered());
+}

@@ -1,0 +1,221 @@
+//! `database move`, and backups of databases on a server.
+
+use std::path::{Path, PathBuf};
+
+use maqet_fault_points::{FaultPoint, VARIABLE};
+use maqet_testkit::guest::paused_yaml;
+use maqet_testkit::postgres::{PostgresSchema, PostgresServer, server};
+use maqet_testkit::{Maqet, TestHome};
+use serde_json::{Value, json};
+
+use crate::postgres::Host;
+
+/// A user with a database in a file, and one on a server.
+struct Both {
+    home: TestHome,
+    schema: PostgresSchema,
+}
+
+impl Both {
+    fn new(home: TestHome, server: &PostgresServer) -> Self {
+        Self { home, schema: server.schema() }
+    }
+
+    fn file(&self) -> String {
+        format!("sqlite:{}", self.home.data().join("maqet.db").display())
+    }
+
+    /// The databases in the direction of a move.
+    fn direction(&self, is_to_server: bool) -> [String; 2] {
+        let (file, url) = (self.file(), self.schema.url.clone());
+        if is_to_server { [file, url] } else { [url, file] }
+    }
+
+    fn maqet(&self, url: &str, arguments: &[&str]) -> Maqet {
+        self.home.maqet(arguments).args(["--format", "json"]).env("MAQET_DATABASE", url).env("MAQET_HOST", "a")
+    }
+
+    #[track_caller]
+    fn json(&self, url: &str, arguments: &[&str]) -> Value {
+        self.maqet(url, arguments).run().ok().json_value()
+    }
+
+    /// Returns the code of an error.
+    #[track_caller]
+    fn refused(&self, url: &str, arguments: &[&str], code: i32) -> Value {
+        self.maqet(url, arguments).run().code(code).json_error()["error"].clone()
+    }
+
+    /// Returns what `ls`, `history`, `events` and `storage trash ls` print, without the numbers of entries.
+    fn all(&self, url: &str) -> Vec<Value> {
+        let mut all = vec![self.json(url, &["ls"]), self.json(url, &["storage", "trash", "ls"])];
+        for (log, numbers) in
+            [("history", &["sequence", "reverts", "reverted_by"][..]), ("events", &["sequence", "host"])]
+        {
+            let mut log = self.json(url, &[log]);
+            for entry in log.as_array_mut().unwrap() {
+                entry.as_object_mut().unwrap().retain(|key, _| !numbers.contains(&key.as_str()));
+            }
+            all.push(log);
+        }
+        all
+    }
+}
+
+/// Defines VMs of which one runs and one is removed, with its disk in the trash.
+fn add_vms(both: &Both, url: &str) {
+    let web = both.home.write("web.yaml", paused_yaml("web") + "storage: [{name: hdd, size: 1M}]\n");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    both.json(url, &["add", &text(&web)]);
+    both.json(url, &["add", &text(&web), "--name", "old"]);
+    both.json(url, &["start", "web"]);
+    both.json(url, &["apply", "web", "--set", "labels.role=front"]);
+    both.json(url, &["start", "old"]);
+    both.json(url, &["stop", "old", "--force"]);
+    both.json(url, &["rm", "old", "--delete-storage"]);
+}
+
+#[test]
+fn test_database_moved_to_server_and_back_has_everything() {
+    let server = server();
+    let both = Both::new(TestHome::new(), &server);
+    let [file, url] = both.direction(true);
+    add_vms(&both, &file);
+    let before = both.all(&file);
+
+    let moved = both.json(&file, &["database", "move", "--to", &url]);
+    let there = both.all(&url);
+    let refused = both.refused(&file, &["ls"], 4);
+    let checked = both.maqet(&file, &["doctor", "--fix"]).run().code(1).stdout;
+    // Its disk is in the trash, which is that of the new database.
+    both.json(&url, &["undo"]);
+    let state = both.json(&url, &["database", "check"]);
+    both.maqet(&url, &["doctor"]).run().ok();
+    both.json(&url, &["redo"]);
+    let before_return = both.all(&url);
+    both.json(&url, &["database", "move", "--to", &file]);
+
+    assert_eq!((&moved["vms"], &moved["changes"]), (&json!(1), &json!(4)));
+    assert_eq!(there, before);
+    assert_eq!(refused["code"], "store.moved-refused");
+    assert!(refused["message"].as_str().unwrap().contains("was moved to `postgres://"), "{refused}");
+    assert!(checked.contains("was moved to"), "{checked}");
+    assert_eq!((&state["vms"], &state["missing"]), (&json!(2), &json!([])));
+    assert_eq!(both.all(&file), before_return);
+    assert_eq!(both.json(&file, &["status", "web"])["status"], "paused");
+    both.json(&file, &["stop", "web", "--force"]);
+    assert_eq!(both.refused(&url, &["ls"], 4)["code"], "store.moved-refused");
+}
+
+#[test]
+fn test_database_move_leaves_other_hosts_their_vms() {
+    let server = server();
+    let schema = server.schema();
+    let (here, there) = (Host::new("a", &schema), Host::new("b", &schema));
+    here.add("web");
+    there.add("db");
+
+    let file = here.home.path("moved.db");
+    let moved = here.ok(["database", "move", "--to", file.to_str().unwrap(), "--format", "json"]).json_value();
+    let listed = there.ok(["ls", "--host", "*", "--format", "json"]).json_value();
+    there.add("later");
+
+    assert_eq!((&moved["vms"], &moved["changes"], &moved["events"]), (&json!(1), &json!(1), &json!(1)));
+    let names: Vec<&Value> = listed.as_array().unwrap().iter().map(|vm| &vm["name"]).collect();
+    assert_eq!(names, ["db"]);
+    let events = there.ok(["events"]).stdout;
+    assert!(events.contains("db") && events.contains("later") && !events.contains("web"), "{events}");
+    let moved = here.maqet(["ls", "--format", "json", "--database", file.to_str().unwrap()]).run().ok().json_value();
+    assert_eq!(moved[0]["name"], "web");
+}
+
+#[test]
+fn test_database_move_between_servers_and_refusals() {
+    let (server, other) = (server(), PostgresServer::start());
+    let both = Both::new(TestHome::new(), &server);
+    let [file, url] = both.direction(true);
+    let other = other.in_schema(&other.url(), "public");
+    add_vms(&both, &url);
+    let before = both.all(&url);
+    both.json(&file, &["add", both.home.path("web.yaml").to_str().unwrap(), "--name", "mine"]);
+
+    let full = both.refused(&file, &["database", "move", "--to", &url], 4);
+    let itself = both.refused(&url, &["database", "move", "--to", &url], 2);
+    let unknown = both.refused(&url, &["database", "move", "--to", "mysql://me:secret@db/x"], 2);
+    both.json(&url, &["database", "move", "--to", &other]);
+
+    assert_eq!((&full["code"], &itself["code"]), (&json!("store.content-exists"), &json!("store.move-invalid")));
+    assert!(!unknown.to_string().contains("secret"), "{unknown}");
+    assert_eq!(both.all(&other), before);
+    both.json(&other, &["stop", "web", "--force"]);
+}
+
+/// Wherever a move is killed, the old database is the one in use until all is copied, and the same command finishes.
+#[test]
+fn test_database_move_killed_at_each_step_is_finished_by_another() {
+    let server = server();
+    let points = [
+        format!("{}:1", FaultPoint::StoreWritten),
+        FaultPoint::MoveCopied.to_string(),
+        format!("{}:2", FaultPoint::StoreWritten),
+        FaultPoint::MoveLeft.to_string(),
+        FaultPoint::MoveHandedOver.to_string(),
+    ];
+    for is_to_server in [true, false] {
+        let both = Both::new(TestHome::with_fault_points(), &server);
+        let mut direction = both.direction(is_to_server);
+        add_vms(&both, &direction[0]);
+        let before = both.all(&direction[0]);
+        for point in &points {
+            let [from, to] = &direction;
+            let command = ["database", "move", "--to", to];
+            let killed = both.maqet(from, &command).env(VARIABLE, point).run();
+            assert_eq!(killed.code, None, "{point} was not reached:\n{killed}");
+
+            let [old, new] = [from, to].map(|url| both.maqet(url, &["ls"]).run());
+            let is_left = old.code == Some(4);
+            if is_left {
+                assert_eq!(new.code(4).json_error()["error"]["code"], "store.move-interrupted", "{point}");
+            } else {
+                assert_eq!(old.ok().json_value(), before[0], "{point}");
+                assert!(new.code == Some(4) || new.stdout.trim() == "[]", "{point}: {new}");
+                // A change that the killed move did not copy.
+                both.json(from, &["apply", "web", "--set", &format!("labels.at={}", point.replace(':', "-"))]);
+                both.json(from, &["undo"]);
+            }
+            let expected = if is_left { None } else { Some(both.all(from)) };
+            both.json(from, &command);
+
+            let there = both.all(to);
+            assert_eq!(there[0..2], before[0..2], "{point}");
+            assert!(expected.is_none_or(|expected| expected == there), "{point}");
+            assert_eq!(both.json(to, &["database", "check"])["missing"], json!([]), "{point}");
+            direction.reverse();
+        }
+        both.json(&direction[0], &["stop", "web", "--force"]);
+    }
+}
+
+#[test]
+fn test_database_of_a_server_is_backed_up_and_restored() {
+    let server = server();
+    let schema = server.schema();
+    let host = Host::new("a", &schema);
+    host.add("web");
+    let file = host.home.path("copy.db");
+    let path = file.to_str().unwrap();
+
+    host.ok(["database", "backup", path]);
+    let refused = host.maqet(["database", "backup", path]).run().code(4);
+    let kept = host.ok(["database", "backup", "--format", "json"]).json_value();
+    server.query(&format!("DROP SCHEMA {0} CASCADE; CREATE SCHEMA {0}", schema.name));
+    host.maqet(["ls"]).run().code(1);
+    host.maqet(["database", "move", "--to", &schema.url]).args(["--database", path]).run().ok();
+
+    assert!(refused.stderr.contains("exists"), "{}", refused.stderr);
+    let kept = PathBuf::from(kept["file"].as_str().unwrap());
+    assert!(kept.starts_with(host.home.data().join("backups")) && kept.exists());
+    assert_eq!(host.ok(["ls", "--format", "json"]).json_value()[0]["name"], "web");
+    assert!(host.ok(["history"]).stdout.contains("add"));
+    host.ok(["doctor"]);
+}
