@@ -31,6 +31,7 @@ pub(crate) struct Fuzz {
 /// The targets, named as their files in `fuzz/fuzz_targets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
+    Agent,
     Command,
     Config,
     Output,
@@ -43,6 +44,7 @@ enum Target {
 impl Target {
     fn name(self) -> &'static str {
         match self {
+            Self::Agent => "agent",
             Self::Command => "command",
             Self::Config => "config",
             Self::Output => "output",
@@ -56,6 +58,7 @@ impl Target {
     /// Returns the directories of initial inputs, which are only read.
     fn seeds(self) -> &'static [&'static str] {
         match self {
+            Self::Agent => &["fuzz/seeds/agent"],
             Self::Command => &["fuzz/seeds/command"],
             Self::Config => &["fuzz/seeds/config", "docs/examples", "tests/data/broken", "tests/data/python"],
             Self::Output => &["fuzz/seeds/output"],
@@ -69,11 +72,11 @@ impl Target {
     /// Returns the dictionary.
     fn dictionary(self) -> &'static str {
         match self {
+            Self::Agent | Self::Qmp => "fuzz/qmp.dict",
             Self::Command => "fuzz/command.dict",
             Self::Config | Self::Setting | Self::Value => "fuzz/yaml.dict",
             Self::Output => "fuzz/output.dict",
             Self::Qcow2 => "fuzz/qcow2.dict",
-            Self::Qmp => "fuzz/qmp.dict",
         }
     }
 }

@@ -67,6 +67,9 @@ enum Task {
     /// Writes `target/guest/vmlinuz` and `target/guest/initramfs.cpio`, made from Debian's cloud kernel and busybox,
     /// which are downloaded and not installed. The guest prints `maqet-guest: ready` on the first serial port, runs a
     /// shell there, and powers off when the power button is pressed.
+    ///
+    /// `cargo xtask guest debian` builds a whole Debian system for the tests of what runs inside a guest, in
+    /// `target/guest/debian`; that takes a minute or two. The packages come from the mirror of the system.
     Guest(guest::Guest),
 
     /// Unpack QEMU 10.0 beside that of the system, if it is missing

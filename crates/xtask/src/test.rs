@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 use std::{env, iter, thread};
 
@@ -47,6 +48,7 @@ impl Test {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         let started = Instant::now();
         tools::ensure()?;
+        tools::ensure_for_debian_guest()?;
         guest::ensure(workspace.guest())?;
         let unpacked = self.unpacked_qemu(workspace)?;
 
@@ -56,7 +58,11 @@ impl Test {
             .or_failure(|| "cannot create a directory in /tmp".to_owned())?
             .keep();
         let guard = Guard::over(&folder)?;
-        let outcome = steps(self, workspace, unpacked, &folder);
+        let outcome = thread::scope(|scope| {
+            // Downloaded and unpacked while the compiler works, so that it costs a fresh clone little time.
+            let debian = scope.spawn(|| guest::ensure_debian(workspace.guest()));
+            build(workspace).and(joined(debian)).and_then(|_| tests(self, workspace, unpacked, &folder))
+        });
         let leaks = no_leaks(&folder);
         process::kill_naming(&folder);
         let removed = std::fs::remove_dir_all(&folder);
@@ -81,7 +87,8 @@ impl Test {
     }
 }
 
-fn steps(test: &Test, workspace: &Workspace, unpacked: Option<&Unpacked>, folder: &Path) -> Result<()> {
+/// Checks and builds everything that is tested.
+fn build(workspace: &Workspace) -> Result<()> {
     check::format(workspace)?;
     check::lints(workspace)?;
     // Code without fault points. The example has Cargo choose the features of dependencies as for tests.
@@ -91,7 +98,15 @@ fn steps(test: &Test, workspace: &Workspace, unpacked: Option<&Unpacked>, folder
     check::policy(workspace)?;
     cargo_step("Build", &mut workspace.cargo(["build", "--workspace", "--all-targets"]))?;
     step("CLI with fault points");
-    fault_points::build(workspace)?;
+    fault_points::build(workspace)
+}
+
+/// Waits for a thread.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn tests(test: &Test, workspace: &Workspace, unpacked: Option<&Unpacked>, folder: &Path) -> Result<()> {
     if test.qemu != Some(Choice::Unpacked) {
         let mut tests = cargo_test(test, workspace, folder, &ALL_TESTS);
         cargo_step(&format!("Tests with QEMU {}", kit_qemu::version()), &mut tests)?;

@@ -77,6 +77,13 @@ const DESCRIPTORS: [&str; 2] = ["/etc/qemu/firmware", "/usr/share/qemu/firmware"
 const SQLITE: Tool =
     Tool { kind: Kind::Program("sqlite3"), packages: &["sqlite3"], why: "is the limit of `ls` and `status`" };
 
+/// Additional requirements of the Debian guest.
+const DEBIAN_GUEST: [Tool; 3] = [
+    Tool { kind: Kind::Program("qemu-img"), packages: &["qemu-utils"], why: "creates disks" },
+    Tool { kind: Kind::Program("mmdebstrap"), packages: &["mmdebstrap"], why: "installs Debian into a directory" },
+    Tool { kind: Kind::Program("fakeroot"), packages: &["fakeroot"], why: "keeps the owners of its files" },
+];
+
 /// How this user may install packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Privilege {
@@ -93,6 +100,11 @@ pub(crate) fn ensure() -> Result<()> {
 /// Installs missing tools of `bench`; prints nothing if there are none.
 pub(crate) fn ensure_for_bench() -> Result<()> {
     ensure_all(&[&TOOLS[..], &[SQLITE]].concat())
+}
+
+/// Installs missing tools of the Debian guest; prints nothing if there are none.
+pub(crate) fn ensure_for_debian_guest() -> Result<()> {
+    ensure_all(&DEBIAN_GUEST)
 }
 
 fn ensure_all(tools: &[Tool]) -> Result<()> {

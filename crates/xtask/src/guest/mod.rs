@@ -1,9 +1,10 @@
-//! The Linux guests of tests and demo, each a Debian kernel with a busybox initramfs.
+//! The Linux guests of tests and demo: Debian kernels with a busybox initramfs, and [a whole Debian system](debian).
 //!
 //! The packages are downloaded and unpacked, not installed, so building the guests needs no root and does not change the
 //! system.
 
 mod cpio;
+mod debian;
 mod image;
 mod module;
 mod package;
@@ -52,22 +53,47 @@ const BUILDER: u32 = 3;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Guest {
-    /// Rebuild them even if they are up to date, for newer kernels
+    /// Which guests
+    #[arg(value_enum, default_value = "busybox")]
+    kind: Kind,
+
+    /// Rebuild them even if they are up to date, for newer kernels and packages
     #[arg(long)]
     rebuild: bool,
+}
+
+/// A kind of guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// Kernels with a busybox initramfs, which boot in seconds
+    Busybox,
+    /// A Debian system with systemd, the guest agent, sshd and cloud-init
+    Debian,
 }
 
 impl Guest {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         let files = workspace.guest();
-        if self.rebuild {
-            remove_if_exists(&stamp_path(files))?;
-        }
-        if !ensure(files)? {
+        let (is_new, paths) = match self.kind {
+            Kind::Busybox => {
+                if self.rebuild {
+                    remove_if_exists(&stamp_path(files))?;
+                }
+                (ensure(files)?, vec![files.kernel(), files.initramfs()])
+            }
+            Kind::Debian => {
+                if self.rebuild {
+                    debian::forget(files)?;
+                }
+                let built = files.debian();
+                (ensure_debian(files)?, vec![built.kernel(), built.initramfs(), built.disk()])
+            }
+        };
+        if !is_new {
             step("The guests are up to date");
         }
-        for file in [files.kernel(), files.initramfs()] {
-            anstream::println!("{}", file.display());
+        for path in paths {
+            anstream::println!("{}", path.display());
         }
         Ok(())
     }
@@ -77,20 +103,29 @@ impl Guest {
 ///
 /// A concurrent build waits for the first and then finds the guests up to date.
 pub(crate) fn ensure(files: &Files) -> Result<bool> {
-    let folder = files.folder();
+    locked(files.folder(), || {
+        if files.exist()
+            && files.with_9p().exist()
+            && fs::read_to_string(stamp_path(files)).is_ok_and(|found| found == stamp())
+        {
+            return Ok(false);
+        }
+        build(files).map(|()| true)
+    })
+}
+
+/// Builds the Debian guest if it is missing or outdated; returns whether it did.
+pub(crate) fn ensure_debian(files: &Files) -> Result<bool> {
+    debian::ensure(files)
+}
+
+/// Creates a folder and works in it, after other processes that do.
+fn locked<T>(folder: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     fs::create_dir_all(folder).or_failure(|| format!("cannot create `{}`", folder.display()))?;
     let lock_path = folder.join("lock");
     let lock = File::create(&lock_path).or_failure(|| format!("cannot open `{}`", lock_path.display()))?;
     lock.lock().or_failure(|| format!("cannot lock `{}`", lock_path.display()))?;
-
-    if files.exist()
-        && files.with_9p().exist()
-        && fs::read_to_string(stamp_path(files)).is_ok_and(|found| found == stamp())
-    {
-        return Ok(false);
-    }
-    build(files)?;
-    Ok(true)
+    work()
 }
 
 fn build(files: &Files) -> Result<()> {

@@ -5,7 +5,7 @@
 //! directories, and a link of that name leads to the unpacked ones.
 
 mod apt;
-mod source;
+pub(crate) mod source;
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -88,7 +88,7 @@ pub(crate) fn ensure(unpacked: &Unpacked) -> Result<bool> {
 }
 
 fn unpack(unpacked: &Unpacked) -> Result<()> {
-    let source = source::of_system(RELEASE).ok_or_else(|| {
+    let source = source::of_backports(RELEASE).ok_or_else(|| {
         Failure::new(format!("no package source in /etc/apt names a mirror with `{RELEASE}` and `main`"))
             .hint(format!("add `deb http://deb.debian.org/debian {RELEASE} main` to /etc/apt/sources.list"))
     })?;

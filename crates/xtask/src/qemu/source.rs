@@ -1,4 +1,4 @@
-//! Which mirror the system's own package sources name, and the source of the backports on that mirror.
+//! Which mirror the system's own package sources name, and the sources of a release and its backports on that mirror.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 /// The system's package sources.
 const SOURCES: &str = "/etc/apt";
 
-/// A source of the backports, in the format of the file that it was derived from.
+/// A source, in the format of the file that it was derived from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Source {
     /// The name of the file in apt's format.
@@ -15,11 +15,17 @@ pub(crate) struct Source {
 }
 
 /// Returns the source of the backports of `release`, on the mirror and with the keys of the system's own sources.
-pub(crate) fn of_system(release: &str) -> Option<Source> {
-    in_folder(Path::new(SOURCES), release)
+pub(crate) fn of_backports(release: &str) -> Option<Source> {
+    in_folder(Path::new(SOURCES), release, &format!("{release}-backports"))
 }
 
-fn in_folder(folder: &Path, release: &str) -> Option<Source> {
+/// Returns the source of `release` itself.
+pub(crate) fn of_release(release: &str) -> Option<Source> {
+    in_folder(Path::new(SOURCES), release, release)
+}
+
+/// Returns the source of `suite`, derived from one of `release`.
+fn in_folder(folder: &Path, release: &str, suite: &str) -> Option<Source> {
     let mut files = vec![folder.join("sources.list")];
     let parts = fs::read_dir(folder.join("sources.list.d")).into_iter().flatten().flatten();
     let mut parts: Vec<_> = parts.map(|entry| entry.path()).collect();
@@ -31,11 +37,11 @@ fn in_folder(folder: &Path, release: &str) -> Option<Source> {
         match file.extension()?.to_str()? {
             "list" => content
                 .lines()
-                .find_map(|line| from_line(line, release))
+                .find_map(|line| from_line(line, release, suite))
                 .map(|text| Source { file: "sources.list", text }),
             "sources" => stanzas(&content)
                 .iter()
-                .find_map(|stanza| from_stanza(stanza, release))
+                .find_map(|stanza| from_stanza(stanza, release, suite))
                 .map(|text| Source { file: "debian.sources", text }),
             _ => None,
         }
@@ -43,21 +49,21 @@ fn in_folder(folder: &Path, release: &str) -> Option<Source> {
 }
 
 /// Derives a source from a line such as `deb [signed-by=KEYS] URI bookworm main`.
-fn from_line(line: &str, release: &str) -> Option<String> {
+fn from_line(line: &str, release: &str, suite: &str) -> Option<String> {
     let rest = line.trim().strip_prefix("deb")?.strip_prefix([' ', '\t'])?.trim_start();
     let (options, rest) = match rest.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
         None => ("", rest),
     };
     let mut words = rest.split_whitespace();
-    let (uri, suite) = (words.next()?, words.next()?);
-    if suite != release || !words.any(|component| component == "main") {
+    let (uri, found) = (words.next()?, words.next()?);
+    if found != release || !words.any(|component| component == "main") {
         return None;
     }
     // An unsigned mirror is no reason to skip the check.
     let options: Vec<_> = options.split_whitespace().filter(|option| !option.starts_with("trusted")).collect();
     let options = if options.is_empty() { String::new() } else { format!("[{}] ", options.join(" ")) };
-    Some(format!("deb {options}{uri} {release}-backports main\n"))
+    Some(format!("deb {options}{uri} {suite} main\n"))
 }
 
 /// A stanza of a file in deb822 format: names of fields in lower case, and their values with all lines.
@@ -84,14 +90,14 @@ fn stanzas(content: &str) -> Vec<Stanza> {
 }
 
 /// Derives a source from a stanza with the fields `Types`, `URIs`, `Suites` and `Components`.
-fn from_stanza(stanza: &[(String, String)], release: &str) -> Option<String> {
+fn from_stanza(stanza: &[(String, String)], release: &str, suite: &str) -> Option<String> {
     let field = |wanted: &str| stanza.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value);
     let holds = |name: &str, wanted: &str| field(name).split_whitespace().any(|value| value == wanted);
     let is_off = ["no", "false", "0", "off"].contains(&field("enabled"));
     if is_off || !holds("types", "deb") || !holds("suites", release) || !holds("components", "main") {
         return None;
     }
-    let mut text = format!("Types: deb\nURIs: {}\nSuites: {release}-backports\nComponents: main\n", field("uris"));
+    let mut text = format!("Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\n", field("uris"));
     if !field("signed-by").is_empty() {
         text.push_str("Signed-By: ");
         text.push_str(field("signed-by"));
@@ -109,7 +115,7 @@ mod tests {
         let path = folder.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
-        in_folder(folder.path(), "bookworm")
+        in_folder(folder.path(), "bookworm", "bookworm-backports")
     }
 
     #[test]

@@ -44,6 +44,12 @@ impl Files {
         Self::in_folder(self.folder.join("9p"))
     }
 
+    /// Returns the files of the Debian guest, beside these, built or not.
+    #[must_use]
+    pub fn debian(&self) -> DebianFiles {
+        DebianFiles { folder: self.folder.join("debian") }
+    }
+
     fn found() -> Self {
         let files = env::var_os(GUEST).map(Self::in_folder).or_else(Self::in_target);
         files.expect("tests are built in a target folder of Cargo's, or MAQET_GUEST names the guest's folder")
@@ -81,6 +87,57 @@ impl Files {
     #[must_use]
     pub fn initramfs(&self) -> PathBuf {
         self.folder.join("initramfs.cpio")
+    }
+}
+
+/// The folder with what `cargo xtask guest debian` builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DebianFiles {
+    folder: PathBuf,
+}
+
+impl DebianFiles {
+    /// Returns the built files: those of `MAQET_GUEST`, else those in the target folder.
+    #[must_use]
+    #[track_caller]
+    pub fn built() -> Self {
+        let files = Files::found().debian();
+        assert!(
+            files.exist(),
+            "there is no guest in `{}`; build it with `cargo xtask guest debian`, or run the tests with `cargo xtask test`",
+            files.folder.display(),
+        );
+        files
+    }
+
+    /// Returns whether all files are there.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        [self.kernel(), self.initramfs(), self.disk()].iter().all(|file| file.is_file())
+    }
+
+    /// Returns the folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the path of the kernel.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// Returns the path of the initramfs, which starts the system on the disk.
+    #[must_use]
+    pub fn initramfs(&self) -> PathBuf {
+        self.folder.join("initramfs.cpio")
+    }
+
+    /// Returns the path of the disk, a backing file for overlays.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.folder.join("disk.qcow2")
     }
 }
 

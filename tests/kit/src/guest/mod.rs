@@ -13,7 +13,7 @@ pub use boot_sector::{AfterMarker, BootSector};
 pub use config::{linux_boot_yaml, linux_yaml, paused_yaml};
 pub use count_sector::CountSector;
 pub use counting_sector::CountingGuest;
-pub use files::{Files, profile_dir, target_dir};
+pub use files::{DebianFiles, Files, profile_dir, target_dir};
 pub use shell::Shell;
 
 /// The Linux guest prints this last: it then serves a shell on the serial line and obeys the power button.
