@@ -1,6 +1,7 @@
 //! The ports [`Clock`] and [`IdSource`].
 
 use jiff::Timestamp;
+use maqet_domain::guest::Nonce;
 use maqet_domain::port::{Clock, IdSource};
 use maqet_domain::snapshot::SnapshotSetId;
 use maqet_domain::vm::VmId;
@@ -27,6 +28,10 @@ impl IdSource for RandomIds {
 
     fn snapshot_set_id(&self) -> SnapshotSetId {
         SnapshotSetId::from_uuid(Uuid::new_v4())
+    }
+
+    fn nonce(&self) -> Nonce {
+        Nonce::new(Uuid::new_v4().into_bytes())
     }
 }
 

@@ -12,10 +12,14 @@ pub async fn retry_pause() {
 
 /// Returns a random pause from `min` to `min + span`.
 pub fn random_pause(min: Duration, span: Duration) -> Duration {
+    min + span * (random_number() % 1024) / 1024
+}
+
+/// Returns a random number, which is not a secret.
+pub fn random_number() -> u32 {
     // Every `RandomState` has its own keys, from the random source of the kernel.
     let random = RandomState::new().build_hasher().finish();
-    let part = u32::try_from(random % 1024).unwrap_or_default();
-    min + span * part / 1024
+    u32::try_from(random & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 #[cfg(test)]

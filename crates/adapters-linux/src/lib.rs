@@ -38,7 +38,7 @@ pub use self::dial::TcpDialer;
 pub use self::environment::{ProcessEnvironment, ProgramError};
 pub use self::hook::LocalHooks;
 pub use self::host::LocalHost;
-pub use self::jitter::{random_pause, retry_pause};
+pub use self::jitter::{random_number, random_pause, retry_pause};
 pub use self::journal::FileJournal;
 pub use self::kernel_log::{GroupKills, MemoryKills, kernel_report};
 pub use self::lock::{FileLocks, RUN_LOCK_PREFIX, parse_lock_name, read_holder, write_holder};

@@ -9,6 +9,7 @@ mod bound;
 mod builds;
 mod console;
 mod firmware;
+mod guest;
 mod hypervisor;
 mod image;
 pub mod limits;
@@ -21,6 +22,7 @@ mod stderr_tail;
 pub use self::builds::QemuBuilds;
 pub use self::console::QemuConsoles;
 pub use self::firmware::DescriptorCatalog;
+pub use self::guest::{QemuGuestAgents, QemuGuestPorts};
 pub use self::hypervisor::QemuHypervisor;
 pub use self::image::QemuImg;
 #[cfg(feature = "fuzzing")]

@@ -188,3 +188,12 @@ pub const CONSOLE_READ_BYTES: usize = 16 << 10;
 
 /// The largest image of a screen that is read: PPM with 33 million pixels, as in 8K.
 pub const MAX_PICTURE_BYTES: u64 = 100 << 20;
+
+/// How much is read from a guest agent in one call; most replies fit.
+pub const AGENT_READ_BYTES: usize = 64 << 10;
+
+/// How much is read from a port of a command in one call: about as much as a socket holds.
+pub const PORT_READ_BYTES: usize = 128 << 10;
+
+/// The longest note in the lock of a set of ports: a nonce of 32 characters, and a newline.
+pub const MAX_PORT_NOTE_BYTES: usize = 64;

@@ -24,6 +24,7 @@ use crate::config::ConfigError;
 use crate::device::balloon_error::BalloonError;
 use crate::device::medium_error::MediumError;
 use crate::event::filter::UnknownEventType;
+use crate::guest::error::ExecError;
 use crate::history::error::HistoryError;
 use crate::host::error::{away_note, foreign_vm};
 use crate::input::keyboard_error::KeyboardError;
@@ -119,6 +120,8 @@ pub enum Error {
     StartFailure(Box<StartFailure>),
     #[error("{} the serial console of VM `{vm}`", lost_or_refused(source))]
     Console { vm: VmName, source: ConsoleError },
+    #[error(transparent)]
+    Exec(#[from] ExecError),
     #[error(transparent)]
     Wait(#[from] WaitError),
     #[error(transparent)]
@@ -327,6 +330,7 @@ impl Explain for Error {
             Self::Launch { vm, source } => launch_explanation(vm, source),
             Self::StartFailure(inner) => inner.explain(),
             Self::Console { vm, source } => console_explanation(vm, source),
+            Self::Exec(inner) => inner.explain(),
             Self::Wait(inner) => inner.explain(),
             Self::Config(inner) => inner.explain(),
             Self::Store(inner) => inner.explain(),

@@ -13,6 +13,7 @@
 //! | `event` | the event reader, filters, hooks, the journal, the event bus |
 //! | `backup` | which drives are backed up and how, and the record of what changed in disks |
 //! | `wait` | conditions, and the watcher that waits for them |
+//! | `guest` | requests to the guest agent, and commands in the guest |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
 //! | `storage` | images as operations share them: their locks, and which VMs use them |
 //! | `trash` | the trash: moving images there and back, and what protects images that others use |
@@ -34,6 +35,7 @@ mod device;
 mod duration;
 mod error;
 mod event;
+mod guest;
 mod history;
 mod host;
 mod input;
@@ -67,6 +69,8 @@ pub use error::Error;
 pub use event::bus::{Delivery, EventListener, EventStream};
 pub use event::filter::UnknownEventType;
 pub use event::reader::{Cursor, QmpLogPosition, ShownEvent};
+pub use guest::error::ExecError;
+pub use guest::streams::ExecStreams;
 pub use history::error::HistoryError;
 pub use input::keyboard_error::KeyboardError;
 pub use input::screen::{Picture, ScreenError};

@@ -269,3 +269,59 @@ pub const METRICS_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The pause between two attempts to write metrics; a process that does not run has the lock then.
 pub const METRICS_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long a guest agent may take to answer; 1 to 6 ms in an idle guest, seconds in one that is emulated on a busy host.
+pub const AGENT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The same where an answer only tells that the agent is there, or adds to what is shown.
+pub const AGENT_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a session with the agent is kept after a command was started, unless another process waits: most commands end
+/// by then, and a new session takes up to 100 ms.
+pub const AGENT_HOLD: Duration = Duration::from_millis(300);
+
+/// The largest reply of a guest agent without captured output; `guest-info` has about 10 KB.
+pub const MAX_AGENT_REPLY_BYTES: usize = 1 << 20;
+
+/// How much is captured of each stream of a command: as much as the agent does itself.
+pub const MAX_CAPTURED_BYTES: usize = 16 << 20;
+
+/// The largest reply with captured output: two streams in base64.
+pub const MAX_CAPTURED_REPLY_BYTES: usize = 48 << 20;
+
+/// How often the agent is asked whether a program has exited that signals a command; starting it takes an emulated guest
+/// some 50 ms.
+pub const AGENT_TOOL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often it is asked at most: what the program does takes no second, and its exit is not needed.
+pub const AGENT_TOOL_POLLS: u32 = 100;
+
+/// The longest name of a host that is shown.
+pub const MAX_HOSTNAME_CHARS: usize = 253;
+
+/// How long after SIGTERM a command that has timed out gets SIGKILL.
+pub const KILL_AFTER: Duration = Duration::from_secs(10);
+
+/// How soon QEMU is asked first whether a command still has its output open; the answer takes a millisecond.
+pub const MIN_EXEC_POLL: Duration = Duration::from_millis(4);
+
+/// How often QEMU is asked at least, once a command has run for a while.
+pub const MAX_EXEC_POLL: Duration = Duration::from_millis(100);
+
+/// Until then, QEMU is asked after this part of the time that the command has run: so much later its end is noticed.
+pub const EXEC_POLL_SHARE: u32 = 16;
+
+/// How long a command may take to begin, from the reply of the agent: three programs are started.
+pub const EXEC_START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the agent is asked about a command that has not begun, or has closed its output.
+pub const EXEC_STATUS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long a command may take to end after SIGKILL, and its ports to be closed.
+pub const EXEC_GIVE_UP: Duration = Duration::from_secs(3);
+
+/// How long what an earlier command has left may take to end before its ports are used.
+pub const EXEC_SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the agent is asked about a command that it captures: at first, and at most.
+pub const CAPTURE_POLLS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));

@@ -4,6 +4,7 @@ mod backup;
 mod config;
 mod database;
 mod device;
+mod guest;
 mod history;
 mod host;
 mod maintenance;
@@ -21,6 +22,7 @@ pub use self::config::{
 };
 pub use self::database::*;
 pub use self::device::*;
+pub use self::guest::{Exec, ExecOutcome, ExecResult, ExecVia, ExecWayRefused};
 pub use self::history::*;
 pub use self::host::*;
 pub use self::maintenance::*;
@@ -58,6 +60,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<Inspect>()?;
     table.register::<Logs>()?;
     table.register::<Console>()?;
+    table.register::<Exec>()?;
     table.register::<QmpRun>()?;
     table.register::<QmpEvents>()?;
     table.register::<QmpKeys>()?;

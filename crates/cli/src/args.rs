@@ -13,6 +13,7 @@ mod console;
 mod database;
 mod define;
 mod events;
+mod exec;
 mod global;
 mod hardware;
 mod host;
@@ -42,6 +43,7 @@ pub(crate) use self::console::ConsoleArgs;
 pub(crate) use self::database::DatabaseSubcommand;
 pub(crate) use self::define::{AddArgs, ApplyArgs};
 pub(crate) use self::events::{EventsArgs, QmpEventsArgs, WatchArgs};
+pub(crate) use self::exec::ExecArgs;
 pub(crate) use self::global::{Color, Format, GlobalArgs, LogFormat};
 pub(crate) use self::hardware::HardwareSubcommand;
 pub(crate) use self::host::HostSubcommand;
@@ -178,6 +180,7 @@ pub(crate) enum Command {
     Info(Info),
     Inspect(InspectArgs),
     Logs(LogsArgs),
+    Exec(ExecArgs),
     Console(ConsoleArgs),
     Keys(KeysArgs),
     Type(TypeArgs),
@@ -229,6 +232,7 @@ const DEFINITIONS: [(&str, Augment); 33] = [
     ("info", Info::augment_args),
     ("inspect", InspectArgs::augment_args),
     ("logs", LogsArgs::augment_args),
+    ("exec", ExecArgs::augment_args),
     ("console", ConsoleArgs::augment_args),
     ("keys", KeysArgs::augment_args),
     ("type", TypeArgs::augment_args),
@@ -266,6 +270,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("info", "Show a VM's definition and its QEMU command line"),
     ("inspect", "Show runtime details: process, memory, disks, sockets"),
     ("logs", "Show the logs of a VM: serial console, output of QEMU, operations of maqet"),
+    ("exec", "Run a command in a running VM"),
     ("console", "Attach to the serial console of a running VM"),
     ("keys", "Send key presses to a running VM"),
     ("type", "Type text into a running VM"),

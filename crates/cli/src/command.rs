@@ -6,6 +6,7 @@ mod console;
 mod database;
 mod define;
 mod events;
+mod exec;
 mod hardware;
 mod input;
 mod keyboard;
@@ -28,6 +29,7 @@ use serde::Serialize;
 pub(crate) use self::shell::stop_only_the_editor;
 use crate::args::{Command, HostSubcommand, QmpArgs, QmpSubcommand, SnapshotSubcommand};
 use crate::error::{path_failed, usage};
+use crate::exit_code;
 use crate::render::{Output, TextOutput};
 
 /// Runs a command and returns the exit code.
@@ -45,6 +47,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Rm(args) => lifecycle::rm(maqet, args, output).await,
         Command::Status(vms) => lifecycle::run_on_each(maqet, vms, output, "checking", Status::new).await,
         Command::Inspect(args) => lifecycle::run_on_each(maqet, args.vms, output, "inspecting", Inspect::new).await,
+        Command::Exec(args) => exec::run(maqet, args, output).await,
         Command::Console(args) => console::run(maqet, args, output).await,
         Command::Logs(args) => logs::run(maqet, args, output).await,
         Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,
@@ -91,8 +94,19 @@ async fn run_qmp(maqet: &Maqet, command: QmpSubcommand, output: &Output) -> Resu
     }
 }
 
-/// Returns whether a command handles SIGINT and SIGTERM itself: in the shell, Ctrl-C is a key with its own meaning.
+/// Returns whether a command handles SIGINT and SIGTERM itself: in the shell, Ctrl-C is a key with its own meaning, and a
+/// command in a guest gets them.
 pub(crate) fn handles_signals(command: &Command) -> bool {
+    matches!(command, Command::Exec(_)) || is_interactive_shell(command)
+}
+
+/// Returns the exit code of a command that failed.
+pub(crate) fn failure_code(is_exec: bool, report: &ErrorReport) -> u8 {
+    if is_exec { exit_code::of_exec(report) } else { exit_code::from_fault(report.fault) }
+}
+
+/// Returns whether a command is a shell with an editor.
+pub(crate) fn is_interactive_shell(command: &Command) -> bool {
     matches!(command, Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Shell(_)), .. })) && shell::is_interactive()
 }
 

@@ -1,12 +1,24 @@
 //! Exit codes: the one table, shown by `maqet --help` and repeated in docs/reference/exit-codes.md.
 
-use maqet::Fault;
+use maqet::{ErrorReport, Fault};
 
 /// Done.
 pub(crate) const DONE: u8 = 0;
 
 /// Interrupted by SIGINT or SIGTERM, as shells report SIGINT (128 + 2).
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// `exec` failed before the command ran.
+pub(crate) const NOT_STARTED: u8 = 125;
+
+/// Returns the exit code of `exec` for an error: the codes of a shell for a program that cannot be run.
+pub(crate) fn of_exec(report: &ErrorReport) -> u8 {
+    match report.code {
+        "guest.program-not-found" => 127,
+        "guest.program-invalid" => 126,
+        _ => NOT_STARTED,
+    }
+}
 
 /// Returns the exit code for a fault.
 pub(crate) const fn from_fault(fault: Fault) -> u8 {
@@ -32,6 +44,7 @@ Exit codes:
   69   not possible on this host: a tool, permission or capability is missing
   75   locked or busy: try again
   124  timed out; it may still complete
+  125  `exec` failed before the command ran
   130  interrupted";
 
 #[cfg(test)]
@@ -42,7 +55,7 @@ mod tests {
     fn test_table_has_every_exit_code() {
         use Fault::{Busy, Failed, Host, NotFound, State, TimedOut, Usage};
         let faults = [Failed, Usage, NotFound, State, Host, Busy, TimedOut].map(from_fault);
-        let expected: Vec<u8> = [DONE].into_iter().chain(faults).chain([INTERRUPTED]).collect();
+        let expected: Vec<u8> = [DONE].into_iter().chain(faults).chain([NOT_STARTED, INTERRUPTED]).collect();
 
         let first_words = TABLE.lines().skip(1).filter_map(|line| line.split_whitespace().next());
         let codes: Vec<u8> = first_words.map(|code| code.parse().unwrap()).collect();

@@ -118,6 +118,19 @@ impl Output {
         })
     }
 
+    /// Writes a result to standard error, in one line, as standard output belongs to a program.
+    pub(crate) fn show_beside<T: Serialize>(&self, result: &T) {
+        let text = match self.format {
+            Format::Yaml => serde_yaml::to_string(result).map_err(|error| error.to_string()),
+            Format::Json | Format::Table | Format::Prometheus => {
+                serde_json::to_string(result).map_err(|error| error.to_string())
+            }
+        };
+        if let Ok(text) = text {
+            anstream::eprintln!("{}", text.trim_end());
+        }
+    }
+
     /// Writes a note to standard error, unless `--quiet` is given.
     pub(crate) fn note(&self, text: &str) {
         if !self.is_quiet {

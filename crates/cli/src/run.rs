@@ -11,7 +11,7 @@ use maqet::domain::event::{Event, kind};
 use maqet::domain::text::quote;
 use maqet::{Environment, ErrorReport, Maqet, Settings};
 
-use crate::args::{Cli, Color, Format, GlobalArgs, suggestion};
+use crate::args::{Cli, Color, Command, Format, GlobalArgs, suggestion};
 use crate::error::{terminal_failed, usage};
 use crate::render::{Output, error, note};
 use crate::signal::{SignalKind, Signals};
@@ -29,9 +29,10 @@ pub(crate) fn main(argv: &[OsString]) -> ExitCode {
     };
     set_colors(cli.global.color);
     let format = cli.global.format;
+    let is_exec = matches!(cli.command, Command::Exec(_));
     let code = execute(cli, &environment).unwrap_or_else(|report| {
         error::show(&report, format);
-        exit_code::from_fault(report.fault)
+        command::failure_code(is_exec, &report)
     });
     ExitCode::from(code)
 }
@@ -39,7 +40,7 @@ pub(crate) fn main(argv: &[OsString]) -> ExitCode {
 fn execute(cli: Cli, environment: &Environment) -> Result<u8, ErrorReport> {
     let _logging = logging::init(&cli.global, environment)?;
     let handles_signals = command::handles_signals(&cli.command);
-    if handles_signals {
+    if command::is_interactive_shell(&cli.command) {
         command::stop_only_the_editor().map_err(terminal_failed)?;
     }
     // One thread: starting more takes time, and no command keeps more than one busy.
@@ -132,7 +133,7 @@ fn show_clap_error(error: &clap::Error, argv: &[OsString], environment: &Environ
         if let (false, Some(hint)) = (is_help, suggestion(error, argv)) {
             anstream::eprintln!("\n  hint: {hint}");
         }
-        return if is_help { exit_code::DONE } else { exit_code::from_fault(maqet::Fault::Usage) };
+        return if is_help { exit_code::DONE } else { usage_code(argv) };
     }
     let text = error.render().to_string();
     // Missing arguments are listed below the first line, one on each line.
@@ -140,7 +141,14 @@ fn show_clap_error(error: &clap::Error, argv: &[OsString], environment: &Environ
     let report = usage(paragraph.join(" ").trim_start_matches("error: "));
     let report = suggestion(error, argv).into_iter().fold(report, ErrorReport::hint).hint("run `maqet --help`");
     error::show(&report, Format::Json);
-    exit_code::from_fault(report.fault)
+    usage_code(argv)
+}
+
+/// Returns the exit code of an invalid command line: that of `exec` must not be taken for the one of a command.
+fn usage_code(argv: &[OsString]) -> u8 {
+    let is_option = |arg: &&OsString| arg.as_encoded_bytes().starts_with(b"-");
+    let is_exec = argv.iter().skip(1).find(|arg| !is_option(arg)).is_some_and(|command| command == "exec");
+    if is_exec { exit_code::NOT_STARTED } else { exit_code::from_fault(maqet::Fault::Usage) }
 }
 
 /// Returns whether errors are to be JSON although the command line is invalid.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 /// How many pieces wait to be written or read before the sender has to wait.
 const QUEUE_LENGTH: usize = 16;
 
-/// Standard output.
+/// Standard output, or standard error.
 pub(crate) struct Stdout {
     sender: mpsc::Sender<Vec<u8>>,
     finished: oneshot::Receiver<io::Result<()>>,
@@ -22,13 +22,24 @@ pub(crate) struct Stdout {
 impl Stdout {
     /// Starts the thread that writes.
     pub(crate) fn open() -> Self {
+        Self::of(|piece| {
+            let mut out = io::stdout().lock();
+            out.write_all(piece).and_then(|()| out.flush())
+        })
+    }
+
+    /// Does the same for standard error.
+    pub(crate) fn open_stderr() -> Self {
+        Self::of(|piece| io::stderr().lock().write_all(piece))
+    }
+
+    fn of(write: impl Fn(&[u8]) -> io::Result<()> + Send + 'static) -> Self {
         let (sender, mut receiver) = mpsc::channel::<Vec<u8>>(QUEUE_LENGTH);
         let (finish, finished) = oneshot::channel();
         std::thread::spawn(move || {
             let mut written = Ok(());
             while let Some(piece) = receiver.blocking_recv() {
-                let mut out = io::stdout().lock();
-                written = out.write_all(&piece).and_then(|()| out.flush());
+                written = write(&piece);
                 if written.is_err() {
                     break;
                 }
@@ -47,6 +58,12 @@ impl Stdout {
     /// Waits for room for a piece; `None` once standard output is no longer read. Cancel-safe.
     pub(crate) async fn reserve(&self) -> Option<Permit<'_, Vec<u8>>> {
         self.sender.reserve().await.ok()
+    }
+
+    /// Queues a piece, after [`reserve`](Self::reserve) has returned room for one.
+    pub(crate) fn send(&self, piece: Vec<u8>) {
+        // Without room, or a reader, there is nothing to be done with it.
+        let _ = self.sender.try_send(piece);
     }
 
     /// Waits until everything is written; a closed pipe is not a failure.

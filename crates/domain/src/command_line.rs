@@ -1,6 +1,7 @@
 //! QEMU's command line, computed from a machine.
 
 mod firmware;
+mod guest;
 mod hardware;
 mod image_server;
 mod setup_commands;
@@ -110,7 +111,8 @@ impl CommandLine {
         }
         switches.extend(machine.usb_switches());
         switches.extend(machine.switches.iter().cloned());
-        let last = machine.device_switches(&context.architecture, &context.binary);
+        let mut last = machine.device_switches(&context.architecture, &context.binary);
+        last.extend(guest::switches(machine, context)?);
 
         // The Python maqet put `args` before `arguments`, and the order of devices matters to guests.
         let raw = machine.args.iter().cloned();

@@ -12,6 +12,7 @@
 //! | [`qemu`], [`qmp`] | switches, node names, versions; commands, events, run states, the schema, host access |
 //! | [`config`] | the YAML tree with source locations, and the problems found in it |
 //! | [`keyboard`], [`hook`], [`path_policy`] | keys and layouts, hooks, directories that are not shared with guests |
+//! | [`guest`] | the channels of a VM, the protocol of the guest agent, commands in the guest |
 //! | [`storage`], [`network`], [`hotplug`] | drives and storage types, cards and forwarded ports, devices added while QEMU runs |
 //! | [`machine`] | the checked description of a machine, and the configuration keys it is read from |
 //! | [`vm`], [`snapshot`] | VMs and their runs, and the state of a VM ([`vm::Status`]) |
@@ -30,6 +31,7 @@ pub mod command_line;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod guest;
 pub mod history;
 pub mod hook;
 pub mod hotplug;

@@ -2,6 +2,7 @@
 
 mod boot_order;
 mod bus;
+mod channels;
 #[cfg(test)]
 mod combinations;
 mod cpus;
@@ -112,6 +113,8 @@ pub struct Machine {
     pub network: Vec<NetworkSpec>,
     /// Optional devices.
     pub devices: Devices,
+    /// Whether it has channels to its guest; where it has a bus for them if `None`.
+    pub agent: Option<bool>,
     /// The first serial port.
     pub serial: Serial,
     /// Whether QEMU runs in its sandbox.
@@ -148,6 +151,7 @@ impl Default for Machine {
             storage: Vec::new(),
             network: Vec::new(),
             devices: Devices::default(),
+            agent: None,
             serial: Serial::Console,
             sandbox: true,
             labels: Vec::new(),

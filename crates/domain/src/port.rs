@@ -10,6 +10,7 @@ mod copies;
 mod dial;
 mod disk;
 mod firmware;
+mod guest;
 mod hook;
 mod host;
 mod hypervisor;
@@ -36,6 +37,7 @@ pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
 pub use self::disk::{DiskImages, ForeignBacking, ImageError, ImageInfo, ImageSummary, ImageUse, ImageUser};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, FirmwareRequest, SecureBoot, UefiFirmware};
+pub use self::guest::{AgentError, AgentSession, GuestAgents, GuestPorts, GuestStreams, PortClaim, PortError};
 pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm, PortObstacle, PortUser};
 pub use self::hypervisor::{
@@ -72,6 +74,7 @@ pub use self::{
     dial::MockDialer,
     disk::MockDiskImages,
     firmware::MockFirmwareCatalog,
+    guest::{MockAgentSession, MockGuestAgents, MockGuestPorts, MockGuestStreams, MockPortClaim},
     hook::MockHooks,
     host::{MockClock, MockHost, MockIdSource},
     hypervisor::{MockHypervisor, MockImageServer, MockProcesses},

@@ -10,8 +10,8 @@ use maqet_adapters_linux::{
     SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FilePictures, FileSchemas, QemuBuilds, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors,
-    QemuStaleFiles,
+    DescriptorCatalog, FilePictures, FileSchemas, QemuBuilds, QemuConsoles, QemuGuestAgents, QemuGuestPorts,
+    QemuHypervisor, QemuImg, QemuMonitors, QemuStaleFiles,
 };
 use maqet_application::config::Document;
 use maqet_application::{
@@ -286,6 +286,8 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         metrics: Arc::new(FileMetrics::new(settings.data_dir.join("metrics"))),
         journal: Arc::new(FileJournal::new(logs.maqet.bytes())),
         consoles: Arc::new(QemuConsoles),
+        agents: Arc::new(QemuGuestAgents),
+        guest_ports: Arc::new(QemuGuestPorts),
         dialer: Arc::new(TcpDialer),
         hooks: Arc::new(LocalHooks::new(environment)),
         image_tools: Arc::clone(&images) as _,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_adapters_linux::log_file;
 use maqet_adapters_linux::private_file::{fresh_fifo, fresh_log, private_file, private_folder, unless_missing};
+use maqet_domain::guest::PortSet;
 use maqet_domain::port::LaunchError;
 use maqet_domain::vm::{BootNumber, MonitorRole, ProcessIdentity, RunPaths};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
@@ -16,6 +17,7 @@ use super::error::io_error;
 use super::evidence::spare_start_notes;
 use super::helper;
 use crate::console::console_lock;
+use crate::guest::{agent_lock, agent_queue, port_lock};
 use crate::image::user_of;
 use crate::limits::{LOG_RESERVE_BYTES, QMP_LOG_RESERVE_BYTES};
 use crate::picture;
@@ -87,15 +89,21 @@ pub(super) fn rotate(records: &Path, kept: usize) {
 fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).collect();
     files.extend(MonitorRole::ALL.iter().map(|role| lock_path(paths, *role)));
+    files.extend(paths.guest_sockets().chain(guest_locks(paths)));
     let serial = [paths.serial_input(), paths.serial_output(), paths.serial_socket(), console_lock(paths)];
     // The pid file last: without the others, its absence says nothing about QEMU.
     files.extend(serial.into_iter().chain([spare_start_notes(paths), paths.pid_file()]));
     files
 }
 
+/// Returns the locks of the channels to the guest.
+fn guest_locks(paths: &RunPaths) -> impl Iterator<Item = PathBuf> + '_ {
+    PortSet::all().map(|set| port_lock(paths, set)).chain([agent_lock(paths), agent_queue(paths)])
+}
+
 /// Makes the files that QEMU created private, whatever the umask; their folders are private already.
 pub(super) fn make_private(paths: &RunPaths) {
-    let sockets = MonitorRole::ALL.iter().map(|role| paths.monitor(*role));
+    let sockets = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).chain(paths.guest_sockets());
     for file in sockets.chain([paths.pid_file(), paths.serial_log()]) {
         // A definition may leave out some of them.
         let _ = chmodat(CWD, &file, Mode::RUSR | Mode::WUSR, AtFlags::empty());

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maqet_domain::port::{
-    BackupImages, BackupStore, Builds, Clock, Consoles, Databases, Dialer, DiskImages, FirmwareCatalog, Hooks, Host,
-    Hypervisor, IdSource, ImageTools, Journal, Locks, MetricStore, Monitors, Paths, Pictures, ProcessStats, Processes,
-    Records, Schemas, Store, Trash,
+    BackupImages, BackupStore, Builds, Clock, Consoles, Databases, Dialer, DiskImages, FirmwareCatalog, GuestAgents,
+    GuestPorts, Hooks, Host, Hypervisor, IdSource, ImageTools, Journal, Locks, MetricStore, Monitors, Paths, Pictures,
+    ProcessStats, Processes, Records, Schemas, Store, Trash,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -39,6 +39,10 @@ pub struct Ports {
     pub pictures: Arc<dyn Pictures>,
     /// Attaches to serial consoles.
     pub consoles: Arc<dyn Consoles>,
+    /// Talks with the agents of guests.
+    pub agents: Arc<dyn GuestAgents>,
+    /// Connects to the streams of commands in guests.
+    pub guest_ports: Arc<dyn GuestPorts>,
     /// Appends to the log of each VM.
     pub journal: Arc<dyn Journal>,
     /// Keeps metrics.

@@ -14,7 +14,8 @@ pub use self::console::{AttachedConsole, Console, ConsoleInfo};
 pub use self::events::{EventPage, Events};
 pub use self::info::{DefinedStorage, Info, VmInfo};
 pub use self::inspect::{
-    CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
+    CpuUse, Inspect, InspectedDisk, InspectedGuest, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole,
+    VmInspection,
 };
 pub use self::logs::{LogError, LogInfo, LogKind, LogReader, Logs, VmLog};
 pub use self::ls::{Ls, SortKey};

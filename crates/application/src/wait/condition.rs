@@ -18,6 +18,8 @@ use crate::event::filter;
 pub enum Condition {
     /// `qmp`: the command monitor answers.
     Qmp,
+    /// `agent`: the guest agent answers.
+    Agent,
     /// `serial:REGEX`: the output of the serial port since the start matches.
     Serial(Pattern),
     /// `port:N`: a server in the guest accepts connections at TCP port N, or at the port that port N of the host is
@@ -89,8 +91,9 @@ pub struct InvalidCondition {
 }
 
 /// The forms of a condition.
-const FORMS: [&str; 9] = [
+const FORMS: [&str; 10] = [
     "qmp",
+    "agent",
     "serial:REGEX",
     "port:N",
     "event:NAME",
@@ -136,6 +139,7 @@ impl FromStr for Condition {
         };
         match (form, value) {
             ("qmp", None) => Ok(Self::Qmp),
+            ("agent", None) => Ok(Self::Agent),
             ("stopped", None) => Ok(Self::Stopped(ExpectedEnd::Orderly)),
             ("stopped=", Some(ANY)) => Ok(Self::Stopped(ExpectedEnd::Any)),
             ("stopped=", Some(text)) => {
@@ -180,6 +184,7 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Qmp => f.write_str("qmp"),
+            Self::Agent => f.write_str("agent"),
             Self::Serial(pattern) => write!(f, "serial:{}", pattern.0.as_str()),
             Self::Port(port) => write!(f, "port:{port}"),
             Self::Event(name) => write!(f, "event:{name}"),
@@ -201,6 +206,7 @@ mod tests {
     fn test_condition_every_form_is_read_and_written_back() {
         for text in [
             "qmp",
+            "agent",
             "serial:login: $",
             "port:22",
             "event:qemu.RESET",

@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::port::AgentError;
 use maqet_domain::text::{is_control, without_escape_sequences};
 use maqet_domain::vm::{Status, VmName};
 
@@ -40,6 +41,8 @@ pub enum WaitError {
         "cannot wait for serial output of VM `{vm}` since {since}, which is after its start: the output has no times"
     )]
     SinceUnsupported { vm: VmName, since: Timestamp },
+    #[error("VM `{vm}` has no channel to a guest agent")]
+    NoAgentChannel { vm: VmName },
     #[error("no host port is forwarded to port {port} of VM `{vm}`")]
     NoForward {
         vm: VmName,
@@ -78,6 +81,7 @@ impl Explain for WaitError {
             }
             Self::SinceUnsupported { .. } => Explanation::new("wait.since-unsupported", Fault::Usage)
                 .hint("pass `--since boot` or `--since now`, and wait for events in a command of its own"),
+            Self::NoAgentChannel { .. } => AgentError::NoChannel.explain(),
             Self::NoForward { known, .. } if known.is_empty() => {
                 Explanation::new("wait.forward-not-found", Fault::Usage)
                     .hint("add a forwarded port under `network`, such as `forward: [\"0:22\"]`")

@@ -12,6 +12,8 @@ use maqet_domain::vm::{MonitorAnswer, Run, Status, VmEntry};
 use tokio::time::Instant;
 
 use crate::event::reader::{Cursor, EventReader, ShownEvent};
+use crate::guest::agent::Agent;
+use crate::guest::channels::Channels;
 use crate::input::screen::Screen;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::Observation;
@@ -49,7 +51,11 @@ impl<'a> Watcher<'a> {
     /// Returns whether the condition can be met only while the VM is running.
     pub(crate) const fn needs_running_vm(&self) -> bool {
         match self.condition {
-            Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_) | Condition::Serial(_) => true,
+            Condition::Qmp
+            | Condition::Agent
+            | Condition::Port(_)
+            | Condition::ScreenStable(_)
+            | Condition::Serial(_) => true,
             Condition::Event(_) | Condition::File(_) | Condition::Status(_) | Condition::Stopped(_) => false,
         }
     }
@@ -85,9 +91,10 @@ impl<'a> Watcher<'a> {
                 let answer = self.app.ports.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
                 Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
             }
+            (Condition::Agent, Some(run)) => agent_answers(self.app, entry, run).await,
             (Condition::Port(port), Some(run)) => port_answers(self.app, entry, run, *port).await,
             (Condition::ScreenStable(duration), Some(run)) => self.is_stable(entry, run, duration.duration()).await,
-            (Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_), None) => Ok(false),
+            (Condition::Qmp | Condition::Agent | Condition::Port(_) | Condition::ScreenStable(_), None) => Ok(false),
         }
     }
 
@@ -135,6 +142,25 @@ impl<'a> Watcher<'a> {
         let is_stable = stability.stable_for(now) >= duration;
         self.screen = Some(ObservedScreen { stability, observed: now });
         Ok(is_stable)
+    }
+}
+
+/// Returns whether the guest agent answers.
+///
+/// QEMU knows whether a process in the guest has the port open. Only an answer shows that it is not stopped.
+async fn agent_answers(app: &App, entry: &VmEntry, run: &Run) -> Result<bool, Error> {
+    let channels = match Channels::of_run(&*app.ports.monitors, &run.paths).await {
+        Ok(channels) => channels,
+        // The next observation shows whether the VM has ended.
+        Err(error) => {
+            tracing::debug!(%error, "cannot query the channels");
+            return Ok(false);
+        }
+    };
+    match channels.agent() {
+        Some(true) => Ok(Agent { agents: &*app.ports.agents, paths: &run.paths }.answers().await),
+        Some(false) => Ok(false),
+        None => Err(WaitError::NoAgentChannel { vm: entry.name.clone() }.into()),
     }
 }
 

@@ -12,10 +12,10 @@ use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MetricsAdded, MockBackupImages, MockBackupStore, MockBuilds, MockClock,
-    MockConsoles, MockDatabases, MockDialer, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor,
-    MockIdSource, MockImageTools, MockJournal, MockLocks, MockMetricStore, MockMonitors, MockPaths, MockPictures,
-    MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance,
-    MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
+    MockConsoles, MockDatabases, MockDialer, MockDiskImages, MockFirmwareCatalog, MockGuestAgents, MockGuestPorts,
+    MockHooks, MockHost, MockHypervisor, MockIdSource, MockImageTools, MockJournal, MockLocks, MockMetricStore,
+    MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas,
+    MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -170,6 +170,8 @@ impl World {
             schemas: Arc::new(std::mem::take(&mut self.schemas)),
             builds: Arc::new(std::mem::take(&mut self.builds)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
+            agents: Arc::new(MockGuestAgents::new()),
+            guest_ports: Arc::new(MockGuestPorts::new()),
             dialer: Arc::new(MockDialer::new()),
             hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),

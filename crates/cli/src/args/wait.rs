@@ -7,6 +7,7 @@ use maqet::{Condition, Explain, HumanDuration, WaitSince};
 pub(super) const CONDITIONS: &str = "\
 Conditions:
   qmp                     the command monitor answers
+  agent                   the guest agent answers, so that commands can be run in the guest
   serial:REGEX            the output on the serial port since the VM was started matches
   port:N                  a server in the guest accepts connections on its forwarded TCP port N
   event:NAME              an event of QEMU or maqet occurs, such as event:RESET or event:vm.paused

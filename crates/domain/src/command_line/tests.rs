@@ -18,6 +18,8 @@ fn command_line_for(definition: &str, version: QemuVersion) -> CommandLine {
     let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
     let definition: Node = serde_json::from_str(definition).unwrap();
     let machine = Machine::check(&definition, &handlers).unwrap();
+    // They have tests of their own.
+    let machine = Machine { agent: machine.agent.or(Some(false)), ..machine };
     let context = LaunchContext {
         name: VmName::parse("web").unwrap(),
         id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
@@ -357,4 +359,22 @@ fn test_command_line_ids_are_those_that_users_cannot_take() {
         count += 1;
     }
     assert!(count > 30, "{count}");
+}
+
+#[test]
+fn test_command_line_channels_are_ports_of_the_last_device() {
+    let line = command_line(r#"{"guest": {"agent": true}, "arguments": [{"device": "e1000"}]}"#);
+
+    let devices = arguments_of(&line, "device");
+    let channels: Vec<&str> = devices.iter().copied().filter(|device| device.contains("maqet-serial")).collect();
+    assert_eq!((devices.last(), channels.len()), (channels.last(), 16));
+    assert_eq!(channels[0], r#"{"driver":"virtio-serial-pci","id":"maqet-serial"}"#);
+    let agent = r#"{"driver":"virtserialport","id":"maqet-agent","chardev":"maqet-agent","bus":"maqet-serial.0","nr":2,"name":"org.qemu.guest_agent.0"}"#;
+    assert_eq!(channels[3], agent);
+    assert!(channels[15].contains(r#""nr":14,"name":"org.maqet.err.4""#), "{}", channels[15]);
+    let sockets = arguments_of(&line, "chardev");
+    let socket = |id: &str| sockets.iter().filter(|device| device.contains(&format!("id={id},"))).count();
+    assert_eq!([socket("maqet-agent"), socket("maqet-in1"), socket("maqet-err4")], [1, 1, 1]);
+    assert!(sockets.contains(&"socket,id=maqet-out2,path=/r/web/b1/out2.sock,server=on,wait=off"));
+    assert!(!command_line(r#"{"guest": {"agent": false}}"#).to_string().contains("maqet-agent"));
 }

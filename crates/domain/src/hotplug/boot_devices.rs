@@ -3,6 +3,7 @@
 //! The definition may have changed since, and hot-plugged devices are not included.
 
 use super::backend_name;
+use crate::guest::CONTROLLER;
 use crate::machine::{PORT_PREFIX, USB_CONTROLLER};
 use crate::network::card_of;
 use crate::qemu::{LIMITS_PREFIX, NodeName, OptionString};
@@ -69,7 +70,9 @@ impl BootDevices {
 
     /// Returns whether this is a bus that maqet created for other devices.
     pub fn is_bus(&self, id: &str) -> bool {
-        let is_own = id.starts_with(PORT_PREFIX) || id == USB_CONTROLLER || NodeName::CONTROLLERS.contains(&id);
+        let is_own = id.starts_with(PORT_PREFIX)
+            || [USB_CONTROLLER, CONTROLLER].contains(&id)
+            || NodeName::CONTROLLERS.contains(&id);
         self.has_device(id) && is_own
     }
 

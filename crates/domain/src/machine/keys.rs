@@ -6,6 +6,7 @@ mod cpu;
 mod devices;
 mod file_options;
 mod firmware;
+mod guest;
 mod limits;
 mod mistyped;
 mod network;
@@ -34,7 +35,7 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
         registry.register(Arc::new(*key))?;
     }
     registry.register(Arc::new(storage::Storage { drivers: drivers.clone() }))?;
-    for key in devices::DEVICE_KEYS.iter().chain(table::OTHER_KEYS) {
+    for key in devices::DEVICE_KEYS.iter().chain(guest::GUEST_KEYS).chain(table::OTHER_KEYS) {
         registry.register(Arc::new(*key))?;
     }
     Ok(registry)

@@ -27,6 +27,9 @@ const MAX_DEVICES: usize = 24;
 /// The slots of a `microvm`, and those without its second interrupt controller (7.2, 10.0).
 const MMIO_SLOTS: [usize; 2] = [24, 8];
 
+/// How many slots the default devices take.
+const DEFAULT_DEVICES: usize = 2;
+
 /// Switches that add a device to the bus themselves.
 const DEVICE_SWITCHES: [&str; 4] = ["audio", "nic", "usb", "virtfs"];
 
@@ -66,12 +69,12 @@ impl Machine {
         self.device_texts().any(is_in_slot)
     }
 
-    /// Returns whether the default source of random numbers finds a slot of the bus.
+    /// Returns whether the default devices, random numbers and the channels to the guest, find slots of the bus.
     pub(super) fn has_free_slot(&self, bus: Bus) -> bool {
         let is_off = |argument| OptionString::parse("machine", argument).is_on("ioapic2") == Some(false);
         let has_second = !self.machine_arguments().any(is_off);
         let max = match bus {
-            Bus::Mmio => MMIO_SLOTS[usize::from(!has_second)] - 1,
+            Bus::Mmio => MMIO_SLOTS[usize::from(!has_second)] - DEFAULT_DEVICES,
             Bus::Pci | Bus::Ccw => MAX_DEVICES,
         };
         self.bus_devices() <= max

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::guest::Nonce;
 use crate::history::Actor;
 use crate::qmp::wording::Endpoint;
 use crate::snapshot::SnapshotSetId;
@@ -22,6 +23,9 @@ pub trait IdSource: Send + Sync {
 
     /// Returns a new ID for a set of snapshots.
     fn snapshot_set_id(&self) -> SnapshotSetId;
+
+    /// Returns a text that identifies a command in a guest.
+    fn nonce(&self) -> Nonce;
 }
 
 /// Whether KVM works on this host.

@@ -3,12 +3,14 @@
 //! Each was seen in the QEMU named beside it and comes from the source file named there. No other module compares a
 //! message of QEMU; an upgrade of QEMU is checked here.
 
+mod agent;
 mod endpoint;
 mod exit_messages;
 mod help;
 mod hmp;
 mod start_warnings;
 
+pub use self::agent::{is_command_disabled, is_frozen, is_unknown_process};
 pub use self::endpoint::{Endpoint, Transport};
 pub use self::exit_messages::{ExitMessage, Lookup, NameList, Names, Recognized, Role, exit_messages, recognize};
 pub use self::help::listed_names;

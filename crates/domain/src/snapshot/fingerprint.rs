@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::guest::CONTROLLER;
 use crate::hotplug::{BootDevices, PluggedDevice};
 use crate::qemu::{LIMITS_PREFIX, OptionString, QemuVersion, without_options};
 
@@ -64,10 +65,20 @@ impl fmt::Display for FingerprintDifference {
 }
 
 impl FingerprintDifference {
-    /// Returns whether the VM has the device that is there by default, and the snapshot does not.
-    pub fn is_of_default_device(&self) -> bool {
-        let has_device = |side: &Option<String>| side.as_ref().is_some_and(|text| text.contains(r#""id":"maqet-rng""#));
-        has_device(&self.vm) && !has_device(&self.snapshot)
+    /// Returns the setting that removes a device which is there by default, if the VM has that device and the snapshot
+    /// does not.
+    pub fn default_device(&self) -> Option<&'static str> {
+        let setting_of = |side: &Option<String>| {
+            let id = device_option(side.as_ref()?, "id")?;
+            if id == "maqet-rng" { Some("rng: false") } else { (id == CONTROLLER).then_some("guest: {agent: false}") }
+        };
+        setting_of(&self.vm).filter(|_| setting_of(&self.snapshot).is_none())
+    }
+
+    /// Returns whether it is about a device that has an option with this value.
+    fn is_about(&self, option: &str, value: &str) -> bool {
+        let sides = [&self.snapshot, &self.vm].into_iter().flatten();
+        sides.filter_map(|text| device_option(text, option)).any(|found| found == value)
     }
 }
 
@@ -112,17 +123,29 @@ impl Fingerprint {
             all.push(FingerprintDifference { kind: "argument", snapshot, vm });
             false
         });
-        let mut add = |kind, snapshot: Vec<String>, vm: Vec<String>| {
+        let one_sided = |kind, snapshot: Vec<String>, vm: Vec<String>| {
             let snapshot = snapshot.into_iter().map(|one| (Some(one), None));
-            for (snapshot, vm) in snapshot.chain(vm.into_iter().map(|one| (None, Some(one)))) {
-                all.push(FingerprintDifference { kind, snapshot, vm });
-            }
+            let sides = snapshot.chain(vm.into_iter().map(|one| (None, Some(one))));
+            sides.map(move |(snapshot, vm)| FingerprintDifference { kind, snapshot, vm })
         };
-        add("argument", snapshot, vm);
+        all.extend(one_sided("argument", snapshot, vm));
+        // Without their controller, there are no channels either.
+        if all.iter().any(|difference| difference.is_about("id", CONTROLLER)) {
+            all.retain(|difference| !difference.is_about("bus", &format!("{CONTROLLER}.0")));
+        }
         let (plugged, now_plugged) = (&self.hot_plugged, &now.hot_plugged);
-        add("hot-plugged device", only(plugged, now_plugged), only(now_plugged, plugged));
+        all.extend(one_sided("hot-plugged device", only(plugged, now_plugged), only(now_plugged, plugged)));
         all
     }
+}
+
+/// Returns an option of an argument such as `-device virtio-rng-pci,id=x`, in either form.
+fn device_option(argument: &str, option: &str) -> Option<String> {
+    let properties = argument.strip_prefix("-device ")?;
+    if let Ok(serde_json::Value::Object(properties)) = serde_json::from_str(properties) {
+        return properties.get(option)?.as_str().map(str::to_owned);
+    }
+    properties.split(',').find_map(|part| part.strip_prefix(option)?.strip_prefix('=')).map(str::to_owned)
 }
 
 fn switch_of(argument: &str) -> &str {
@@ -245,17 +268,22 @@ mod tests {
 
     #[test]
     fn test_fingerprint_default_device_differs_from_others() {
-        let is_default = |from: &str, to: &str| {
+        let setting = |from: &str, to: &str| {
             let found = fingerprint(from, &[]).differences(&fingerprint(to, &[]));
-            found.iter().map(FingerprintDifference::is_of_default_device).collect::<Vec<_>>()
+            found.iter().map(FingerprintDifference::default_device).collect::<Vec<_>>()
         };
         let with = |device: &str| format!("{LINE} -device {device}");
         let rng = with(r#"{"driver":"virtio-rng-pci","id":"maqet-rng"}"#);
 
-        assert_eq!(is_default(LINE, &rng), [true]);
-        assert_eq!(is_default(&with("e1000,id=x"), &rng), [true]);
-        assert_eq!(is_default(&rng, LINE), [false]);
-        assert_eq!(is_default(LINE, &with("virtio-rng-pci,id=mine")), [false]);
+        assert_eq!(setting(LINE, &rng), [Some("rng: false")]);
+        assert_eq!(setting(&with("e1000,id=x"), &rng), [Some("rng: false")]);
+        assert_eq!(setting(&rng, LINE), [None]);
+        assert_eq!(setting(LINE, &with("virtio-rng-pci,id=mine")), [None]);
+        let channels = r#"{"driver":"virtio-serial-pci","id":"maqet-serial"}"#;
+        let port = r#"{"driver":"virtserialport","id":"maqet-out1","bus":"maqet-serial.0","nr":4}"#;
+        let both = format!("{} -device {port}", with(channels));
+        assert_eq!(setting(LINE, &both), [Some("guest: {agent: false}")]);
+        assert_eq!(differences(&both), [format!("argument `-device {channels}` only in the VM")]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::reason::StopReason;
+use crate::guest::{GuestStream, PortSet};
 use crate::network::Forward;
 use crate::qemu::NodeName;
 
@@ -176,6 +177,27 @@ impl RunPaths {
         self.sockets.join("tpm.sock")
     }
 
+    /// Returns the socket of the guest agent.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.sockets.join("agent.sock")
+    }
+
+    /// Returns the socket of the console for shells.
+    pub fn guest_console(&self) -> PathBuf {
+        self.sockets.join("tty.sock")
+    }
+
+    /// Returns the socket of a port for a stream of a command.
+    pub fn guest_stream(&self, set: PortSet, stream: GuestStream) -> PathBuf {
+        self.sockets.join(format!("{stream}{set}.sock"))
+    }
+
+    /// Returns the sockets of all channels to the guest.
+    pub fn guest_sockets(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let ports = PortSet::all().flat_map(|set| GuestStream::ALL.map(|stream| self.guest_stream(set, stream)));
+        [self.agent_socket(), self.guest_console()].into_iter().chain(ports)
+    }
+
     /// Returns the directory of the overlays that the run writes to instead of images.
     pub fn overlays(&self) -> PathBuf {
         self.records.join(OVERLAYS)
@@ -240,7 +262,7 @@ impl RunPaths {
     /// Returns the longest of these socket paths.
     pub fn longest_socket(&self) -> PathBuf {
         let mut paths: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| self.monitor(*role)).collect();
-        paths.extend([self.serial_socket(), self.card_socket(u8::MAX)]);
+        paths.extend([self.serial_socket(), self.card_socket(u8::MAX)].into_iter().chain(self.guest_sockets()));
         paths.into_iter().max_by_key(|path| path.as_os_str().len()).unwrap_or_default()
     }
 }

@@ -1,6 +1,7 @@
 //! `inspect`: the runtime details of a VM, from the kernel, from QEMU and from its disk images.
 
 mod disk;
+mod guest;
 mod machine;
 mod process;
 mod socket;
@@ -10,6 +11,7 @@ use maqet_domain::vm::{Status, Vm};
 use serde::{Deserialize, Serialize};
 
 pub use self::disk::InspectedDisk;
+pub use self::guest::InspectedGuest;
 pub use self::machine::InspectedMachine;
 pub use self::process::{CpuUse, InspectedProcess};
 pub use self::socket::{InspectedSocket, SocketRole};
@@ -50,6 +52,8 @@ pub struct VmInspection {
     pub process: Option<InspectedProcess>,
     /// Details from QEMU, if its monitor answers.
     pub machine: Option<InspectedMachine>,
+    /// Details from the guest, if its agent answers.
+    pub guest: Option<InspectedGuest>,
     /// Its disks and shares: those of the definition, then the other disks of the running VM.
     pub disks: Vec<InspectedDisk>,
     /// Its sockets, if it runs.
@@ -84,6 +88,10 @@ impl Operation for Inspect {
             Some((run, _)) => inspect_sockets(&*app.ports.paths, &run.paths, chardevs).await,
             None => Vec::new(),
         };
+        let guest = match live.zip(chardevs) {
+            Some(((run, _), chardevs)) => InspectedGuest::read(app, &run.paths, chardevs).await,
+            None => None,
+        };
         let process = match sample {
             Some(sample) => sample.end().await,
             None => None,
@@ -92,6 +100,7 @@ impl Operation for Inspect {
             vm: VmStatus::new(&vm.entry, &observation),
             process,
             machine: details.map(|details| details.machine),
+            guest,
             disks,
             sockets,
         }))

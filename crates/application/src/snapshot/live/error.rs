@@ -127,10 +127,10 @@ impl Explain for LiveSnapshotError {
             Self::NoCommonTag { vm, name } => state("snapshot.exists")
                 .hint(format!("remove them with `maqet snapshot rm {vm} all {} --live`", quote(name))),
             Self::Mismatch { vm, name, differences } => {
-                let is_default = differences.iter().any(FingerprintDifference::is_of_default_device);
-                let device = is_default.then_some("set `rng: false`: the snapshot was created without this device");
-                device
-                    .into_iter()
+                let settings = differences.iter().filter_map(FingerprintDifference::default_device);
+                let hint = |setting| format!("set `{setting}`: the snapshot was created without this device");
+                settings
+                    .map(hint)
                     .fold(state("snapshot.conflict"), Explanation::hint)
                     .hint(format!("undo the differences, and restart the VM with `maqet restart {vm}`"))
                     .hint(format!(

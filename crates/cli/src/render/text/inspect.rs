@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanDuration};
 use maqet::VmStatus;
-use maqet::operation::{InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, VmInspection};
+use maqet::operation::{
+    InspectedDisk, InspectedGuest, InspectedMachine, InspectedProcess, InspectedSocket, VmInspection,
+};
 
 use super::table::write_table;
 use super::vm::{write_field, write_heading, write_state};
@@ -18,6 +20,9 @@ impl TextOutput for VmInspection {
         write_state(&self.vm, out)?;
         if let Some(machine) = &self.machine {
             write_machine(machine, out)?;
+        }
+        if let Some(guest) = &self.guest {
+            write_guest(guest, out)?;
         }
         match &self.process {
             Some(process) => write_process(process, out)?,
@@ -49,6 +54,24 @@ fn write_machine(machine: &InspectedMachine, out: &mut dyn Write) -> io::Result<
     write_field(out, "accelerator", machine.accelerator)?;
     write_field(out, "virtual CPUs", &machine.vcpus.to_string())?;
     write_field(out, "guest memory", &BinaryBytes(machine.memory_bytes).to_string())
+}
+
+fn write_guest(guest: &InspectedGuest, out: &mut dyn Write) -> io::Result<()> {
+    let system = guest.system.as_ref();
+    let agent = guest.agent_version.as_ref().map(|version| version.0.clone());
+    let fields = [
+        ("guest agent", agent),
+        ("guest system", system.and_then(|system| system.name.clone())),
+        ("guest kernel", system.and_then(|system| system.kernel.clone())),
+        ("guest host name", guest.hostname.clone()),
+    ];
+    fields.into_iter().try_for_each(|(name, value)| value.map_or(Ok(()), |value| write_field(out, name, &value)))?;
+    for interface in &guest.interfaces {
+        let addresses: Vec<String> =
+            interface.addresses.iter().map(|one| format!("{}/{}", one.address, one.prefix)).collect();
+        write_field(out, "guest address", &format!("{} ({})", addresses.join(" "), interface.name))?;
+    }
+    Ok(())
 }
 
 fn write_process(process: &InspectedProcess, out: &mut dyn Write) -> io::Result<()> {

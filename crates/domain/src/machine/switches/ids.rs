@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::{Refusal, UserSwitch};
+use crate::guest::channel_ids;
 use crate::machine::Machine;
 use crate::machine::defaults::{EVENTS_CHARDEV, SERIAL_CHARDEV};
 use crate::qemu::{OptionString, QemuOption, Switch};
@@ -137,6 +138,9 @@ impl Machine {
         let devices = self.usb_switches().into_iter().chain(self.device_switches("x86_64", Path::new("qemu")));
         let memory = self.numa_switches(false).into_iter();
         devices.chain(memory).chain(self.port_switches()).for_each(|part| add(&part, MAQET));
+        for id in channel_ids().filter(|_| self.agent != Some(false)) {
+            ["device", "chardev"].iter().for_each(|switch| add(&Switch::new(*switch).option("id", &id), MAQET));
+        }
         for storage in &self.storage {
             let owner = format!("drive `{}`", storage.name);
             storage.driver.backend(storage, HostFile::regular("")).iter().for_each(|node| add(node, &owner));

@@ -53,6 +53,8 @@ pub(super) struct Chardev {
     pub(super) name: String,
     /// Whether a client is connected.
     pub(super) connected: bool,
+    /// Whether the guest has it open.
+    pub(super) open: bool,
 }
 
 /// Queries a running machine over QMP.
@@ -148,14 +150,17 @@ struct MemoryInfo {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct ChardevInfo {
     label: String,
     filename: String,
+    #[serde(default)]
+    frontend_open: bool,
 }
 
 impl From<ChardevInfo> for Chardev {
     fn from(info: ChardevInfo) -> Self {
-        Self { name: info.label, connected: !is_disconnected_socket(&info.filename) }
+        Self { name: info.label, connected: !is_disconnected_socket(&info.filename), open: info.frontend_open }
     }
 }
 
@@ -233,7 +238,8 @@ mod tests {
     #[test]
     fn test_chardev_of_7_2_reports_whether_a_client_is_connected() {
         let is_connected = |filename: &str| {
-            Chardev::from(ChardevInfo { label: "qmp".to_owned(), filename: filename.to_owned() }).connected
+            let (label, filename) = ("qmp".to_owned(), filename.to_owned());
+            Chardev::from(ChardevInfo { label, filename, frontend_open: true }).connected
         };
 
         assert!(!is_connected("disconnected:unix:/r/qmp.sock,server=on"));

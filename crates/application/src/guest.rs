@@ -1,0 +1,13 @@
+//! Inside the guest: requests to its agent, and commands.
+//!
+//! A command is started by the agent, and its streams are [ports](by_ports) of the VM, or [what the agent passes
+//! on](by_agent) where there are none.
+
+pub(crate) mod agent;
+pub(crate) mod by_agent;
+pub(crate) mod by_ports;
+pub(crate) mod channels;
+pub(crate) mod error;
+pub(crate) mod pump;
+pub(crate) mod request;
+pub(crate) mod streams;

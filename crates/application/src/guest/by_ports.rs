@@ -1,0 +1,122 @@
+//! A command whose streams are ports of the VM.
+
+use maqet_domain::guest::{ExecFailure, ExecWay, GuestStream, Nonce, PortSet};
+use maqet_domain::port::{PortClaim, PortError};
+use tokio::time::{Instant, sleep};
+
+use super::agent::Agent;
+use super::by_agent::Ended;
+use super::channels::Channels;
+use super::error::ExecError;
+use super::pump::{Pump, PumpEnd, PumpSetup};
+use super::request::ExecRequest;
+use super::streams::ExecStreams;
+use crate::vm::monitor::Monitored;
+use crate::{App, Error, HumanDuration, limits};
+
+/// A claimed set of ports that no command has open.
+pub(crate) struct FreePorts {
+    set: PortSet,
+    claim: Box<dyn PortClaim>,
+}
+
+impl FreePorts {
+    /// Claims a set of ports; `None` if commands have all of them.
+    ///
+    /// What a process left that was killed is ended first.
+    pub(crate) async fn claim(
+        app: &App,
+        vm: &Monitored<'_>,
+        agent: Agent<'_>,
+        channels: &Channels,
+    ) -> Result<Option<Self>, PortError> {
+        for set in PortSet::all() {
+            let Some(claim) = app.ports.guest_ports.claim(&vm.run.paths, set).await? else { continue };
+            let is_free = match claim.left() {
+                None => !channels.has_open_output(set),
+                Some(left) => sweep(vm, agent, set, &left).await,
+            };
+            if is_free {
+                return Ok(Some(Self { set, claim }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Runs a command.
+    pub(crate) async fn run(
+        self,
+        vm: &Monitored<'_>,
+        agent: Agent<'_>,
+        request: &ExecRequest,
+        streams: &dyn ExecStreams,
+    ) -> Result<Ended, Error> {
+        let name = &vm.entry.name;
+        let port_error = |source| ExecError::Port { vm: name.clone(), source };
+        let (has_input, is_merged) = (streams.has_input(), request.is_merged);
+        self.claim.note(Some(request.nonce.clone()));
+        let connected: Vec<GuestStream> = GuestStream::ALL
+            .into_iter()
+            .filter(|stream| match stream {
+                GuestStream::In => has_input,
+                GuestStream::Out => true,
+                GuestStream::Err => !is_merged,
+            })
+            .collect();
+        let ports = self.claim.connect(&connected).await.map_err(port_error)?;
+        let way = ExecWay::Ports { set: self.set, has_input, is_merged };
+        let started = agent.start(&request.command.start(&request.nonce, way, None)).await;
+        let (pid, held) = started.map_err(|source| ExecError::Agent { vm: name.clone(), source })?;
+        let mut pump = Pump::new(
+            PumpSetup {
+                vm,
+                agent,
+                ports: &*ports,
+                streams,
+                set: self.set,
+                pid,
+                nonce: &request.nonce,
+                is_merged,
+                deadline: request.deadline,
+                kill_after: request.kill_after,
+            },
+            held,
+        );
+        let end = pump.run().await.map_err(port_error)?;
+        let bytes = pump.bytes();
+        if !matches!(end, PumpEnd::TimedOut { .. } | PumpEnd::Silent | PumpEnd::Lost(_)) {
+            self.claim.note(None);
+        }
+        match end {
+            PumpEnd::NotStarted(status) => {
+                let failure = ExecFailure::from_stderr(&request.nonce, &status.stderr);
+                let reason = || String::from_utf8_lossy(&status.stderr).trim().to_owned();
+                Err(match failure {
+                    Some(failure) => ExecError::of(failure, name, &request.command),
+                    None => ExecError::Failed { vm: name.clone(), reason: reason() },
+                }
+                .into())
+            }
+            PumpEnd::Silent => {
+                let after = HumanDuration::new(limits::EXEC_START_TIMEOUT);
+                Err(ExecError::TimedOut { vm: name.clone(), after }.into())
+            }
+            end => Ok(Ended { end, bytes, is_truncated: false }),
+        }
+    }
+}
+
+/// Ends what a process left that was killed; returns whether the ports are free then.
+async fn sweep(vm: &Monitored<'_>, agent: Agent<'_>, set: PortSet, left: &Nonce) -> bool {
+    if let Err(error) = agent.sweep(left).await {
+        tracing::warn!(%error, "cannot end what an earlier command has left");
+    }
+    let until = Instant::now() + limits::EXEC_SWEEP_TIMEOUT;
+    loop {
+        match Channels::query(vm).await {
+            Ok(channels) if !channels.has_open_output(set) => return true,
+            Ok(_) if Instant::now() < until => sleep(limits::AGENT_TOOL_INTERVAL).await,
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}

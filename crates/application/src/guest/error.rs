@@ -1,0 +1,108 @@
+//! Why a command in a guest was not started.
+
+use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::guest::{ExecFailure, GuestCommand, InvalidEnvironmentVariable, InvalidUserName};
+use maqet_domain::port::{AgentError, PortError};
+use maqet_domain::text::quote;
+use maqet_domain::vm::VmName;
+
+use super::request::ExecWayRefused;
+use crate::{HumanDuration, limits};
+
+/// Why a command in a guest was not started.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum ExecError {
+    #[error("no command given")]
+    CommandRequired,
+    #[error(transparent)]
+    User(#[from] InvalidUserName),
+    #[error(transparent)]
+    Variable(#[from] InvalidEnvironmentVariable),
+    #[error("the command has a NUL character")]
+    CommandInvalid,
+    #[error("program `{}` not found in VM `{vm}`", program.escape_debug())]
+    ProgramNotFound { vm: VmName, program: String },
+    #[error("program `{}` in VM `{vm}` is not executable", program.escape_debug())]
+    ProgramInvalid { vm: VmName, program: String },
+    #[error("no user `{user}` in VM `{vm}`")]
+    UserNotFound { vm: VmName, user: String },
+    #[error("no directory `{}` in VM `{vm}`", directory.escape_debug())]
+    DirectoryNotFound { vm: VmName, directory: String },
+    #[error("cannot start the command in VM `{vm}`: {reason}")]
+    Failed { vm: VmName, reason: String },
+    /// The agent has started a process, from which nothing came.
+    #[error("the command in VM `{vm}` did not start within {after}")]
+    TimedOut { vm: VmName, after: HumanDuration },
+    #[error("the input of the command exceeds {} MiB", limits::MAX_CAPTURED_BYTES >> 20)]
+    InputTooLarge { vm: VmName },
+    /// No process in the guest has the agent's port open.
+    #[error("no guest agent runs in VM `{vm}`")]
+    NoAgent { vm: VmName },
+    #[error("no way to run a command in VM `{vm}`{}", listed(refused))]
+    NoWay { vm: VmName, refused: Vec<ExecWayRefused> },
+    #[error("the guest agent of VM `{vm}` does not run commands")]
+    Agent { vm: VmName, source: AgentError },
+    #[error("cannot connect to the streams of a command in VM `{vm}`")]
+    Port { vm: VmName, source: PortError },
+    #[error("cannot run a command in VM `{vm}`: its CPUs are stopped ({state})")]
+    Stopped { vm: VmName, state: String },
+}
+
+fn listed(refused: &[ExecWayRefused]) -> String {
+    let reasons: Vec<String> = refused.iter().map(|one| format!("; {}: {}", one.via, one.reason)).collect();
+    reasons.concat()
+}
+
+impl ExecError {
+    /// Makes the error of what the script in the guest has found.
+    pub(crate) fn of(failure: ExecFailure, vm: &VmName, command: &GuestCommand) -> Self {
+        let vm = vm.clone();
+        let program = || command.args.first().cloned().unwrap_or_default();
+        match failure {
+            ExecFailure::NotFound => Self::ProgramNotFound { vm, program: program() },
+            ExecFailure::NotExecutable => Self::ProgramInvalid { vm, program: program() },
+            ExecFailure::NoUser => {
+                Self::UserNotFound { vm, user: command.user.as_ref().map(ToString::to_string).unwrap_or_default() }
+            }
+            ExecFailure::NoDirectory => {
+                Self::DirectoryNotFound { vm, directory: command.directory.clone().unwrap_or_default() }
+            }
+            ExecFailure::NoPort => {
+                Self::Failed { vm, reason: "its kernel does not show the ports (`virtio_console`)".to_owned() }
+            }
+        }
+    }
+}
+
+impl Explain for ExecError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::CommandRequired => Explanation::new("guest.command-required", Fault::Usage),
+            Self::User(_) => Explanation::new("guest.user-invalid", Fault::Usage),
+            Self::Variable(_) => Explanation::new("guest.variable-invalid", Fault::Usage),
+            Self::CommandInvalid => Explanation::new("guest.command-invalid", Fault::Usage),
+            Self::ProgramNotFound { program, .. } if program.contains(char::is_whitespace) => {
+                Explanation::new("guest.program-not-found", Fault::NotFound)
+                    .hint(format!("run it by a shell: `sh -c {}`", quote(program)))
+            }
+            Self::ProgramNotFound { .. } => Explanation::new("guest.program-not-found", Fault::NotFound),
+            Self::ProgramInvalid { .. } => Explanation::new("guest.program-invalid", Fault::State),
+            Self::UserNotFound { .. } => Explanation::new("guest.user-not-found", Fault::NotFound),
+            Self::DirectoryNotFound { .. } => Explanation::new("guest.directory-not-found", Fault::NotFound),
+            Self::Failed { .. } => Explanation::new("guest.exec-failed", Fault::Failed),
+            Self::TimedOut { .. } => Explanation::new("guest.exec-timed-out", Fault::TimedOut),
+            Self::InputTooLarge { vm } => Explanation::new("guest.input-too-large", Fault::Usage)
+                .hint(format!("wait until another command in `{vm}` has ended: its ports take input of any size")),
+            Self::NoAgent { vm } => Explanation::new("guest.agent-unavailable", Fault::State)
+                .hint(format!("wait until it has booted: `maqet wait {vm} --for agent`"))
+                .hint("install the agent in the guest: `apt install qemu-guest-agent`"),
+            Self::NoWay { .. } => Explanation::new("guest.exec-unavailable", Fault::State),
+            Self::Agent { source, .. } => source.explain(),
+            Self::Port { source, .. } => source.explain(),
+            Self::Stopped { vm, .. } => {
+                Explanation::new("guest.exec-unavailable", Fault::State).hint(format!("run `maqet resume {vm}`"))
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a command's streams are connected with on the side of the host.
+
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use maqet_domain::guest::{GuestStream, ProcessSignal};
+
+use crate::limits;
+
+/// The streams of a command, on the side of the caller of [`Exec`](crate::operation::Exec).
+///
+/// All methods are cancel safe.
+#[async_trait]
+pub trait ExecStreams: Send + Sync {
+    /// Returns whether the command has a standard input; without one, it reads from `/dev/null`.
+    fn has_input(&self) -> bool;
+
+    /// Returns the next bytes for the standard input; none at its end.
+    async fn read(&self) -> Vec<u8>;
+
+    /// Waits until output can be written; returns whether it is still read.
+    async fn writable(&self, stream: GuestStream) -> bool;
+
+    /// Writes output, after [`writable`](Self::writable) has returned.
+    fn write(&self, stream: GuestStream, bytes: Vec<u8>);
+
+    /// Waits for the next signal to send to the command.
+    async fn signal(&self) -> ProcessSignal {
+        pending().await
+    }
+}
+
+/// Streams in memory: a whole input, and output up to a limit.
+pub(crate) struct CapturedStreams {
+    input: Mutex<Option<Vec<u8>>>,
+    has_input: bool,
+    signals: Option<Arc<dyn ExecStreams>>,
+    captured: Mutex<Captured>,
+}
+
+/// The captured output of a command.
+#[derive(Debug, Default)]
+pub(crate) struct Captured {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) is_truncated: bool,
+}
+
+impl CapturedStreams {
+    pub(crate) fn new(input: Option<Vec<u8>>, signals: Option<Arc<dyn ExecStreams>>) -> Self {
+        Self { has_input: input.is_some(), input: Mutex::new(input), signals, captured: Mutex::default() }
+    }
+
+    /// Returns the output so far.
+    pub(crate) fn take(&self) -> Captured {
+        std::mem::take(&mut *self.captured.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl ExecStreams for CapturedStreams {
+    fn has_input(&self) -> bool {
+        self.has_input
+    }
+
+    async fn read(&self) -> Vec<u8> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+
+    async fn writable(&self, _: GuestStream) -> bool {
+        true
+    }
+
+    fn write(&self, stream: GuestStream, bytes: Vec<u8>) {
+        let mut captured = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
+        let Captured { stdout, stderr, is_truncated } = &mut *captured;
+        let buffer = if stream == GuestStream::Err { stderr } else { stdout };
+        let room = limits::MAX_CAPTURED_BYTES.saturating_sub(buffer.len());
+        *is_truncated |= bytes.len() > room;
+        buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    async fn signal(&self) -> ProcessSignal {
+        match &self.signals {
+            Some(signals) => signals.signal().await,
+            None => pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn test_captured_streams_keep_output_apart_and_bounded() {
+        let streams = CapturedStreams::new(Some(b"in".to_vec()), None);
+
+        let input = (streams.read().await, streams.read().await);
+        streams.write(GuestStream::Out, b"out".to_vec());
+        streams.write(GuestStream::Err, vec![b'e'; limits::MAX_CAPTURED_BYTES + 1]);
+
+        let captured = streams.take();
+        assert_eq!(input, (b"in".to_vec(), Vec::new()));
+        assert_eq!((captured.stdout, captured.stderr.len()), (b"out".to_vec(), limits::MAX_CAPTURED_BYTES));
+        assert!(captured.is_truncated && streams.has_input());
+        assert!(!CapturedStreams::new(None, None).has_input());
+    }
+}

@@ -1,0 +1,349 @@
+//! `exec`: runs a command in a running VM.
+
+use std::fmt;
+use std::sync::Arc;
+
+use derive_setters::Setters;
+use jiff::Timestamp;
+use maqet_domain::guest::{ExitStatus, GuestCommand, ProcessSignal};
+use maqet_domain::port::AgentError;
+use maqet_domain::qmp::RunState;
+use maqet_domain::vm::{MonitorAnswer, StopReason};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::app::operations::{Done, Effect, Operation};
+use crate::guest::agent::Agent;
+use crate::guest::by_agent::{self, Ended};
+use crate::guest::by_ports::FreePorts;
+use crate::guest::channels::Channels;
+use crate::guest::error::ExecError;
+use crate::guest::pump::PumpEnd;
+use crate::guest::request::{ExecRequest, ExecVia, ExecWayRefused};
+use crate::guest::streams::{CapturedStreams, ExecStreams};
+use crate::vm::ended::stop_reason;
+use crate::vm::monitor::Monitored;
+use crate::{App, Error, HumanDuration, limits};
+
+/// Runs a command in a running VM.
+///
+/// No shell is implied. Without [`streams`](Self::streams) of the caller, the output is part of the result.
+#[derive(Clone, Serialize, Deserialize, Setters)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+#[setters(into)]
+pub struct Exec {
+    /// The VM: a name, an ID, or a unique prefix of an ID.
+    pub vm: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The user of the guest; root by default.
+    pub user: Option<String>,
+    /// The directory in the guest; the home directory of the user by default.
+    pub directory: Option<String>,
+    /// Variables of the environment, as in `NAME=VALUE`.
+    #[serde(default)]
+    pub environment: Vec<String>,
+    /// The standard input; without one, the command reads from `/dev/null`.
+    pub input: Option<String>,
+    /// How long the command may take, from the start of the operation.
+    pub timeout: Option<HumanDuration>,
+    /// How long after SIGTERM a command that has timed out gets SIGKILL; ten seconds by default.
+    pub kill_after: Option<HumanDuration>,
+    /// Whether standard error goes where standard output goes, in the order of the writes.
+    #[serde(default)]
+    pub merge: bool,
+    /// By what the command is connected.
+    #[serde(default)]
+    pub via: ExecVia,
+    /// The streams of the caller; not part of the JSON.
+    #[serde(skip)]
+    #[setters(skip)]
+    streams: Option<Arc<dyn ExecStreams>>,
+    /// Whose signals are for the command; not part of the JSON.
+    #[serde(skip)]
+    #[setters(skip)]
+    signals: Option<Arc<dyn ExecStreams>>,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum ExecOutcome {
+    /// It exited.
+    Exited,
+    /// It was killed by a signal.
+    Signalled,
+    /// It was ended because its time was over.
+    TimedOut,
+    /// The VM stopped, or its guest was reset.
+    VmEnded,
+    /// The guest agent does not say how it ended.
+    Lost,
+    /// It was ended because its caller was interrupted.
+    Interrupted,
+}
+
+/// A command that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ExecResult {
+    /// The ID of the VM.
+    pub id: String,
+    /// The name of the VM.
+    pub name: String,
+    /// The exit code: that of the command, 128 and the number of the signal that killed it, 124 after a timeout, 255 if the
+    /// VM ended or the command was lost.
+    pub exit_code: u8,
+    /// The number of the signal that killed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<u8>,
+    /// What became of it.
+    pub outcome: ExecOutcome,
+    /// More about the outcome, where there is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// By what it was connected.
+    pub via: ExecVia,
+    /// What was not taken, and why.
+    pub refused: Vec<ExecWayRefused>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// How many bytes it wrote to its standard output.
+    pub stdout_bytes: u64,
+    /// How many bytes it wrote to its standard error.
+    pub stderr_bytes: u64,
+    /// Whether some of the output was cut.
+    pub truncated: bool,
+    /// Its standard output, unless the caller has the streams; what is not UTF-8 is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
+    /// Its standard error, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
+}
+
+impl fmt::Debug for Exec {
+    /// Without the environment and the input, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exec").field("vm", &self.vm).field("via", &self.via).finish_non_exhaustive()
+    }
+}
+
+impl Exec {
+    /// Runs `command` in the VM `vm`.
+    pub fn new(vm: impl Into<String>, command: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            vm: vm.into(),
+            command: command.into_iter().map(Into::into).collect(),
+            user: None,
+            directory: None,
+            environment: Vec::new(),
+            input: None,
+            timeout: None,
+            kill_after: None,
+            merge: false,
+            via: ExecVia::Auto,
+            streams: None,
+            signals: None,
+        }
+    }
+
+    /// Connects the command with streams of the caller, instead of capturing its output.
+    #[must_use]
+    pub fn streams(self, streams: Arc<dyn ExecStreams>) -> Self {
+        Self { streams: Some(streams), ..self }
+    }
+
+    /// Sends the signals of these streams to the command, whose output is captured.
+    #[must_use]
+    pub fn signals(self, streams: Arc<dyn ExecStreams>) -> Self {
+        Self { signals: Some(streams), ..self }
+    }
+
+    fn request(&self, app: &App) -> Result<ExecRequest, ExecError> {
+        let environment = self.environment.iter().map(|text| text.parse());
+        let user = self.user.as_ref().map(|user| user.parse()).transpose()?;
+        if self.command.is_empty() {
+            return Err(ExecError::CommandRequired);
+        }
+        if self.command.iter().chain(&self.directory).any(|text| text.contains('\0')) {
+            return Err(ExecError::CommandInvalid);
+        }
+        let command = GuestCommand {
+            args: self.command.clone(),
+            user,
+            directory: self.directory.clone(),
+            environment: environment.collect::<Result<_, _>>()?,
+        };
+        Ok(ExecRequest {
+            command,
+            nonce: app.ports.ids.nonce(),
+            is_merged: self.merge,
+            deadline: self.timeout.map(|timeout| Instant::now() + timeout.duration()),
+            kill_after: self.kill_after.map_or(limits::KILL_AFTER, HumanDuration::duration),
+        })
+    }
+
+    /// Runs the command by the first way that is ready; returns how it ended, that way, and those that were not ready.
+    async fn run_by_ways(
+        &self,
+        app: &App,
+        vm: &Monitored<'_>,
+        request: &ExecRequest,
+        streams: &dyn ExecStreams,
+    ) -> Result<(Ended, ExecVia, Vec<ExecWayRefused>), Error> {
+        let name = &vm.entry.name;
+        let channels = vm.or_unresponsive(Channels::query(vm).await)?;
+        let no_channel = || ExecError::Agent { vm: name.clone(), source: AgentError::NoChannel };
+        if !channels.agent().ok_or_else(no_channel)? {
+            return Err(ExecError::NoAgent { vm: name.clone() }.into());
+        }
+        let agent = Agent { agents: &*app.ports.agents, paths: &vm.run.paths };
+        let mut refused = Vec::new();
+        if self.via != ExecVia::Agent {
+            match FreePorts::claim(app, vm, agent, &channels).await {
+                Ok(Some(ports)) => {
+                    let ended = ports.run(vm, agent, request, streams).await?;
+                    return Ok((ended, ExecVia::Ports, refused));
+                }
+                Ok(None) => {
+                    let reason = "other commands have all sets of ports".to_owned();
+                    refused.push(ExecWayRefused { via: ExecVia::Ports, reason });
+                }
+                Err(error) => refused.push(ExecWayRefused { via: ExecVia::Ports, reason: error.to_string() }),
+            }
+        }
+        if self.via == ExecVia::Ports {
+            return Err(ExecError::NoWay { vm: name.clone(), refused }.into());
+        }
+        let ended = by_agent::run(vm, agent, request, streams).await?;
+        Ok((ended, ExecVia::Agent, refused))
+    }
+}
+
+impl Operation for Exec {
+    const NAME: &'static str = "exec";
+    const EFFECT: Effect = Effect::Acts;
+    type Output = ExecResult;
+
+    /// Does not lock the VM, which must be stoppable meanwhile.
+    async fn run(&self, app: &App) -> Result<Done<ExecResult>, Error> {
+        let request = self.request(app)?;
+        let (began, started_at) = (Instant::now(), app.ports.clock.now());
+        let captured = CapturedStreams::new(self.input.clone().map(String::into_bytes), self.signals.clone());
+        let streams: &dyn ExecStreams = self.streams.as_deref().unwrap_or(&captured);
+        let vm = Monitored::find_unchecked(app, &self.vm).await?;
+        let (ended, via, refused) = match Box::pin(self.run_by_ways(app, &vm, &request, streams)).await {
+            Ok(ended) => ended,
+            Err(error) => return Err(unless_stopped(app, &vm, error).await),
+        };
+        let Conclusion { exit_code, signal, outcome, reason } = conclude(app, &vm, &ended.end).await;
+        let output = captured.take();
+        let text = |bytes: &[u8]| self.streams.is_none().then(|| String::from_utf8_lossy(bytes).into_owned());
+        let result = ExecResult {
+            id: vm.entry.id.to_string(),
+            name: vm.entry.name.to_string(),
+            exit_code,
+            signal,
+            outcome,
+            reason,
+            via,
+            refused,
+            started_at,
+            duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            stdout_bytes: ended.bytes[0],
+            stderr_bytes: ended.bytes[1],
+            truncated: ended.is_truncated || output.is_truncated,
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        };
+        Ok(Done::reading(result).about(vm.entry.id))
+    }
+}
+
+/// Returns the error of a command that was not started; that the guest's CPUs are stopped, if that is why.
+async fn unless_stopped(app: &App, vm: &Monitored<'_>, error: Error) -> Error {
+    if !matches!(&error, Error::Exec(ExecError::Agent { source: AgentError::Unresponsive { .. }, .. })) {
+        return error;
+    }
+    match app.ports.monitors.answer(&vm.run.paths, limits::QUERY_TIMEOUT).await {
+        MonitorAnswer::State(state) if state != RunState::Running => {
+            let state = app.observer().observe(&vm.entry).await.described();
+            ExecError::Stopped { vm: vm.entry.name.clone(), state }.into()
+        }
+        _ => error,
+    }
+}
+
+/// How a command ended, for its caller.
+struct Conclusion {
+    exit_code: u8,
+    signal: Option<u8>,
+    outcome: ExecOutcome,
+    reason: Option<String>,
+}
+
+/// The exit code of a command that timed out.
+const TIMED_OUT: u8 = 124;
+
+/// The exit code of a command whose end is not known.
+const ENDED: u8 = 255;
+
+async fn conclude(app: &App, vm: &Monitored<'_>, end: &PumpEnd) -> Conclusion {
+    let reason = async || stop_reason(app, vm.entry.id).await;
+    let of = |outcome, exit: ExitStatus, reason: Option<&str>| Conclusion {
+        exit_code: exit.code(),
+        signal: match exit {
+            ExitStatus::Signal(signal) => Some(signal),
+            ExitStatus::Code(_) => None,
+        },
+        outcome,
+        reason: reason.map(str::to_owned),
+    };
+    let outcome_of = |exit: ExitStatus| match exit {
+        ExitStatus::Code(_) => ExecOutcome::Exited,
+        ExitStatus::Signal(_) => ExecOutcome::Signalled,
+    };
+    match end {
+        PumpEnd::Exited(exit) => of(outcome_of(*exit), *exit, None),
+        PumpEnd::TimedOut { own_exit: Some(exit) } => {
+            let reason = "timed out waiting for processes that the command left, which were killed";
+            of(outcome_of(*exit), *exit, Some(reason))
+        }
+        PumpEnd::TimedOut { own_exit: None } => of(ExecOutcome::TimedOut, ExitStatus::Code(TIMED_OUT), None),
+        PumpEnd::Interrupted(exit, signal) => {
+            of(ExecOutcome::Interrupted, exit.unwrap_or(ExitStatus::Signal(signal.number())), None)
+        }
+        PumpEnd::Closed | PumpEnd::NotStarted(_) | PumpEnd::Silent => {
+            of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some(&ended_by(reason().await)))
+        }
+        PumpEnd::Lost(error) => match (reason().await, error) {
+            (Some(reason), _) => of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some(&ended_by(Some(reason)))),
+            (None, None) => of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some("the guest was reset")),
+            (None, Some(error)) => of(ExecOutcome::Lost, ExitStatus::Code(ENDED), Some(&error.to_string())),
+        },
+    }
+}
+
+fn ended_by(reason: Option<StopReason>) -> String {
+    reason.map_or_else(|| "QEMU closed the connection".to_owned(), |reason| format!("the VM has stopped: {reason}"))
+}
+
+/// The numbers of signals on Linux (signal(7)).
+trait SignalNumber {
+    fn number(self) -> u8;
+}
+
+impl SignalNumber for ProcessSignal {
+    fn number(self) -> u8 {
+        match self {
+            Self::Int => 2,
+            Self::Kill => 9,
+            Self::Term => 15,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `maqet exec`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use maqet::HumanDuration;
+use maqet::operation::ExecVia;
+
+const AFTER: &str = "\
+The exit code is that of the command. Others mean:
+  124     the command timed out, and was ended
+  125     maqet failed before the command ran
+  126     the program cannot be executed
+  127     there is no such program
+  128+N   the command was killed by signal N
+  255     the VM stopped or its guest was reset, or the command was lost
+
+Examples:
+  maqet exec web -- systemctl is-system-running
+  maqet exec web -- sh -c 'echo $HOME; id'
+  tar c src | maqet exec -i web -w /srv -- tar x
+  maqet exec web --timeout 5m --report result.json -- make test";
+
+/// Run a command in a running VM
+///
+/// The guest needs QEMU's guest agent. No shell is implied. Standard output and standard error are those of the command,
+/// unbuffered and apart. Ctrl-C interrupts the command; the second time it gets SIGTERM, the third time SIGKILL.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER)]
+pub(crate) struct ExecArgs {
+    /// The VM: a name, an ID, or a unique prefix of an ID
+    pub(crate) vm: String,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+    /// Pass standard input on; without it, the command reads from /dev/null
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+    /// Run as this user of the guest [default: root]
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Run in this directory [default: the home directory of the user]
+    #[arg(short = 'w', long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Set a variable, or copy it from the environment of maqet; can be given several times
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) environment: Vec<String>,
+    /// Timeout, after which the command gets SIGTERM
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<HumanDuration>,
+    /// Time between SIGTERM and SIGKILL after a timeout [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) kill_after: Option<HumanDuration>,
+    /// Write standard error to standard output, in the order in which the command writes
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// Write the output at the end, as part of the result; at most 16 MiB of each stream
+    #[arg(long, conflicts_with = "stdin")]
+    pub(crate) capture: bool,
+    /// Write the result to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Connection to the command: `ports` of the VM, the guest `agent` alone, or the first that is ready
+    #[arg(long, value_name = "WAY", default_value = "auto", value_parser = way)]
+    pub(crate) via: ExecVia,
+}
+
+fn way(text: &str) -> Result<ExecVia, String> {
+    text.parse().map_err(|_| "expected `auto`, `ports` or `agent`".to_owned())
+}

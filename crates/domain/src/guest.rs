@@ -1,0 +1,31 @@
+//! What maqet reaches inside a guest: the channels of a VM, the protocol of the guest agent, and commands.
+//!
+//! The [channels](channel) are virtio-serial ports that a VM has by default. The agent answers on one of them in a
+//! [protocol] of JSON lines, and starts [commands](command) whose streams are other ports.
+
+mod channel;
+mod command;
+mod info;
+mod protocol;
+mod status;
+
+pub use self::channel::{GuestStream, PORT_SETS, PortSet, channel_ids, is_open};
+pub use self::command::{
+    EnvironmentVariable, ExecFailure, ExecWay, GuestCommand, InvalidEnvironmentVariable, InvalidUserName, Nonce,
+    ProcessSignal, UserName, signal_command, started_process, sweep_command,
+};
+pub use self::info::{AgentVersion, GuestAddress, GuestInterface, GuestSystem};
+pub use self::protocol::{AgentCommand, AgentDecoder, AgentReply, InvalidReply, SYNC_DELIMITER};
+pub use self::status::{CommandStatus, ExitStatus};
+
+/// The controller of the channels.
+pub const CONTROLLER: &str = "maqet-serial";
+
+/// The port of the guest agent, and its character device.
+pub const AGENT_PORT: &str = "maqet-agent";
+
+/// The console that getty(8) may take, which is connected to nothing.
+pub const FIRST_CONSOLE: &str = "maqet-hvc0";
+
+/// The console for shells.
+pub const CONSOLE: &str = "maqet-hvc1";

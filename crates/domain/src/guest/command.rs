@@ -1,0 +1,408 @@
+//! Starting a command in the guest: the script that prepares it, and what becomes of it.
+//!
+//! The agent starts a shell, which checks what was requested, connects the streams, and becomes the command in a session
+//! of its own: the process that the agent started is the command, and its number that of its process group. What the
+//! script finds wrong it says on the standard error that the agent captures, after the nonce of the command, so that
+//! nothing which a command writes is taken for it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::channel::PortSet;
+use super::protocol::AgentCommand;
+
+/// The script that becomes a command.
+///
+/// Its arguments: the nonce, the number of the port set or nothing, the user or nothing, the directory or nothing, the
+/// streams (`i`: with standard input, `m`: standard error is merged), `NAME=VALUE` for each variable, `--`, the command.
+/// It uses builtins of the shell only, except for another user: each program that is started costs an emulated guest
+/// some 20 ms.
+const START: &str = r#"
+id=$1 n=$2 user=$3 dir=$4 how=$5
+shift 5
+fail() { echo "$id $1" >&2; exit "$2"; }
+set -f
+name=${user:-root}
+eval "HOME=~$name"
+[ "$HOME" != "~$name" ] || { [ -z "$user" ] || fail no-user 125; HOME=/; }
+export HOME USER="$name" LOGNAME="$name" MAQET_EXEC="$id"
+if [ -n "$dir" ]; then
+    cd -- "$HOME" 2>/dev/null
+    cd -- "$dir" 2>/dev/null || fail no-directory 125
+else
+    cd -- "$HOME" 2>/dev/null || cd /
+fi
+while [ "$1" != -- ]; do export "$1"; shift; done
+shift
+case $1 in
+*/*) p=$1 ;;
+*)
+    p=
+    IFS=:
+    for d in $PATH; do
+        [ -f "${d:-.}/$1" ] || continue
+        p=${d:-.}/$1
+        [ ! -x "$p" ] || break
+    done
+    unset IFS
+    ;;
+esac
+[ -n "$p" ] && [ -e "$p" ] || fail not-found 127
+[ -x "$p" ] && [ ! -d "$p" ] || fail not-executable 126
+if [ -n "$user" ]; then
+    if command -v setpriv >/dev/null && command -v runuser >/dev/null; then
+        g=$(id -g "$user") || fail no-user 125
+        set -- setpriv --reuid "$user" --regid "$g" --init-groups -- "$@"
+    else
+        set -- su -s /bin/sh "$user" -c 'exec "$0" "$@"' -- "$@"
+    fi
+fi
+! command -v setsid >/dev/null || set -- setsid "$@"
+[ -n "$n" ] || exec "$@"
+port() {
+    port=/dev/virtio-ports/org.maqet.$1.$n
+    [ ! -c "$port" ] || return
+    set +f
+    for v in /sys/class/virtio-ports/*; do
+        read -r port <"$v/name" && [ "$port" = "org.maqet.$1.$n" ] || continue
+        port=/dev/${v##*/}
+        [ ! -c "$port" ] || return
+    done
+    fail no-port 125
+}
+port out
+exec 4>"$port"
+echo "$id" >&4
+case $how in
+*m*) exec 5>&4 ;;
+*)
+    port err
+    exec 5>"$port"
+    echo "$id" >&5
+    ;;
+esac
+case $how in
+*i*)
+    port in
+    exec 3<"$port"
+    ;;
+*) exec 3</dev/null ;;
+esac
+exec "$@" <&3 >&4 2>&5 3<&- 4>&- 5>&-
+"#;
+
+/// Sends a signal to a process group; to a process where there is no such group, as without setsid(1).
+const SIGNAL: &str = r#"kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" -- "$2""#;
+
+/// Kills what is left of a command, in whatever group: every process that was started with its nonce.
+const SWEEP: &str = r#"
+for f in $(grep -ls "MAQET_EXEC=$1" /proc/[0-9]*/environ); do
+    f=${f#/proc/}
+    [ "${f%%/*}" = $$ ] || kill -s KILL "${f%%/*}"
+done
+"#;
+
+/// Where programs are searched for.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A command for a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestCommand {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// The user; root if `None`.
+    pub user: Option<UserName>,
+    /// The directory; that of the user if `None`.
+    pub directory: Option<String>,
+    /// Variables, besides those of the user.
+    pub environment: Vec<EnvironmentVariable>,
+}
+
+/// What a command is connected with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecWay {
+    /// The ports of a set.
+    Ports {
+        /// The set.
+        set: PortSet,
+        /// Whether it has a standard input.
+        has_input: bool,
+        /// Whether its standard error goes where its standard output goes.
+        is_merged: bool,
+    },
+    /// The agent, which passes on a whole input, and the output at the end.
+    Agent,
+}
+
+impl GuestCommand {
+    /// Returns the request that starts the command; `input` is its whole standard input, where the agent passes that on.
+    pub fn start(&self, nonce: &Nonce, way: ExecWay, input: Option<&[u8]>) -> AgentCommand {
+        let (set, how) = match way {
+            ExecWay::Agent => (String::new(), String::new()),
+            ExecWay::Ports { set, has_input, is_merged } => {
+                let how = [(has_input, 'i'), (is_merged, 'm')];
+                (set.to_string(), how.iter().filter(|(has, _)| *has).map(|(_, letter)| *letter).collect())
+            }
+        };
+        let user = self.user.as_ref().map_or("", |user| user.0.as_str());
+        let directory = self.directory.as_deref().unwrap_or_default();
+        let mut args = vec!["-c", START, "maqet-exec", &nonce.0, &set, user, directory, &how];
+        let variables: Vec<String> = self.environment.iter().map(ToString::to_string).collect();
+        args.extend(variables.iter().map(String::as_str));
+        args.push("--");
+        args.extend(self.args.iter().map(String::as_str));
+        let request = shell(args).argument("capture-output", true).argument("env", vec![PATH]);
+        match input {
+            Some(input) => request.argument("input-data", STANDARD.encode(input)),
+            None => request,
+        }
+    }
+}
+
+/// Returns the request that sends a signal to a command.
+pub fn signal_command(signal: ProcessSignal, pid: i64) -> AgentCommand {
+    shell(vec!["-c", SIGNAL, "maqet-signal", signal.into(), &pid.to_string()])
+}
+
+/// Returns the request that kills what is left of a command.
+pub fn sweep_command(nonce: &Nonce) -> AgentCommand {
+    shell(vec!["-c", SWEEP, "maqet-end", &nonce.0])
+}
+
+fn shell(args: Vec<&str>) -> AgentCommand {
+    AgentCommand::new("guest-exec").argument("path", "/bin/sh").argument("arg", args)
+}
+
+/// Decodes what the agent has captured.
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// Returns the process that a reply to `guest-exec` names.
+pub fn started_process(reply: &Value) -> Option<i64> {
+    reply.get("pid").and_then(Value::as_i64).filter(|pid| *pid > 1)
+}
+
+/// A signal to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "UPPERCASE")]
+pub enum ProcessSignal {
+    /// SIGINT.
+    Int,
+    /// SIGTERM.
+    Term,
+    /// SIGKILL.
+    Kill,
+}
+
+/// A text that cannot be guessed, which tells one command from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nonce(String);
+
+impl Nonce {
+    /// Makes it of random bytes.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(format!("{:032x}", u128::from_be_bytes(random)))
+    }
+
+    /// Reads one that was recorded.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_valid = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_valid.then(|| Self(text.to_owned()))
+    }
+
+    /// Returns the line with which the output on each port begins.
+    pub fn first_line(&self) -> Vec<u8> {
+        format!("{}\n", self.0).into_bytes()
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a command was not started, as the script says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString)]
+#[strum(serialize_all = "kebab-case")]
+pub enum ExecFailure {
+    /// There is no such user.
+    NoUser,
+    /// The directory does not exist, or is not one.
+    NoDirectory,
+    /// The guest does not have the ports.
+    NoPort,
+    /// There is no such program.
+    NotFound,
+    /// The program cannot be executed.
+    NotExecutable,
+}
+
+impl ExecFailure {
+    /// Returns why the command `nonce` was not started, if that is what its captured standard error says.
+    pub fn from_stderr(nonce: &Nonce, stderr: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(stderr).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(&nonce.0)?.trim().parse().ok())
+    }
+}
+
+/// The name of a user of the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserName(String);
+
+/// A text that is not the name of a user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid user name `{}`: expected letters, digits and `._-`", value.escape_debug())]
+pub struct InvalidUserName {
+    /// The text.
+    pub value: String,
+}
+
+impl FromStr for UserName {
+    type Err = InvalidUserName;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_name = !value.is_empty() && value.len() <= 32 && value.bytes().all(is_valid);
+        if !is_name || value.starts_with(['-', '.']) || value.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(InvalidUserName { value: value.to_owned() });
+        }
+        Ok(Self(value.to_owned()))
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A variable of a command's environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentVariable {
+    name: String,
+    value: String,
+}
+
+/// A text that is not a variable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid variable `{}`: expected `NAME=VALUE`, with letters, digits and `_` in the name", value.escape_debug())]
+pub struct InvalidEnvironmentVariable {
+    /// The text.
+    pub value: String,
+}
+
+impl EnvironmentVariable {
+    /// Returns whether `name` can be that of a variable: the script has the shell export it.
+    pub fn is_name(name: &str) -> bool {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        !name.is_empty() && !name.starts_with(|char: char| char.is_ascii_digit()) && name.bytes().all(is_valid)
+    }
+}
+
+impl FromStr for EnvironmentVariable {
+    type Err = InvalidEnvironmentVariable;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('=').filter(|(name, value)| Self::is_name(name) && !value.contains('\0'));
+        let (name, value) = parts.ok_or_else(|| InvalidEnvironmentVariable { value: text.to_owned() })?;
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl fmt::Display for EnvironmentVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn nonce() -> Nonce {
+        Nonce::new([0xab; 16])
+    }
+
+    #[test]
+    fn test_start_passes_everything_as_arguments() {
+        let command = GuestCommand {
+            args: vec!["echo".to_owned(), "a b; $(c)".to_owned(), "--".to_owned()],
+            user: Some("www-data".parse().unwrap()),
+            directory: Some("/tmp/x y".to_owned()),
+            environment: vec!["A=b=c d".parse().unwrap()],
+        };
+        let set = PortSet::all().nth(1).unwrap();
+
+        let request = command.start(&nonce(), ExecWay::Ports { set, has_input: true, is_merged: true }, None);
+
+        assert_eq!(request.arguments["path"], "/bin/sh");
+        let args: Vec<&str> = request.arguments["arg"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let id = "ab".repeat(16);
+        let expected =
+            ["maqet-exec", &id, "2", "www-data", "/tmp/x y", "im", "A=b=c d", "--", "echo", "a b; $(c)", "--"];
+        assert_eq!(args[2..], expected);
+        assert_eq!(request.arguments.get("input-data"), None);
+    }
+
+    #[test]
+    fn test_start_by_the_agent_has_the_input() {
+        let command =
+            GuestCommand { args: vec!["cat".to_owned()], user: None, directory: None, environment: Vec::new() };
+
+        let request = command.start(&nonce(), ExecWay::Agent, Some(b"hi\n"));
+
+        assert_eq!(request.arguments["input-data"], "aGkK");
+        assert_eq!(request.arguments["capture-output"], true);
+        assert_eq!(request.arguments["arg"][4], "");
+    }
+
+    #[test]
+    fn test_failure_is_that_of_the_nonce() {
+        let failure = |stderr: &str| ExecFailure::from_stderr(&nonce(), stderr.as_bytes());
+        let id = nonce();
+
+        assert_eq!(failure(&format!("{id} not-found\n")), Some(ExecFailure::NotFound));
+        assert_eq!(failure(&format!("sh: warning\n{id} no-directory\n")), Some(ExecFailure::NoDirectory));
+        assert_eq!(failure("not-found\n"), None);
+        assert_eq!(failure(&format!("{id} hello\n")), None);
+    }
+
+    #[test]
+    fn test_user_and_variable_names_are_those_a_shell_takes() {
+        for name in ["root", "www-data", "a.b", "_apt"] {
+            assert!(name.parse::<UserName>().is_ok(), "{name}");
+        }
+        for name in ["", "-x", "a b", "$(x)", "1000", "a/b", "~", "ä"] {
+            assert!(name.parse::<UserName>().is_err(), "{name}");
+        }
+        for text in ["A=", "_a1=b=c", "PATH=/bin"] {
+            assert_eq!(text.parse::<EnvironmentVariable>().unwrap().to_string(), text);
+        }
+        for text in ["A", "=x", "1A=x", "A B=x", "A-B=x", "--=x", "A=\0"] {
+            assert!(text.parse::<EnvironmentVariable>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn test_nonce_is_read_back() {
+        assert_eq!(Nonce::parse(&nonce().to_string()), Some(nonce()));
+        assert_eq!(Nonce::parse("abc"), None);
+        assert_eq!(Nonce::parse(&"x".repeat(32)), None);
+    }
+
+    #[test]
+    fn test_started_process_is_a_number_above_one() {
+        assert_eq!(started_process(&json!({"pid": 1234})), Some(1234));
+        for reply in [json!({}), json!({"pid": 1}), json!({"pid": -5}), json!({"pid": "7"})] {
+            assert_eq!(started_process(&reply), None, "{reply}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The channels to the guests of running VMs: the agent, and the ports of commands.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::error::{Cause, Explain, Explanation, Fault};
+use crate::guest::{AgentCommand, GuestStream, InvalidReply, Nonce, PortSet};
+use crate::qmp::wording::is_command_disabled;
+use crate::vm::RunPaths;
+
+/// Why the guest agent did not do what was requested.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum AgentError {
+    /// The VM was started without the channel.
+    #[error("the VM has no channel to a guest agent")]
+    NoChannel,
+    #[error("cannot connect to the guest agent")]
+    Failed { source: Cause },
+    #[error("other processes use the guest agent")]
+    Busy,
+    #[error("the guest agent did not answer within {} s", after.as_secs_f32())]
+    Unresponsive { after: Duration },
+    /// QEMU closed the channel: it exited.
+    #[error("the connection to the guest agent was closed")]
+    Closed,
+    #[error("the guest agent refused `{command}`: {description}")]
+    Refused { command: &'static str, class: String, description: String },
+    #[error("the guest agent sent an invalid reply to `{command}`")]
+    Invalid { command: &'static str, source: InvalidReply },
+    /// A reply in the form of the protocol with another content than that of the command.
+    #[error("the guest agent sent an unexpected reply to `{command}`")]
+    Unexpected { command: &'static str },
+}
+
+impl Explain for AgentError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NoChannel => Explanation::new("guest.channel-not-found", Fault::State)
+                .hint("set `guest: {agent: true}`, without a virtio-serial device of your own, and restart the VM"),
+            Self::Failed { .. } => Explanation::new("guest.agent-failed", Fault::Failed),
+            Self::Busy => Explanation::new("guest.agent-busy", Fault::Busy),
+            Self::Unresponsive { .. } => Explanation::new("guest.agent-unresponsive", Fault::TimedOut)
+                .hint("check in the guest that its agent runs: `systemctl status qemu-guest-agent`"),
+            Self::Closed => Explanation::new("guest.agent-unavailable", Fault::State),
+            Self::Refused { class, description, .. } if is_command_disabled(class, description) => {
+                Explanation::new("guest.command-unsupported", Fault::State)
+                    .hint("allow it in the guest: options `block-rpcs` and `allow-rpcs` of qemu-ga")
+            }
+            Self::Refused { .. } => Explanation::new("guest.agent-refused", Fault::Failed),
+            Self::Invalid { .. } | Self::Unexpected { .. } => Explanation::new("guest.reply-invalid", Fault::Failed),
+        }
+    }
+}
+
+/// A synchronized connection to a guest agent; other processes wait until it is dropped.
+///
+/// An agent that sees its client leave sleeps for 100 ms (`qga/channel-posix.c`, 7.2): requests that follow each other
+/// are better sent on one session.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait AgentSession: Send {
+    /// Runs a command, whose reply has at most `limit` bytes and comes within `timeout`.
+    ///
+    /// After an error other than `Refused`, the session is of no use.
+    ///
+    /// Errors: `Unresponsive`, `Closed`, `Refused`, `Invalid`, `Failed`.
+    async fn execute(&mut self, command: &AgentCommand, limit: usize, timeout: Duration) -> Result<Value, AgentError>;
+
+    /// Returns whether another process waits for the agent.
+    fn is_wanted(&self) -> bool;
+}
+
+/// The agents of guests, connected to on demand.
+///
+/// What a guest answers is never trusted: replies are bounded in size and time.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait GuestAgents: Send + Sync {
+    /// Connects and synchronizes within `timeout`, which covers waiting for other processes.
+    ///
+    /// Errors: `NoChannel`, `Busy`, `Unresponsive`, `Closed`, `Failed`.
+    async fn session(&self, paths: &RunPaths, timeout: Duration) -> Result<Box<dyn AgentSession>, AgentError>;
+}
+
+/// Why the ports of a command cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum PortError {
+    /// The VM was started without them.
+    #[error("the VM has no ports for commands")]
+    NotFound,
+    #[error("cannot use the ports of commands")]
+    Failed { source: Cause },
+}
+
+impl Explain for PortError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NotFound => Explanation::new("guest.channel-not-found", Fault::State)
+                .hint("set `guest: {agent: true}`, without a virtio-serial device of your own, and restart the VM"),
+            Self::Failed { .. } => Explanation::new("guest.port-failed", Fault::Failed),
+        }
+    }
+}
+
+/// The ports of commands.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait GuestPorts: Send + Sync {
+    /// Claims a set of ports unless another process has it.
+    ///
+    /// Errors: `NotFound`, `Failed`.
+    async fn claim(&self, paths: &RunPaths, set: PortSet) -> Result<Option<Box<dyn PortClaim>>, PortError>;
+}
+
+/// The right to use a set of ports, until it is dropped.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait PortClaim: Send + Sync {
+    /// Returns the nonce of the command that a process which did not end it has left.
+    fn left(&self) -> Option<Nonce>;
+
+    /// Notes the command that is about to be started, or that there is none; without the note, as on a full disk, what a
+    /// killed process leaves is not ended.
+    fn note(&self, nonce: Option<Nonce>);
+
+    /// Connects to the ports for these streams.
+    ///
+    /// Errors: `NotFound`, `Failed`.
+    async fn connect(&self, streams: &[GuestStream]) -> Result<Box<dyn GuestStreams>, PortError>;
+}
+
+/// The connected ports of a command.
+///
+/// Reading and writing may run concurrently; all methods are cancel safe.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait GuestStreams: Send + Sync {
+    /// Returns the next bytes of a stream; none once QEMU has closed it, or the stream is not connected.
+    ///
+    /// Errors: `Failed`.
+    async fn read(&self, stream: GuestStream) -> Result<Vec<u8>, PortError>;
+
+    /// Returns the bytes of a stream that are there already.
+    ///
+    /// Errors: `Failed`.
+    fn read_now(&self, stream: GuestStream) -> Result<Vec<u8>, PortError>;
+
+    /// Sends as many of `bytes` as fit to the standard input, waiting until some do; returns how many, 0 once QEMU has
+    /// closed it.
+    ///
+    /// Errors: `Failed`.
+    async fn write(&self, bytes: &[u8]) -> Result<usize, PortError>;
+
+    /// Ends the standard input, after what was written.
+    fn end_input(&self);
+}
