@@ -189,6 +189,9 @@ pub const CONSOLE_READ_BYTES: usize = 16 << 10;
 /// The largest image of a screen that is read: PPM with 33 million pixels, as in 8K.
 pub const MAX_PICTURE_BYTES: u64 = 100 << 20;
 
+/// How long other processes may use a guest agent: each keeps it for some 100 ms in a slow guest.
+pub const AGENT_QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How much is read from a guest agent in one call; most replies fit.
 pub const AGENT_READ_BYTES: usize = 64 << 10;
 

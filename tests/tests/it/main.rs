@@ -25,6 +25,7 @@ mod e2e;
 mod ended;
 mod ending;
 mod events;
+mod exec;
 mod firmware;
 mod firmware_files;
 mod foreign_content;

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::{agent_lock, agent_queue, is_missing};
-use crate::limits::AGENT_READ_BYTES;
+use crate::limits::{AGENT_QUEUE_TIMEOUT, AGENT_READ_BYTES};
 
 /// The agents of guests, at the sockets of QEMU.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,13 +37,15 @@ struct QemuAgentSession {
 #[async_trait]
 impl GuestAgents for QemuGuestAgents {
     async fn session(&self, paths: &RunPaths, timeout: Duration) -> Result<Box<dyn AgentSession>, AgentError> {
-        let until = Instant::now() + timeout;
         let socket = paths.agent_socket();
         // Before the lock, whose file must not be created for a VM without a channel.
         if socket.symlink_metadata().is_err() {
             return Err(AgentError::NoChannel);
         }
-        let Some(lock) = lock(paths, until).await.map_err(failed)? else { return Err(AgentError::Busy) };
+        let Some(lock) = lock(paths, Instant::now() + AGENT_QUEUE_TIMEOUT).await.map_err(failed)? else {
+            return Err(AgentError::Busy);
+        };
+        let until = Instant::now() + timeout;
         let stream = match timeout_at(until, UnixStream::connect(&socket)).await {
             Ok(stream) => {
                 stream.map_err(|error| if is_missing(&error) { AgentError::Closed } else { failed(error) })?

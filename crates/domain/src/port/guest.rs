@@ -79,7 +79,7 @@ pub trait AgentSession: Send {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait GuestAgents: Send + Sync {
-    /// Connects and synchronizes within `timeout`, which covers waiting for other processes.
+    /// Connects, once other processes do not use the agent, and synchronizes within `timeout`.
     ///
     /// Errors: `NoChannel`, `Busy`, `Unresponsive`, `Closed`, `Failed`.
     async fn session(&self, paths: &RunPaths, timeout: Duration) -> Result<Box<dyn AgentSession>, AgentError>;

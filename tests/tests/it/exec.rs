@@ -1,0 +1,201 @@
+//! `exec` in a real Debian guest, which all tests share.
+
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use maqet_testkit::{Finished, Maqet, Shared, TestHome, guest};
+
+/// A Debian guest whose agent answers; the tests take turns at it, since commands have all of its CPU and ports.
+struct Booted(TestHome, Mutex<()>);
+
+static BOOTED: Shared<Booted> = Shared::new();
+
+impl Booted {
+    fn get() -> Arc<Self> {
+        BOOTED.get_or_make(|| {
+            let home = TestHome::new();
+            home.add(&guest::debian_yaml("deb", &guest::DebianFiles::built()));
+            let start = home.maqet(["start", "deb", "--wait", "agent", "--timeout", "4m"]);
+            start.deadline(Duration::from_mins(5)).run().ok();
+            Self(home, Mutex::new(()))
+        })
+    }
+
+    /// Waits for exclusive use of the guest.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns `exec` with these arguments.
+    fn exec<const N: usize>(&self, arguments: [&str; N]) -> Maqet {
+        self.0.maqet(["exec", "deb"]).args(arguments).deadline(Duration::from_mins(1))
+    }
+
+    /// Runs a script by a shell.
+    fn shell(&self, script: &str) -> Finished {
+        self.exec(["--", "sh", "-c", script]).run()
+    }
+}
+
+/// Streams are apart, the exit code is that of the command, and nothing else is written.
+#[test]
+fn test_exec_streams_and_exit_code_are_those_of_the_command() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+
+    let both = booted.shell("echo out; echo err >&2; exit 7");
+    let merged = booted.exec(["--merge", "--", "sh", "-c", "echo 1; echo 2 >&2; echo 3"]).run();
+    let killed = booted.shell("kill -9 $$");
+
+    assert_eq!((both.code, both.stdout.as_str(), both.stderr.as_str()), (Some(7), "out\n", "err\n"));
+    assert_eq!((merged.code, merged.stdout.as_str(), merged.stderr.as_str()), (Some(0), "1\n2\n3\n", ""));
+    assert_eq!((killed.code, killed.stderr.as_str()), (Some(137), ""));
+}
+
+#[test]
+fn test_exec_what_cannot_run_has_the_codes_of_shells() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let code = |arguments: [&str; 4], code: &str, exit: i32| {
+        let failed = booted.exec(arguments).env("MAQET_FORMAT", "json").run();
+        assert_eq!(
+            (failed.json_error()["error"]["code"].as_str(), failed.code),
+            (Some(code), Some(exit)),
+            "{arguments:?}"
+        );
+    };
+
+    code(["--merge", "--", "nope", ""], "guest.program-not-found", 127);
+    code(["--merge", "--", "/etc/passwd", ""], "guest.program-invalid", 126);
+    code(["-w/nope", "--merge", "--", "true"], "guest.directory-not-found", 125);
+    code(["-unope", "--merge", "--", "true"], "guest.user-not-found", 125);
+    code(["-eA-B=1", "--merge", "--", "true"], "guest.variable-invalid", 125);
+}
+
+#[test]
+fn test_exec_user_directory_and_environment_are_as_requested() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+
+    let plain = booted.shell("pwd; id -un; echo $HOME $SECRET");
+    let script = "pwd; id -un; echo $HOME $A $SECRET";
+    let other = booted.exec(["-u", "www-data", "-w", "/tmp", "-e", "A=b c", "-e", "SECRET", "--", "sh", "-c", script]);
+    let other = other.env("SECRET", "x;y").run();
+
+    assert_eq!(plain.stdout, "/root\nroot\n/root\n");
+    assert_eq!(other.stdout, "/tmp\nwww-data\n/var/www b c x;y\n", "{}", other.stderr);
+}
+
+/// Input of any bytes goes in and comes out whole, by ports and by the agent alone.
+#[test]
+fn test_exec_input_reaches_the_command_whole() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let bytes: Vec<u8> =
+        (0..1_000_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let path = booted.0.write("input", &bytes);
+    let expected = std::process::Command::new("sha256sum").stdin(File::open(&path).unwrap()).output().unwrap();
+    let expected = String::from_utf8(expected.stdout).unwrap();
+
+    for via in ["ports", "agent"] {
+        let sent = booted.exec(["-i", "--via", via, "--", "sha256sum"]).stdin(File::open(&path).unwrap()).run();
+        assert_eq!((sent.stdout.as_str(), sent.code), (expected.as_str(), Some(0)), "{via}: {}", sent.stderr);
+    }
+    let back = booted.exec(["-i", "--via", "ports", "--", "cat"]).stdin(File::open(&path).unwrap());
+    let output = booted.0.path("output");
+    let mut back = back.into_command();
+    assert!(back.stdout(File::create(&output).unwrap()).stderr(Stdio::inherit()).status().unwrap().success());
+    assert!(std::fs::read(&output).unwrap() == bytes, "the output differs from the input");
+}
+
+/// The timeout reaches the whole process group, whatever holds the output or the input.
+#[test]
+fn test_exec_timeout_ends_everything_in_time() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    for (script, code) in
+        [("sleep 987 & sleep 987", 124), ("sleep 987 & echo hi", 0), ("trap '' TERM; sleep 987; sleep 987", 124)]
+    {
+        let began = Instant::now();
+        let ended = booted.exec(["--timeout", "1s", "--kill-after", "1s", "--", "sh", "-c", script]).run();
+        assert_eq!(ended.code, Some(code), "{script}: {}", ended.stderr);
+        assert!(began.elapsed() < Duration::from_secs(10), "{script}: {:?}", began.elapsed());
+    }
+
+    let left =
+        booted.shell("for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; done 2>/dev/null | grep -c '^sleep 987'");
+    assert_eq!(left.stdout, "0\n");
+}
+
+/// A killed `exec` leaves its command; the next one ends it and shows nothing of it.
+#[test]
+fn test_exec_after_a_killed_one_shows_nothing_of_it() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    for _ in 0..4 {
+        let flood = booted.exec(["--", "sh", "-c", "while :; do echo flood-flood-flood; done"]).spawn();
+        let _ = flood.kill_after(Duration::from_millis(1500));
+    }
+
+    let next = booted.exec(["--via", "ports", "--", "echo", "mine"]).run();
+    assert_eq!((next.stdout.as_str(), next.code), ("mine\n", Some(0)), "{}", next.stderr);
+}
+
+/// More commands than there are ports: all have their own exit codes.
+#[test]
+fn test_exec_many_at_once_have_their_own_codes() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let running: Vec<_> = (1..=8)
+        .map(|code| booted.exec(["--", "sh", "-c", &format!("sleep 1; echo {code}; exit {code}")]).spawn())
+        .collect();
+
+    for (code, running) in (1..).zip(running) {
+        let ended = running.wait();
+        assert_eq!((ended.code, ended.stdout), (Some(code), format!("{code}\n")), "{}", ended.stderr);
+    }
+}
+
+/// The report says how it ended, in any case.
+#[test]
+fn test_exec_report_and_json_say_the_outcome() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let path = booted.0.path("report.json");
+    let report = |arguments: [&str; 2]| -> serde_json::Value {
+        let _ = booted.exec(["--report", path.to_str().unwrap(), "--"]).args(arguments).run();
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap()
+    };
+
+    let exited = report(["false", ""]);
+    let missing = report(["nope", ""]);
+    let captured = booted.0.maqet(["--format", "json", "exec", "deb", "--capture", "--", "echo", "hi"]).run().ok();
+    let captured = captured.json_value();
+
+    assert_eq!((exited["outcome"].as_str(), exited["exit_code"].as_u64()), (Some("exited"), Some(1)));
+    assert_eq!((missing["outcome"].as_str(), missing["exit_code"].as_u64()), (Some("not-started"), Some(127)));
+    assert_eq!((captured["stdout"].as_str(), captured["outcome"].as_str()), (Some("hi\n"), Some("exited")));
+    let inspected = booted.0.json(&["inspect", "deb"]);
+    assert_eq!(inspected["guest"]["system"]["id"], "debian");
+}
+
+/// Agents that cannot run commands are named at once.
+#[test]
+fn test_exec_without_an_agent_is_refused_at_once() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("with"));
+    home.add(&format!("{}guest: {{agent: false}}\n", guest::paused_yaml("without")));
+    let error = |vm: &str| {
+        let failed = home.maqet(["--format", "json", "exec", vm, "--", "true"]).run();
+        (failed.json_error()["error"]["code"].as_str().unwrap().to_owned(), failed.code)
+    };
+    let stopped = error("with");
+    home.json(&["start", "with"]);
+    home.json(&["start", "without"]);
+
+    assert_eq!(stopped, ("vm.status-conflict".to_owned(), Some(125)));
+    assert_eq!(error("with"), ("guest.agent-unavailable".to_owned(), Some(125)));
+    assert_eq!(error("without"), ("guest.channel-not-found".to_owned(), Some(125)));
+}
