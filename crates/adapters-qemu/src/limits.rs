@@ -192,6 +192,9 @@ pub const MAX_PICTURE_BYTES: u64 = 100 << 20;
 /// How long other processes may use a guest agent: each keeps it for some 100 ms in a slow guest.
 pub const AGENT_QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How fast a guest agent takes input and sends output at least: 2 MiB/s in an idle guest that is emulated.
+pub const MIN_AGENT_BYTES_PER_SECOND: usize = 256 << 10;
+
 /// How much is read from a guest agent in one call; most replies fit.
 pub const AGENT_READ_BYTES: usize = 64 << 10;
 

@@ -15,10 +15,10 @@ use maqet_domain::vm::RunPaths;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{agent_lock, agent_queue, is_missing};
-use crate::limits::{AGENT_QUEUE_TIMEOUT, AGENT_READ_BYTES};
+use crate::limits::{AGENT_QUEUE_TIMEOUT, AGENT_READ_BYTES, MIN_AGENT_BYTES_PER_SECOND};
 
 /// The agents of guests, at the sockets of QEMU.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,11 +60,8 @@ impl GuestAgents for QemuGuestAgents {
             queue: agent_queue(paths),
             _lock: lock,
         };
-        let request = AgentCommand::sync(id);
-        match timeout_at(until, session.exchange(&request, "guest-sync-delimited")).await {
-            Ok(reply) => reply.map(|_| Box::new(session) as _),
-            Err(_) => Err(AgentError::Unresponsive { after: timeout }),
-        }
+        session.exchange(&AgentCommand::sync(id), "guest-sync-delimited", timeout, until).await?;
+        Ok(Box::new(session))
     }
 }
 
@@ -72,9 +69,9 @@ impl GuestAgents for QemuGuestAgents {
 impl AgentSession for QemuAgentSession {
     async fn execute(&mut self, command: &AgentCommand, limit: usize, timeout: Duration) -> Result<Value, AgentError> {
         self.decoder.expect_reply(limit);
-        let until = Instant::now() + timeout;
-        let reply = timeout_at(until, self.exchange(&command.line(), command.execute)).await;
-        match reply.map_err(|_| AgentError::Unresponsive { after: timeout })?? {
+        let request = command.line();
+        let most = Instant::now() + timeout + transfer_time(request.len() + limit);
+        match self.exchange(&request, command.execute, timeout, most).await? {
             AgentReply::Return(value) => Ok(value),
             AgentReply::Error { class, description } => {
                 Err(AgentError::Refused { command: command.execute, class, description })
@@ -90,9 +87,18 @@ impl AgentSession for QemuAgentSession {
 
 impl QemuAgentSession {
     /// Sends a request and returns the reply to it.
-    async fn exchange(&mut self, request: &[u8], command: &'static str) -> Result<AgentReply, AgentError> {
+    ///
+    /// Without a byte in either direction for `timeout`, or at `deadline`, the agent counts as unresponsive.
+    async fn exchange(
+        &mut self,
+        request: &[u8],
+        command: &'static str,
+        timeout: Duration,
+        deadline: Instant,
+    ) -> Result<AgentReply, AgentError> {
         let mut unsent = request;
         loop {
+            let until = deadline.min(Instant::now() + timeout);
             let (mut reader, mut writer) = self.stream.split();
             self.buffer.clear();
             self.buffer.reserve(AGENT_READ_BYTES);
@@ -107,6 +113,7 @@ impl QemuAgentSession {
                         return Err(AgentError::Closed);
                     }
                 }
+                () = sleep_until(until) => return Err(AgentError::Unresponsive { after: timeout }),
             }
             let reply = self.decoder.push(&self.buffer);
             if let Some(reply) = reply.map_err(|source| AgentError::Invalid { command, source })? {
@@ -114,6 +121,11 @@ impl QemuAgentSession {
             }
         }
     }
+}
+
+/// Returns how long so many bytes may take.
+fn transfer_time(bytes: usize) -> Duration {
+    Duration::from_secs((bytes / MIN_AGENT_BYTES_PER_SECOND) as u64)
 }
 
 /// Locks the agent; `None` if it is still locked at `deadline`. A process that waits holds a shared lock of the queue.

@@ -27,6 +27,15 @@ pub(crate) struct HeldSession {
 }
 
 impl HeldSession {
+    /// Starts a process; returns its number, and the session, which is worth keeping for a moment.
+    pub(crate) async fn start(
+        mut session: Box<dyn AgentSession>,
+        command: &AgentCommand,
+    ) -> Result<(i64, Self), AgentError> {
+        let pid = start(&mut *session, command).await?;
+        Ok((pid, Self { session: Some(session), until: Some(Instant::now() + limits::AGENT_HOLD) }))
+    }
+
     /// Releases the session if another process waits for the agent, or the command takes long.
     pub(crate) fn release_if_due(&mut self) {
         let is_over = self.until.is_none_or(|until| Instant::now() >= until);
@@ -52,13 +61,6 @@ impl Agent<'_> {
     /// Returns whether the agent answers.
     pub(crate) async fn answers(&self) -> bool {
         self.session(limits::AGENT_PROBE_TIMEOUT).await.is_ok()
-    }
-
-    /// Starts a process; returns its number, and the session, which is worth keeping for a moment.
-    pub(crate) async fn start(&self, command: &AgentCommand) -> Result<(i64, HeldSession), AgentError> {
-        let mut session = self.session(limits::AGENT_TIMEOUT).await?;
-        let pid = start(&mut *session, command).await?;
-        Ok((pid, HeldSession { session: Some(session), until: Some(Instant::now() + limits::AGENT_HOLD) }))
     }
 
     /// Returns the state of a process; that of one that has exited is returned only once.

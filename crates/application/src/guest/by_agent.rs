@@ -44,12 +44,16 @@ pub(crate) async fn run(
 ) -> Result<Ended, Error> {
     let name = &vm.entry.name;
     let agent_error = |source| ExecError::Agent { vm: name.clone(), source };
-    let input = match whole_input(vm, streams, request.deadline).await? {
-        Input::Whole(input) => input,
-        Input::Ended(end) => return Ok(lost(end)),
+    let input = match request.before_start(streams, whole_input(vm, streams)).await {
+        Ok(input) => input?,
+        Err(end) => return Ok(Ended::without_output(end)),
+    };
+    let session = match request.before_start(streams, agent.session(limits::AGENT_TIMEOUT)).await {
+        Ok(session) => session.map_err(agent_error)?,
+        Err(end) => return Ok(Ended::without_output(end)),
     };
     let start = request.command.start(&request.nonce, ExecWay::Agent, input.as_deref());
-    let (pid, mut held) = agent.start(&start).await.map_err(agent_error)?;
+    let (pid, mut held) = HeldSession::start(session, &start).await.map_err(agent_error)?;
     let mut ending = Ending::new(request);
     let (mut interval, most) = limits::CAPTURE_POLLS;
     let mut next = Instant::now() + interval;
@@ -65,7 +69,7 @@ pub(crate) async fn run(
             }
         }
         if ending.give_up_at.is_some_and(|at| Instant::now() >= at) {
-            return Ok(Ended { end: ending.end(None), bytes: [0; 2], is_truncated: false });
+            return Ok(Ended::without_output(ending.end(None)));
         }
         if Instant::now() < next {
             continue;
@@ -73,9 +77,9 @@ pub(crate) async fn run(
         match agent.state(&mut held, pid, limits::MAX_CAPTURED_REPLY_BYTES).await {
             Ok(ProcessState::Known(status)) if status.exit.is_some() => break status,
             Ok(ProcessState::Known(_)) => {}
-            Ok(ProcessState::Unknown) => return Ok(lost(PumpEnd::Lost(None))),
-            Err(AgentError::Closed | AgentError::NoChannel) => return Ok(lost(PumpEnd::Closed)),
-            Err(error) => return Ok(lost(PumpEnd::Lost(Some(error)))),
+            Ok(ProcessState::Unknown) => return Ok(Ended::without_output(PumpEnd::Lost(None))),
+            Err(AgentError::Closed | AgentError::NoChannel) => return Ok(Ended::without_output(PumpEnd::Closed)),
+            Err(error) => return Ok(Ended::without_output(PumpEnd::Lost(Some(error)))),
         }
         interval = (interval * 2).min(most);
         next = Instant::now() + interval;
@@ -92,44 +96,27 @@ pub(crate) async fn run(
     Ok(Ended { end: ending.end(status.exit), bytes, is_truncated: status.is_truncated })
 }
 
-fn lost(end: PumpEnd) -> Ended {
-    Ended { end, bytes: [0; 2], is_truncated: false }
+impl Ended {
+    pub(crate) fn without_output(end: PumpEnd) -> Self {
+        Self { end, bytes: [0; 2], is_truncated: false }
+    }
 }
 
-/// The standard input of a command.
-enum Input {
-    /// As a whole, if the command has one.
-    Whole(Option<Vec<u8>>),
-    /// The command is not started any more.
-    Ended(PumpEnd),
-}
-
-/// Reads the whole input, which the agent takes as one.
-async fn whole_input(vm: &Monitored<'_>, streams: &dyn ExecStreams, deadline: Option<Instant>) -> Result<Input, Error> {
+/// Reads the whole input, which the agent takes as one; `None` if the command has none.
+async fn whole_input(vm: &Monitored<'_>, streams: &dyn ExecStreams) -> Result<Option<Vec<u8>>, Error> {
     if !streams.has_input() {
-        return Ok(Input::Whole(None));
+        return Ok(None);
     }
     let mut input = Vec::new();
     loop {
-        let bytes = tokio::select! {
-            bytes = streams.read() => bytes,
-            signal = streams.signal() => return Ok(Input::Ended(PumpEnd::Interrupted(None, signal))),
-            () = at(deadline) => return Ok(Input::Ended(PumpEnd::TimedOut { own_exit: None })),
-        };
+        let bytes = streams.read().await;
         if bytes.is_empty() {
-            return Ok(Input::Whole(Some(input)));
+            return Ok(Some(input));
         }
         input.extend(bytes);
         if input.len() > limits::MAX_CAPTURED_BYTES {
             return Err(ExecError::InputTooLarge { vm: vm.entry.name.clone() }.into());
         }
-    }
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

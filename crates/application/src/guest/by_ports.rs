@@ -4,7 +4,7 @@ use maqet_domain::guest::{ExecFailure, ExecWay, GuestStream, Nonce, PortSet};
 use maqet_domain::port::{PortClaim, PortError};
 use tokio::time::{Instant, sleep};
 
-use super::agent::Agent;
+use super::agent::{Agent, HeldSession};
 use super::by_agent::Ended;
 use super::channels::Channels;
 use super::error::ExecError;
@@ -54,7 +54,6 @@ impl FreePorts {
         let name = &vm.entry.name;
         let port_error = |source| ExecError::Port { vm: name.clone(), source };
         let (has_input, is_merged) = (streams.has_input(), request.is_merged);
-        self.claim.note(Some(request.nonce.clone()));
         let connected: Vec<GuestStream> = GuestStream::ALL
             .into_iter()
             .filter(|stream| match stream {
@@ -64,9 +63,15 @@ impl FreePorts {
             })
             .collect();
         let ports = self.claim.connect(&connected).await.map_err(port_error)?;
+        let agent_error = |source| ExecError::Agent { vm: name.clone(), source };
+        let session = match request.before_start(streams, agent.session(limits::AGENT_TIMEOUT)).await {
+            Ok(session) => session.map_err(agent_error)?,
+            Err(end) => return Ok(Ended::without_output(end)),
+        };
         let way = ExecWay::Ports { set: self.set, has_input, is_merged };
-        let started = agent.start(&request.command.start(&request.nonce, way, None)).await;
-        let (pid, held) = started.map_err(|source| ExecError::Agent { vm: name.clone(), source })?;
+        self.claim.note(Some(request.nonce.clone()));
+        let start = request.command.start(&request.nonce, way, None);
+        let (pid, held) = HeldSession::start(session, &start).await.map_err(agent_error)?;
         let mut pump = Pump::new(
             PumpSetup {
                 vm,

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use maqet_domain::guest::{CommandStatus, ExitStatus, GuestStream, Nonce, PortSet, ProcessSignal};
+use maqet_domain::guest::{CommandStatus, ExecFailure, ExitStatus, GuestStream, Nonce, PortSet, ProcessSignal};
 use maqet_domain::port::{AgentError, GuestStreams, PortError};
 use maqet_domain::qmp::QmpError;
 use tokio::time::{Instant, sleep_until};
@@ -28,6 +28,8 @@ pub(crate) enum PumpEnd {
     Exited(ExitStatus),
     /// It was ended because its time was over; how, if its process had exited before and only its output was open.
     TimedOut { own_exit: Option<ExitStatus> },
+    /// Its time was over before it was started.
+    TooLate,
     /// It was ended on request, and may still run if the last request was SIGKILL.
     Interrupted(Option<ExitStatus>, ProcessSignal),
     /// Its process exited without having begun; with what was captured of its standard error.
@@ -396,7 +398,7 @@ impl<'a> Pump<'a> {
                     self.read_rest()?;
                 }
                 let has_failed = !self.has_begun() && (!status.stderr.is_empty() || exit != ExitStatus::Code(0));
-                return Ok(has_failed.then_some(PumpEnd::NotStarted(status)));
+                return Ok(has_failed.then(|| self.not_started(status)));
             }
             (Request::Status, Ok(_)) if self.exit.is_none() => return Ok(Some(PumpEnd::Lost(None))),
             (Request::Status, Err(AgentError::Closed)) => return Ok(Some(PumpEnd::Closed)),
@@ -406,6 +408,16 @@ impl<'a> Pump<'a> {
             (_, Ok(_)) => {}
         }
         Ok(None)
+    }
+
+    /// Returns the end of a process that has exited without having begun: by its own fault, or ours.
+    fn not_started(&self, status: CommandStatus) -> PumpEnd {
+        let is_ended = ExecFailure::from_stderr(self.setup.nonce, &status.stderr).is_none();
+        match self.signaled {
+            _ if is_ended && self.is_timed_out => PumpEnd::TimedOut { own_exit: None },
+            Some(signal) if is_ended => PumpEnd::Interrupted(None, signal),
+            _ => PumpEnd::NotStarted(status),
+        }
     }
 }
 

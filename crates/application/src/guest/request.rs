@@ -1,10 +1,14 @@
 //! A command for a guest, and how it is run.
 
+use std::future::pending;
 use std::time::Duration;
 
 use maqet_domain::guest::{GuestCommand, Nonce};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+
+use super::pump::PumpEnd;
+use super::streams::ExecStreams;
 
 /// By what a command is connected.
 #[derive(
@@ -40,4 +44,28 @@ pub(crate) struct ExecRequest {
     pub(crate) is_merged: bool,
     pub(crate) deadline: Option<Instant>,
     pub(crate) kill_after: Duration,
+}
+
+impl ExecRequest {
+    /// Does what precedes the start of the command, unless its time is over or its caller interrupts before.
+    pub(crate) async fn before_start<T>(
+        &self,
+        streams: &dyn ExecStreams,
+        work: impl Future<Output = T>,
+    ) -> Result<T, PumpEnd> {
+        tokio::select! {
+            // What is done already is not thrown away.
+            biased;
+            done = work => Ok(done),
+            signal = streams.signal() => Err(PumpEnd::Interrupted(None, signal)),
+            () = at(self.deadline) => Err(PumpEnd::TooLate),
+        }
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
 }

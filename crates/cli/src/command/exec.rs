@@ -115,6 +115,7 @@ fn note_outcome(result: &ExecResult, output: &Output) {
     }
     let what = match result.outcome {
         ExecOutcome::Exited | ExecOutcome::Signalled | ExecOutcome::Interrupted => None,
+        ExecOutcome::TimedOut if result.reason.is_some() => Some("the command timed out"),
         ExecOutcome::TimedOut => Some("the command timed out, and was ended"),
         ExecOutcome::VmEnded => Some("the command was cut off"),
         ExecOutcome::Lost => Some("the command was lost"),

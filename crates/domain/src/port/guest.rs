@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::guest::{AgentCommand, GuestStream, InvalidReply, Nonce, PortSet};
-use crate::qmp::wording::is_command_disabled;
+use crate::qmp::wording::{is_command_disabled, is_frozen};
 use crate::vm::RunPaths;
 
 /// Why the guest agent did not do what was requested.
@@ -49,6 +49,11 @@ impl Explain for AgentError {
                 Explanation::new("guest.command-unsupported", Fault::State)
                     .hint("allow it in the guest: options `block-rpcs` and `allow-rpcs` of qemu-ga")
             }
+            Self::Refused { description, .. } if is_frozen(description) => {
+                Explanation::new("guest.agent-conflict", Fault::State).hint(
+                    "wait until the backup that froze the file systems of the guest has ended, or thaw them there",
+                )
+            }
             Self::Refused { .. } => Explanation::new("guest.agent-refused", Fault::Failed),
             Self::Invalid { .. } | Self::Unexpected { .. } => Explanation::new("guest.reply-invalid", Fault::Failed),
         }
@@ -62,7 +67,8 @@ impl Explain for AgentError {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait AgentSession: Send {
-    /// Runs a command, whose reply has at most `limit` bytes and comes within `timeout`.
+    /// Runs a command, whose reply has at most `limit` bytes and comes within `timeout`, which begins again with each part
+    /// of a large request or reply.
     ///
     /// After an error other than `Refused`, the session is of no use.
     ///

@@ -126,6 +126,14 @@ pub struct ExecResult {
     pub stderr: Option<String>,
 }
 
+/// A way to run a command.
+enum ReadyWay {
+    /// By ports.
+    Ports(FreePorts),
+    /// By the agent alone, since these are not ready.
+    Agent(Vec<ExecWayRefused>),
+}
+
 impl fmt::Debug for Exec {
     /// Without the environment and the input, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,32 +204,41 @@ impl Exec {
         request: &ExecRequest,
         streams: &dyn ExecStreams,
     ) -> Result<(Ended, ExecVia, Vec<ExecWayRefused>), Error> {
+        let agent = Agent { agents: &*app.ports.agents, paths: &vm.run.paths };
+        match request.before_start(streams, self.ready_way(app, vm, agent)).await {
+            Err(end) => Ok((Ended::without_output(end), self.via, Vec::new())),
+            Ok(way) => match way? {
+                ReadyWay::Ports(ports) => {
+                    Ok((ports.run(vm, agent, request, streams).await?, ExecVia::Ports, Vec::new()))
+                }
+                ReadyWay::Agent(refused) => {
+                    Ok((by_agent::run(vm, agent, request, streams).await?, ExecVia::Agent, refused))
+                }
+            },
+        }
+    }
+
+    /// Returns the first way that is ready.
+    async fn ready_way(&self, app: &App, vm: &Monitored<'_>, agent: Agent<'_>) -> Result<ReadyWay, Error> {
         let name = &vm.entry.name;
         let channels = vm.or_unresponsive(Channels::query(vm).await)?;
         let no_channel = || ExecError::Agent { vm: name.clone(), source: AgentError::NoChannel };
         if !channels.agent().ok_or_else(no_channel)? {
             return Err(ExecError::NoAgent { vm: name.clone() }.into());
         }
-        let agent = Agent { agents: &*app.ports.agents, paths: &vm.run.paths };
-        let mut refused = Vec::new();
-        if self.via != ExecVia::Agent {
-            match FreePorts::claim(app, vm, agent, &channels).await {
-                Ok(Some(ports)) => {
-                    let ended = ports.run(vm, agent, request, streams).await?;
-                    return Ok((ended, ExecVia::Ports, refused));
-                }
-                Ok(None) => {
-                    let reason = "other commands have all sets of ports".to_owned();
-                    refused.push(ExecWayRefused { via: ExecVia::Ports, reason });
-                }
-                Err(error) => refused.push(ExecWayRefused { via: ExecVia::Ports, reason: error.to_string() }),
-            }
+        if self.via == ExecVia::Agent {
+            return Ok(ReadyWay::Agent(Vec::new()));
         }
+        let reason = match FreePorts::claim(app, vm, agent, &channels).await {
+            Ok(Some(ports)) => return Ok(ReadyWay::Ports(ports)),
+            Ok(None) => "other commands have all sets of ports".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let refused = vec![ExecWayRefused { via: ExecVia::Ports, reason }];
         if self.via == ExecVia::Ports {
             return Err(ExecError::NoWay { vm: name.clone(), refused }.into());
         }
-        let ended = by_agent::run(vm, agent, request, streams).await?;
-        Ok((ended, ExecVia::Agent, refused))
+        Ok(ReadyWay::Agent(refused))
     }
 }
 
@@ -314,6 +331,7 @@ async fn conclude(app: &App, vm: &Monitored<'_>, end: &PumpEnd) -> Conclusion {
             let reason = "timed out waiting for processes that the command left, which were killed";
             of(outcome_of(*exit), *exit, Some(reason))
         }
+        PumpEnd::TooLate => of(ExecOutcome::TimedOut, ExitStatus::Code(TIMED_OUT), Some("it was not started yet")),
         PumpEnd::TimedOut { own_exit: None } => of(ExecOutcome::TimedOut, ExitStatus::Code(TIMED_OUT), None),
         PumpEnd::Interrupted(exit, signal) => {
             of(ExecOutcome::Interrupted, exit.unwrap_or(ExitStatus::Signal(signal.number())), None)

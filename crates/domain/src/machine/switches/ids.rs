@@ -139,7 +139,9 @@ impl Machine {
         let memory = self.numa_switches(false).into_iter();
         devices.chain(memory).chain(self.port_switches()).for_each(|part| add(&part, MAQET));
         for id in channel_ids().filter(|_| self.agent != Some(false)) {
-            ["device", "chardev"].iter().for_each(|switch| add(&Switch::new(*switch).option("id", &id), MAQET));
+            for switch in ["device", "chardev"] {
+                add(&Switch::new(switch).option("id", &id), MAQET);
+            }
         }
         for storage in &self.storage {
             let owner = format!("drive `{}`", storage.name);
