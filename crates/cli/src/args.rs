@@ -215,7 +215,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 33] = [
+const DEFINITIONS: [(&str, Augment); 34] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),

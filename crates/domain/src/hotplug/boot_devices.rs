@@ -76,6 +76,11 @@ impl BootDevices {
         self.has_device(id) && is_own
     }
 
+    /// Returns whether this is a channel to the guest.
+    pub fn is_channel(&self, id: &str) -> bool {
+        self.has("device", &[("id", id), ("bus", &format!("{CONTROLLER}.0"))])
+    }
+
     /// Returns the device of the card with this name under `network`.
     ///
     /// A device with this id takes precedence, even after it was removed.

@@ -32,6 +32,10 @@ pub fn plan_device_del(
             let reason = "other devices are connected to it".to_owned();
             return Err(DeviceError::UnplugUnsupported { vm: vm.clone(), id, reason, origin: DeviceOrigin::Maqet });
         }
+        if boot.is_channel(&id) {
+            let reason = "maqet reaches the guest by it".to_owned();
+            return Err(DeviceError::UnplugUnsupported { vm: vm.clone(), id, reason, origin: DeviceOrigin::Maqet });
+        }
         steps.push(UnplugStep::Unplug(id));
         break;
     }
@@ -40,7 +44,10 @@ pub fn plan_device_del(
 
 /// Returns the error of a name that no device has, with the names that exist.
 pub fn device_not_found(vm: &VmName, name: &str, plugged: &[PluggedDevice], boot: &BootDevices) -> DeviceError {
-    let ids: Vec<&str> = plugged.iter().map(|device| device.id.as_str()).filter(|id| !boot.is_bus(id)).collect();
+    let ids = plugged.iter().map(|device| device.id.as_str());
+    let mut ids: Vec<&str> = ids.filter(|id| !boot.is_bus(id) && !boot.is_channel(id)).collect();
+    // QEMU's order depends on how many devices there are.
+    ids.sort_unstable();
     let known: Vec<String> = ids.iter().map(|id| boot.name_of(id).to_owned()).collect();
     let others = ids.iter().copied().filter(|id| !known.iter().any(|name| name == id));
     let similar = similar(name, known.iter().map(String::as_str).chain(others));
@@ -65,6 +72,22 @@ mod tests {
     #[test]
     fn test_plan_device_del_plugged_device_is_unplugged() {
         assert_eq!(plan("d1", &["d1"]).unwrap(), [UnplugStep::Unplug("d1".to_owned())]);
+    }
+
+    #[test]
+    fn test_plan_device_del_channel_to_the_guest_is_refused() {
+        let args = ["-device", r#"{"driver":"virtserialport","id":"maqet-agent","bus":"maqet-serial.0","nr":2}"#];
+        let boot = BootDevices::from_args(&args.map(str::to_owned));
+        let vm = "web".parse().unwrap();
+        let plugged = [PluggedDevice { id: "maqet-agent".to_owned(), driver: "virtserialport".to_owned() }];
+
+        let refused = plan_device_del(&vm, "maqet-agent", &plugged, &boot).unwrap_err();
+
+        assert!(matches!(refused, DeviceError::UnplugUnsupported { .. }), "{refused:?}");
+        let unknown = device_not_found(&vm, "maqet-agenda", &plugged, &boot);
+        assert!(
+            matches!(unknown, DeviceError::NotFound { known, similar, .. } if known.is_empty() && similar.is_empty())
+        );
     }
 
     #[test]
