@@ -119,7 +119,8 @@ impl Shutdown<'_> {
         };
         let presses = button.presses();
         let had = began.elapsed();
-        let power_cut = (reaction == Reaction::None && presses > 0).then_some(had);
+        // It had the time that it was given, however late that was noticed.
+        let power_cut = (reaction == Reaction::None && presses > 0).then_some(had.min(power_down));
         let (method, off) = match reaction {
             Reaction::Exited => (StopMethod::PowerDown, None),
             Reaction::Off(event) => match self.end(vm, run, process, self.timeouts.quit).await? {
