@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use maqet_adapters_linux::limits::KILL_TIMEOUT;
-use maqet_adapters_linux::private_file::private_folder;
+use maqet_adapters_linux::private_file::{private_file, private_folder};
 use maqet_adapters_linux::process::{CaptureError, Captured, Group, PidScope, capture, command_line, display_status};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment, ProgramError, process};
 use maqet_domain::port::{LaunchError, Processes};
@@ -20,10 +20,21 @@ use crate::limits::{HELPER_TIMEOUT, MAX_HELPER_OUTPUT_BYTES};
 /// Runs a program so that only the user can read the files that it creates; a process can only change its own umask.
 const PRIVATELY: &str = r#"umask 077 && exec "$0" "$@""#;
 
-/// Starts helpers, one after the other; each listens at its socket when this returns.
+/// The file that says that a run has helpers: one that is starting does not listen yet.
+const MARK: &str = "helpers";
+
+/// Starts helpers, one after the other, with sockets in the folder of a run; each listens at its socket when this returns.
 ///
 /// The caller ends those that were started before an error, with [`end`].
-pub(super) async fn start(environment: &ProcessEnvironment, helpers: &[Helper]) -> Result<(), LaunchError> {
+pub(super) async fn start(
+    environment: &ProcessEnvironment,
+    helpers: &[Helper],
+    folder: &Path,
+) -> Result<(), LaunchError> {
+    if !helpers.is_empty() {
+        let mark = folder.join(MARK);
+        private_file(&mark).map_err(|error| io_error("create", &mark, error))?;
+    }
     for helper in helpers {
         start_one(environment, helper).await?;
     }
@@ -64,49 +75,57 @@ fn last_line(captured: &Captured) -> String {
     last.map_or_else(|| format!("it ended with {}", display_status(captured.status)), str::to_owned)
 }
 
-/// Returns the sockets of helpers in the folder of a run.
-pub(super) fn sockets(folder: &Path) -> Vec<PathBuf> {
-    let is_card = |name: &[u8]| name.starts_with(b"card-") && name.ends_with(b".sock");
-    let is_socket = |name: &[u8]| is_card(name) || name == b"tpm.sock";
+/// Returns the files of helpers in the folder of a run: their sockets, and the mark.
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    paths.filter(|path| path.file_name().is_some_and(|name| is_socket(name.as_bytes()))).collect()
+    paths.filter(|path| is_socket(path) || path.file_name().is_some_and(|name| name == MARK)).collect()
 }
 
-/// Kills the helpers that listen at these sockets and waits for their exit; helpers exit on their own with their QEMU.
-pub(super) async fn end(sockets: &[PathBuf]) {
-    for helper in kill(sockets) {
+/// Returns whether a path is that of a socket of a helper.
+fn is_socket(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.starts_with(b"card-") && name.ends_with(b".sock") || name == b"tpm.sock"
+}
+
+/// Kills the helpers of the runs with these folders and waits for their exit; helpers exit on their own with their QEMU.
+pub(super) async fn end(folders: &[PathBuf]) {
+    for helper in kill(folders) {
         LinuxProcesses::new().wait_for_exit(&helper, KILL_TIMEOUT).await;
     }
 }
 
-/// Kills the helpers that listen at these sockets, and returns them.
+/// Kills the helpers of the runs with these folders, and returns them.
 ///
-/// They are found by their command lines: one that was interrupted while it daemonized has written no pid file.
-pub(super) fn kill(sockets: &[PathBuf]) -> Vec<ProcessIdentity> {
-    if sockets.is_empty() {
+/// They are found by their command lines: one that was interrupted while it daemonized has written no pid file, and one
+/// that is starting has no socket yet.
+pub(super) fn kill(folders: &[PathBuf]) -> Vec<ProcessIdentity> {
+    // Most runs have none, and then no process is looked at.
+    if folders.iter().all(|folder| files(folder).is_empty()) {
         return Vec::new();
     }
     let scope = PidScope::current();
-    let helpers = scope.pids().filter(|pid| serves(&command_line(*pid), sockets)).filter_map(|pid| scope.identify(pid));
+    let helpers = scope.pids().filter(|pid| serves(&command_line(*pid), folders)).filter_map(|pid| scope.identify(pid));
     helpers.inspect(process::kill).collect()
 }
 
-/// Returns whether a command line, whose arguments are terminated by NUL, is that of a helper at one of the sockets.
-fn serves(command_line: &[u8], sockets: &[PathBuf]) -> bool {
+/// Returns whether a command line, whose arguments are terminated by NUL, is that of a helper with a socket in one of the
+/// folders.
+fn serves(command_line: &[u8], folders: &[PathBuf]) -> bool {
     let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
     let is_about_to_run = arguments.get(2).is_some_and(|script| *script == PRIVATELY.as_bytes()) && arguments.len() > 3;
     let arguments = if is_about_to_run { &arguments[3..] } else { &arguments[..] };
     let program = Path::new(OsStr::from_bytes(arguments[0])).file_name().unwrap_or_default();
-    let has_socket = |socket: &PathBuf| {
-        let path = socket.as_os_str().as_bytes();
-        arguments.windows(2).any(|pair| match pair[0] {
-            b"--socket" => pair[1] == path,
-            b"--ctrl" => pair[1].split(|byte| *byte == b',').any(|part| part.strip_prefix(b"path=") == Some(path)),
-            _ => false,
-        })
+    let is_here = |path: &[u8]| {
+        let path = Path::new(OsStr::from_bytes(path));
+        is_socket(path) && folders.iter().any(|folder| path.parent() == Some(folder))
     };
+    let has_socket = arguments.windows(2).any(|pair| match pair[0] {
+        b"--socket" => is_here(pair[1]),
+        b"--ctrl" => pair[1].split(|byte| *byte == b',').any(|part| part.strip_prefix(b"path=").is_some_and(is_here)),
+        _ => false,
+    });
     let is_helper = program.as_bytes().starts_with(b"passt") || program == "swtpm";
-    is_helper && sockets.iter().any(has_socket)
+    is_helper && has_socket
 }
 
 #[cfg(test)]
@@ -115,17 +134,19 @@ mod tests {
 
     #[track_caller]
     fn check(arguments: &[&str], expected: bool) {
-        let sockets = [PathBuf::from("/r/b1/card-0.sock")];
+        let folders = [PathBuf::from("/r/b1")];
 
-        assert_eq!(serves(arguments.join("\0").as_bytes(), &sockets), expected, "{arguments:?}");
+        assert_eq!(serves(arguments.join("\0").as_bytes(), &folders), expected, "{arguments:?}");
     }
 
     #[test]
-    fn test_serves_matches_exact_socket_of_passt() {
+    fn test_serves_matches_sockets_in_the_folder_of_the_run() {
         check(&["passt", "--one-off", "--socket", "/r/b1/card-0.sock", "--runas"], true);
         check(&["/usr/bin/passt.avx2", "--socket", "/r/b1/card-0.sock"], true);
         check(&["passt", "--socket", "/r/b1/card-0.sock2"], false);
         check(&["passt", "--socket", "/r/b2/card-0.sock"], false);
+        check(&["passt", "--socket", "/r/b1/b1/card-0.sock"], false);
+        check(&["swtpm", "socket", "--ctrl", "type=unixio,path=/r/b1/tpm.sock"], true);
         check(&["swtpm", "socket", "--ctrl", "type=unixio,path=/r/b1/card-0.sock,mode=0600", "--daemon"], true);
         check(&["swtpm", "socket", "--ctrl", "type=unixio,path=/r/b1/card-0.sock2"], false);
         check(&["swtpm", "socket", "--tpmstate", "path=/r/b1/card-0.sock"], false);

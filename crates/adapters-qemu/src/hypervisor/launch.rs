@@ -107,7 +107,8 @@ impl Launcher<'_> {
 
 impl Attempt<'_> {
     async fn run(&mut self, launch: &Launch, lock: File, qmp_log: &QmpLog) -> Result<Launched, Failure> {
-        helper::start(self.launcher.environment, launch.command_line.helpers()).await.map_err(Failure::Error)?;
+        let helpers = launch.command_line.helpers();
+        helper::start(self.launcher.environment, helpers, &self.paths.sockets).await.map_err(Failure::Error)?;
         let child = self.child.insert(spawn(self.launcher.environment, launch, lock).map_err(Failure::Error)?);
         StartNotes::write(&launch.command_line, &launch.paths, child.pid());
         self.launcher.faults.reach(FaultPoint::LaunchSpawned);

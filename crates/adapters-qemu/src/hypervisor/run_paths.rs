@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use maqet_adapters_linux::log_file;
 use maqet_adapters_linux::private_file::{fresh_fifo, fresh_log, private_file, private_folder, unless_missing};
@@ -114,7 +115,7 @@ pub(super) fn make_private(paths: &RunPaths) {
 pub(crate) async fn remove_sockets(paths: &RunPaths) {
     remove_overlays(paths);
     let Some(folder) = open_sockets(paths) else { return };
-    helper::end(&helper::sockets(&paths.sockets)).await;
+    helper::end(slice::from_ref(&paths.sockets)).await;
     remove_files(&folder, paths);
 }
 
@@ -122,7 +123,7 @@ pub(crate) async fn remove_sockets(paths: &RunPaths) {
 pub(super) fn remove_sockets_now(paths: &RunPaths) -> Vec<ProcessIdentity> {
     remove_overlays(paths);
     let Some(folder) = open_sockets(paths) else { return Vec::new() };
-    let helpers = helper::kill(&helper::sockets(&paths.sockets));
+    let helpers = helper::kill(slice::from_ref(&paths.sockets));
     remove_files(&folder, paths);
     helpers
 }
@@ -150,7 +151,7 @@ pub(super) fn remove_open_overlays(paths: &RunPaths) {
 }
 
 fn remove_files(folder: &OwnedFd, paths: &RunPaths) {
-    let others = helper::sockets(&paths.sockets).into_iter().chain(picture::screendump_files(&paths.sockets));
+    let others = helper::files(&paths.sockets).into_iter().chain(picture::screendump_files(&paths.sockets));
     for file in others.chain(socket_files(paths)) {
         if let Some(name) = file.file_name() {
             let _ = unlinkat(folder, name, AtFlags::empty());
@@ -164,8 +165,7 @@ fn remove_files(folder: &OwnedFd, paths: &RunPaths) {
 /// Removes the folder of the sockets of a VM, and ends the helpers of an interrupted start.
 pub(super) async fn remove_vm_sockets(vm_sockets: &Path) {
     let runs = fs::read_dir(vm_sockets).into_iter().flatten().flatten();
-    let sockets: Vec<PathBuf> = runs.flat_map(|run| helper::sockets(&run.path())).collect();
-    helper::end(&sockets).await;
+    helper::end(&runs.map(|run| run.path()).collect::<Vec<_>>()).await;
     remove_folder(vm_sockets);
 }
 
