@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// The environment variable with the step at which a process built for tests kills itself: `start.committed`, or
-/// `store.written:2` for the second time it is reached.
+/// `store.written:2` for the second time it is reached. With `:stop` at the end, it stops itself as SIGSTOP does.
 pub const VARIABLE: &str = "MAQET_FAULT_POINT";
 
 /// A step at which a process can be killed, and its name.
