@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::wait;
 
@@ -65,7 +64,7 @@ impl Cgroup {
             Version::One => ("freezer.state", "FROZEN"),
             Version::Two => ("cgroup.events", "frozen 1"),
         };
-        wait::until(Duration::from_secs(20), "the cgroup to be frozen", || {
+        wait::until(wait::LONG, "the cgroup to be frozen", || {
             fs::read_to_string(self.folder.join(file)).is_ok_and(|state| state.contains(frozen)).then_some(())
         });
     }
@@ -93,7 +92,7 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         let _ = self.control(false);
         // The kernel removes dead processes from it with a delay.
-        let removed = wait::try_until(Duration::from_secs(10), || fs::remove_dir(&self.folder).ok());
+        let removed = wait::try_until(wait::LONG, || fs::remove_dir(&self.folder).ok());
         if removed.is_none() {
             eprintln!("cannot remove the cgroup {}", self.folder.display());
         }

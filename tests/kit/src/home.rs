@@ -4,11 +4,16 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use std::{env, fs};
 
 use crate::process::{self, Found};
 use crate::run::Maqet;
 use crate::variable::{KEEP, TEST_ROOT};
+use crate::wait;
+
+/// How long it may take until nothing is added to a home.
+const REMOVAL: Duration = Duration::from_secs(10);
 
 const FOLDERS: [&str; 6] = ["home", "data", "state", "config", "run", "tmp"];
 
@@ -234,12 +239,18 @@ impl Drop for TestHome {
             return;
         }
         self.unmount();
-        if let Err(error) = fs::remove_dir_all(&self.root)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            // A test that has failed already says something else.
-            assert!(std::thread::panicking(), "cannot remove {}: {error}", self.root.display());
-        }
+        let mut last = None;
+        // A process that is ending may still create a file.
+        let removed = wait::try_until(REMOVAL, || match fs::remove_dir_all(&self.root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                last = Some(error);
+                None
+            }
+            Ok(()) | Err(_) => Some(()),
+        });
+        // A test that has failed already says something else.
+        let is_failed = std::thread::panicking();
+        assert!(is_failed || removed.is_some(), "cannot remove {}: {last:?}", self.root.display());
     }
 }
 

@@ -16,7 +16,8 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 #[must_use]
 pub fn free() -> u16 {
     // Each process begins elsewhere, since other test programs may run at the same time.
-    let begin = u16::try_from(std::process::id() % u32::from(COUNT)).expect("less than a u16");
+    // Those of two processes that are started one after the other are far apart.
+    let begin = u16::try_from(std::process::id().wrapping_mul(7_919) % u32::from(COUNT)).expect("less than a u16");
     (0..COUNT)
         .map(|_| FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())

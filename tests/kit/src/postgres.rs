@@ -42,7 +42,7 @@ const SETTINGS: &str = "\
 fsync = off
 full_page_writes = off
 shared_buffers = '16MB'
-max_connections = 60
+max_connections = 100
 unix_socket_permissions = 0777
 log_min_messages = log
 ";

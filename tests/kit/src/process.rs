@@ -4,16 +4,18 @@
 //! then the command line is read again, and only then the signal is sent.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+use crate::wait;
 
 /// How long a killed process may take to end; QEMU takes longer only if its disk does.
-const KILL_GRACE: Duration = Duration::from_secs(5);
+const KILL_GRACE: Duration = Duration::from_mins(1);
 
 /// A living process whose command line names a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,60 @@ pub fn catches(pid: u32, signal: u32) -> bool {
     mask & (1 << (signal - 1)) != 0
 }
 
+/// Stops a process as SIGSTOP does, and waits until all of its threads stand still.
+///
+/// A thread that has the CPU, or waits for it, stops only once it runs again.
+///
+/// # Panics
+///
+/// If it does not stop, or does not exist.
+#[track_caller]
+pub fn suspend(pid: u32) {
+    kill_process(raw(pid), Signal::STOP).expect("the process exists");
+    until_suspended(pid);
+}
+
+/// Waits until a process that stops itself stands still.
+///
+/// # Panics
+///
+/// If it does not stop.
+#[track_caller]
+pub fn until_suspended(pid: u32) {
+    let stands = |task: DirEntry| fs::read(task.path().join("stat")).is_ok_and(|stat| state(&stat) == Some(b'T'));
+    wait::until(wait::LONG, "the process to stand still", || {
+        fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().all(stands).then_some(())
+    });
+}
+
+/// Lets a process go on that was stopped.
+///
+/// # Panics
+///
+/// If it does not exist.
+#[track_caller]
+pub fn resume(pid: u32) {
+    kill_process(raw(pid), Signal::CONT).expect("the process exists");
+}
+
+/// Kills a process, and waits until all of its threads are gone, with their files and locks.
+///
+/// # Panics
+///
+/// If it does not exist, or does not end.
+#[track_caller]
+pub fn end(pid: u32) {
+    let handle = pidfd_open(raw(pid), PidfdFlags::empty()).expect("the process exists");
+    pidfd_send_signal(&handle, Signal::KILL).expect("the process is ours");
+    let grace = Timespec::try_from(KILL_GRACE).ok();
+    let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], grace.as_ref());
+    assert_eq!(ended, Ok(1), "process {pid} does not end");
+}
+
+fn raw(pid: u32) -> Pid {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("it is the number of a process")
+}
+
 /// Kills every process that [`naming`] finds, waits for their end, and returns them.
 ///
 /// Repeats until nothing is found, because a process that is being started may appear late.
@@ -110,13 +166,18 @@ fn found(pid: i32, folder: &Path) -> Option<Found> {
 }
 
 fn command_line(pid: i32) -> Option<Vec<u8>> {
-    // The state follows the name in parentheses, which may itself contain parentheses and spaces.
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = stat.iter().rposition(|byte| *byte == b')')?;
-    if matches!(stat.get(after_name + 2), None | Some(b'Z' | b'X')) {
+    if matches!(state(&stat), None | Some(b'Z' | b'X')) {
         return None;
     }
     fs::read(format!("/proc/{pid}/cmdline")).ok()
+}
+
+/// Returns the state letter in `/proc/PID/stat`: it follows the name in parentheses, which may itself contain parentheses
+/// and spaces.
+fn state(stat: &[u8]) -> Option<u8> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(after_name + 2).copied()
 }
 
 fn readable(raw: &[u8]) -> String {
@@ -161,6 +222,21 @@ mod tests {
     #[test]
     fn test_naming_empty_command_line_does_not_match() {
         check("", false);
+    }
+
+    #[test]
+    fn test_process_suspended_stands_still_until_it_is_resumed() {
+        let mut sleeper = Command::new("sh").args(["-c", "read line"]).stdin(Stdio::piped()).spawn().unwrap();
+        let state_of = |child: &std::process::Child| state(&fs::read(format!("/proc/{}/stat", child.id())).unwrap());
+
+        suspend(sleeper.id());
+        let suspended = state_of(&sleeper);
+        resume(sleeper.id());
+        wait::until(wait::LONG, "it to go on", || (state_of(&sleeper) != Some(b'T')).then_some(()));
+        end(sleeper.id());
+
+        assert_eq!((suspended, state_of(&sleeper)), (Some(b'T'), Some(b'Z')));
+        sleeper.wait().unwrap();
     }
 
     #[test]

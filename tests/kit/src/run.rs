@@ -13,15 +13,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::de::DeserializeOwned;
 
-use crate::Terminal;
 use crate::guest;
 use crate::variable::BINARY;
+use crate::{Terminal, wait};
 
 /// Longer than any command may take on a busy host.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// How long output may stay open after the command ended; longer means that a child process holds it.
-const OUTPUT_GRACE: Duration = Duration::from_secs(2);
+/// How long output may stay open after the command ended, also on a busy host; longer means that a child process holds
+/// it.
+const OUTPUT_GRACE: Duration = Duration::from_secs(15);
 
 /// Returns the built CLI: `MAQET_BIN`, else the `maqet` next to this test's executable.
 pub(crate) fn binary() -> PathBuf {
@@ -43,6 +44,7 @@ pub(crate) fn binary() -> PathBuf {
 pub struct Maqet {
     command: Command,
     deadline: Duration,
+    grace: Duration,
 }
 
 impl Maqet {
@@ -55,7 +57,7 @@ impl Maqet {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Self { command, deadline: DEADLINE }
+        Self { command, deadline: DEADLINE, grace: OUTPUT_GRACE }
     }
 
     /// Adds an argument.
@@ -135,9 +137,10 @@ impl Maqet {
             Ok(child) => child,
             Err(error) => panic!("cannot run {shown}: {error}"),
         };
-        let stdout = child.stdout.take().map(collected);
-        let stderr = child.stderr.take().map(collected);
-        Running { child, shown, started, deadline: self.deadline, stdout, stderr, reaped: false }
+        let stdout = child.stdout.take().map(Collected::new);
+        let stderr = child.stderr.take().map(Collected::new);
+        let Self { deadline, grace, .. } = self;
+        Running { child, shown, started, deadline, grace, stdout, stderr, reaped: false }
     }
 }
 
@@ -149,8 +152,9 @@ pub struct Running {
     shown: String,
     started: Instant,
     deadline: Duration,
-    stdout: Option<Receiver<Vec<u8>>>,
-    stderr: Option<Receiver<Vec<u8>>>,
+    grace: Duration,
+    stdout: Option<Collected>,
+    stderr: Option<Collected>,
     reaped: bool,
 }
 
@@ -159,6 +163,30 @@ impl Running {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Returns whether the process has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        ends_within(&self.child, Duration::ZERO)
+    }
+
+    /// Waits until standard output contains `text`; panics with the output otherwise.
+    #[track_caller]
+    pub fn wait_for_stdout(&mut self, text: &str) {
+        wait_for(self.stdout.as_mut(), text, 1);
+    }
+
+    /// Waits until standard error contains `text`; panics with the output otherwise.
+    #[track_caller]
+    pub fn wait_for_stderr(&mut self, text: &str) {
+        self.wait_for_stderr_times(text, 1);
+    }
+
+    /// Waits until standard error contains `text` this many times; panics with the output otherwise.
+    #[track_caller]
+    pub fn wait_for_stderr_times(&mut self, text: &str, times: usize) {
+        wait_for(self.stderr.as_mut(), text, times);
     }
 
     /// Waits for the end, no longer than the deadline counted from the start.
@@ -172,6 +200,8 @@ impl Running {
         let status = self.child.wait().expect("our own child can be waited for");
         self.reaped = true;
         let duration = self.started.elapsed();
+        let until = Instant::now() + self.grace;
+        let text = |pipe: Option<Collected>| pipe.map_or_else(|| (String::new(), true), |pipe| pipe.text(until));
         let (stdout, stdout_closed) = text(self.stdout.take());
         let (stderr, stderr_closed) = text(self.stderr.take());
         let shown = std::mem::take(&mut self.shown);
@@ -303,35 +333,53 @@ fn ends_within(child: &Child, limit: Duration) -> bool {
     }
 }
 
-/// Reads a pipe to its end on its own thread, so that neither pipe can fill up and block the child.
-///
-/// The content is sent piece by piece, because it is needed even if the end never comes.
-fn collected(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut buffer = [0; 8192];
-        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-            if sender.send(buffer[..count].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
+#[track_caller]
+fn wait_for(pipe: Option<&mut Collected>, text: &str, times: usize) {
+    let pipe = pipe.expect("the output is a pipe");
+    let seen = wait::try_until(DEADLINE, || (pipe.so_far().matches(text).count() >= times).then_some(()));
+    assert!(seen.is_some(), "`{text}` is not {times} times in: {}", pipe.so_far());
 }
 
-/// Returns the content of a pipe, and whether it reached its end.
-fn text(pieces: Option<Receiver<Vec<u8>>>) -> (String, bool) {
-    let Some(pieces) = pieces else { return (String::new(), true) };
-    let end = Instant::now() + OUTPUT_GRACE;
-    let mut all = Vec::new();
-    let closed = loop {
-        match pieces.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(piece) => all.extend(piece),
-            Err(mpsc::RecvTimeoutError::Disconnected) => break true,
-            Err(mpsc::RecvTimeoutError::Timeout) => break false,
-        }
-    };
-    (String::from_utf8_lossy(&all).into_owned(), closed)
+/// A pipe that is read to its end on its own thread, so that neither pipe can fill up and block the child.
+///
+/// The content is sent piece by piece, because it is needed even if the end never comes.
+#[derive(Debug)]
+struct Collected {
+    pieces: Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
+}
+
+impl Collected {
+    fn new(mut pipe: impl Read + Send + 'static) -> Self {
+        let (sender, pieces) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                if sender.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { pieces, bytes: Vec::new() }
+    }
+
+    /// Returns the content so far.
+    fn so_far(&mut self) -> String {
+        self.bytes.extend(self.pieces.try_iter().flatten());
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// Returns the content, and whether it reached its end by then.
+    fn text(mut self, until: Instant) -> (String, bool) {
+        let closed = loop {
+            match self.pieces.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(piece) => self.bytes.extend(piece),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break true,
+                Err(mpsc::RecvTimeoutError::Timeout) => break false,
+            }
+        };
+        (String::from_utf8_lossy(&self.bytes).into_owned(), closed)
+    }
 }
 
 fn shown(command: &Command) -> String {
@@ -400,7 +448,8 @@ mod tests {
         let message = panic_of(|| {
             // A file of the home, so that the home finds the process and ends it.
             let script = ": > tmp/log; tail -f \"$TMPDIR/log\" & echo started";
-            let _never = shell(&home, script).run();
+            let command = shell(&home, script);
+            let _never = Maqet { grace: Duration::from_millis(500), ..command }.run();
         });
 
         assert!(message.contains("holds its output open"), "{message}");
@@ -424,6 +473,18 @@ mod tests {
         let value = shell(&home, r#"echo '{"name": "web"}'"#).run().ok().json_value();
 
         assert_eq!(value["name"], "web");
+    }
+
+    #[test]
+    fn test_wait_for_stderr_sees_output_of_running_process() {
+        let home = TestHome::new();
+
+        let mut running = shell(&home, "echo one >&2; echo two >&2; exec tail -f /dev/null").spawn();
+        running.wait_for_stderr("two");
+        let had_ended = running.has_ended();
+        let done = running.kill();
+
+        assert_eq!((had_ended, done.stderr.as_str()), (false, "one\ntwo\n"));
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub fn tail(log: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// Waits until the log holds `marker` and returns the line that holds it; panics with the log's tail otherwise.
+/// Waits until the log holds a whole line with `marker`, and returns it; panics with the log's tail otherwise.
 #[track_caller]
 pub fn wait_for(log: &Path, marker: &str, deadline: Duration) -> String {
     match try_wait_for(log, marker, deadline) {
@@ -103,10 +103,20 @@ pub fn wait_for(log: &Path, marker: &str, deadline: Duration) -> String {
     }
 }
 
-/// Waits until the log holds `marker` and returns the line that holds it, or `None` after `deadline`.
+/// Waits until the log holds a whole line with `marker`, and returns it, or `None` after `deadline`.
+///
+/// The guest may be about to print the rest of a line that is not ended.
 #[must_use]
 pub fn try_wait_for(log: &Path, marker: &str, deadline: Duration) -> Option<String> {
-    wait::try_until(deadline, || text(log).lines().find(|line| line.contains(marker)).map(str::to_owned))
+    let whole = |line: &str| line.strip_suffix('\n').filter(|line| line.contains(marker)).map(str::to_owned);
+    wait::try_until(deadline, || text(log).split_inclusive('\n').find_map(whole))
+}
+
+/// Waits until the log holds `prompt`, which may be in a line that is not ended; panics with the log's tail otherwise.
+#[track_caller]
+pub fn wait_for_prompt(log: &Path, prompt: &str, deadline: Duration) {
+    let seen = wait::try_until(deadline, || text(log).contains(prompt).then_some(()));
+    assert!(seen.is_some(), "no `{prompt}` on the serial line:\n{}", tail(log, SHOWN_LINES));
 }
 
 /// Drops control sequences: carriage returns, and `ESC [ … letter` as firmware and kernels send it.
@@ -139,6 +149,18 @@ mod tests {
     #[test]
     fn test_plain_firmware_output_keeps_only_text() {
         assert_eq!(plain("\x1bc\x1b[?7l\x1b[2JSeaBIOS\r\nBooting…\r\n"), "SeaBIOS\nBooting…\n");
+    }
+
+    #[test]
+    fn test_wait_for_ignores_a_line_that_is_not_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("serial.log");
+        fs::write(&log, "ready or n").unwrap();
+
+        let half = try_wait_for(&log, "ready", Duration::ZERO);
+        fs::write(&log, "ready or not\r\n").unwrap();
+
+        assert_eq!((half, wait_for(&log, "ready", Duration::ZERO).as_str()), (None, "ready or not"));
     }
 
     #[test]

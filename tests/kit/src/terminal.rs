@@ -14,7 +14,7 @@ use rustix::termios::{LocalModes, Termios, tcgetattr};
 use crate::wait;
 
 /// Longer than any output takes on a busy host.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A pseudo-terminal.
 #[derive(Debug)]

@@ -108,7 +108,7 @@ fn test_linux_guest_reports_hardware_and_obeys_power_button() {
     let (socket, log) = (home.path("q.sock"), home.path("serial.log"));
     let disk = home.write("disk.img", vec![0; 1 << 20]);
 
-    let qemu = qemu(
+    let mut qemu = qemu(
         &home,
         &[
             "-m",
@@ -131,10 +131,15 @@ fn test_linux_guest_reports_hardware_and_obeys_power_button() {
     );
     serial::wait_for(&log, READY, DEADLINE);
     let facts = serial::wait_for(&log, "mem_kib=", DEADLINE);
-    query(&mut monitor(&socket), "system_powerdown");
+    let mut qmp = monitor(&socket);
+    let status = wait::until(DEADLINE, "the end of QEMU", || {
+        // A guest that is hardly up may miss it.
+        let _ended_meanwhile = writeln!(qmp.get_mut(), r#"{{"execute": "system_powerdown"}}"#);
+        wait::try_until(Duration::from_secs(3), || qemu.try_wait().unwrap())
+    });
 
     assert!(facts.ends_with("cpus=2 disks=vda:1048576 firmware=bios"), "{facts}");
-    assert_eq!(ended(qemu), Some(0));
+    assert_eq!(status.code(), Some(0));
 }
 
 fn sector_arguments(guest: &BootSector, home: &TestHome, serial: &str) -> [String; 8] {

@@ -29,6 +29,7 @@ pub struct BootSector {
     marker: String,
     after: AfterMarker,
     exit_value: u8,
+    delay: u16,
 }
 
 impl BootSector {
@@ -36,7 +37,7 @@ impl BootSector {
     #[must_use]
     pub fn new(marker: &str, after: AfterMarker) -> Self {
         assert!(marker.is_ascii() && marker.len() <= 300, "the marker does not fit: {marker}");
-        Self { marker: marker.to_owned(), after, exit_value: 0 }
+        Self { marker: marker.to_owned(), after, exit_value: 0, delay: 0 }
     }
 
     /// Exits with `value`; QEMU's exit status is then [`status`](Self::status).
@@ -44,6 +45,12 @@ impl BootSector {
     pub fn leaving_with(self, value: u8) -> Self {
         assert!(value < 0x80, "the exit status of a process has eight bits");
         Self { exit_value: value, ..self }
+    }
+
+    /// Prints the marker `ticks` of the clock later, of 55 ms each: with QEMU's monitor up on a busy host, too.
+    #[must_use]
+    pub fn delayed_by(self, ticks: u16) -> Self {
+        Self { delay: ticks, ..self }
     }
 
     /// Returns the exit status of QEMU when this guest exits: always odd, as `isa-debug-exit` makes it.
@@ -87,6 +94,17 @@ impl BootSector {
             0xfc, //             cld
             0xfb, //             sti              ; the clock has to end each `hlt`
             0xbe, 0x00, 0x00, // mov si, marker   ; filled in below
+        ];
+        if self.delay > 0 {
+            let [low, high] = self.delay.to_le_bytes();
+            code.extend([
+                0xb9, low, high, // mov cx, ticks
+                // tick:
+                0xf4, //            hlt
+                0xe2, 0xfd, //      loop tick
+            ]);
+        }
+        code.extend([
             // next:
             0xac, //             lodsb
             0x84, 0xc0, //       test al, al
@@ -101,7 +119,7 @@ impl BootSector {
             0xba, 0xf8, 0x03, // mov dx, 0x3f8    ; COM1, data
             0xee, //             out dx, al
             0xeb, 0xe9, //       jmp next
-        ];
+        ]);
         // after:
         if matches!(self.after, AfterMarker::WaitForByte | AfterMarker::PowerOffOnByte) {
             code.extend([
