@@ -1,14 +1,11 @@
 //! What a backup that fails leaves, and what removes it.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use maqet_fault_points::VARIABLE;
-use maqet_testkit::{Finished, TestHome, guest, wait};
+use maqet_testkit::{Finished, TestHome, guest, process, wait};
 use serde_json::json;
 
 use super::backups::{DEADLINE, content, create, disk, image_of, left_over, run, stopped_vm, write};
@@ -52,31 +49,23 @@ fn outdate_folder(path: &Path) {
 /// QEMU gets a command and does not respond in time; it executes the command later.
 #[test]
 fn test_backup_that_could_not_be_cleaned_up_is_recovered() {
-    let home = TestHome::new();
-    home.write("config/maqet/maqet.conf", "timeouts: {qmp: 1s}\n");
+    let home = TestHome::with_fault_points();
     stopped_vm(&home);
     home.json(&["start", "web"]);
     let first = create(&home);
-    let pid = home.json(&["status", "web"])["pid"].to_string();
-    let backups = home.data().join("backups/web");
+    let pid = u32::try_from(home.qemu_pids()[0]).unwrap();
+    let settings = home.write("config/maqet/maqet.conf", "timeouts: {qmp: 1s}\n");
 
-    let failed = thread::scope(|scope| {
-        let backup = scope.spawn(|| home.maqet(["backup", "create", "web"]).run());
-        let deadline = Instant::now() + DEADLINE;
-        let is_unfinished = |name: &OsString| name.to_string_lossy().ends_with(".unfinished");
-        let names = || fs::read_dir(&backups).unwrap().flatten().map(|entry| entry.file_name());
-        // Oftener than `wait` looks: there are some 50 ms from here to the copy.
-        while !names().any(|name| is_unfinished(&name)) {
-            assert!(Instant::now() < deadline, "the backup did not begin");
-            thread::sleep(Duration::from_millis(1));
-        }
-        run("kill", &["-STOP", &pid]);
-        let failed = backup.join().unwrap();
-        run("kill", &["-CONT", &pid]);
-        failed
-    });
+    let backup = home.maqet(["backup", "create", "web"]).env(VARIABLE, "backup.images-created:stop").spawn();
+    process::until_suspended(backup.pid());
+    // The other commands may take as long as they need.
+    fs::remove_file(settings).unwrap();
+    process::suspend(pid);
+    process::resume(backup.pid());
+    let failed = backup.wait();
+    process::resume(pid);
 
-    assert_ne!(failed.code, Some(0), "QEMU was not stopped in time: {failed}");
+    assert!(!matches!(failed.code, Some(0) | None), "QEMU was not stopped: {failed}");
     let doctor = home.maqet(["doctor"]).run().to_string();
     assert!(doctor.contains("`backup.create`"), "the work is not pending: {doctor}");
     let next = create(&home);
@@ -111,32 +100,19 @@ fn test_qemu_of_killed_backup_ends_and_stores_the_bitmaps() {
 
 /// Kills the QEMU that copies, once the backup has begun; returns how the command ended.
 fn kill_qemu_in_backup(home: &TestHome, is_copier: impl Fn(&str) -> bool) -> Finished {
-    let backups = home.data().join("backups/web");
-    let backup = home.maqet(["backup", "create", "web", "--format", "json"]).spawn();
-    let is_image = |path: &Path| path.extension().is_some_and(|extension| extension == "qcow2");
-    let is_begun = || {
-        let entries = fs::read_dir(&backups).into_iter().flatten().flatten();
-        let unfinished = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".unfinished"));
-        let images = unfinished.flat_map(|entry| fs::read_dir(entry.path()).into_iter().flatten().flatten());
-        // Written to: its space is reserved before that.
-        images
-            .filter(|image| is_image(&image.path()))
-            .any(|image| image.metadata().is_ok_and(|found| found.len() > 4 << 20))
-    };
-    let deadline = Instant::now() + DEADLINE;
-    while !is_begun() {
-        assert!(Instant::now() < deadline, "the backup did not begin");
-        thread::yield_now();
-    }
+    let backup = home.maqet(["backup", "create", "web", "--format", "json"]);
+    let backup = backup.env(VARIABLE, "backup.started:stop").spawn();
+    process::until_suspended(backup.pid());
     let found = home.processes().into_iter().find(|found| is_copier(&found.command)).unwrap();
-    run("kill", &["-KILL", &found.pid.to_string()]);
+    process::end(found.pid.try_into().unwrap());
+    process::resume(backup.pid());
     backup.wait()
 }
 
 /// QEMU dies while it copies, and maqet does not.
 #[test]
 fn test_backup_whose_qemu_dies_says_so_and_is_undone() {
-    let home = TestHome::new();
+    let home = TestHome::with_fault_points();
     home.add(&(guest::paused_yaml("web") + "storage: [{name: a, size: 96M}]\n"));
     home.json(&["start", "web"]);
     home.json(&["stop", "web", "--force"]);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use maqet_testkit::{TestHome, guest, wait};
 
-use super::backups::{DEADLINE, content, create, disk, left_over, run, stopped_vm, write};
+use super::backups::{content, create, disk, left_over, run, stopped_vm, write};
 
 /// A program that has an image open as a VM has its disk.
 struct ImageUser(Child);
@@ -18,11 +18,7 @@ impl ImageUser {
         let mut command = Command::new("qemu-io");
         command.args(["-f", "qcow2"]).arg(image).stdin(Stdio::piped()).stdout(Stdio::null());
         let user = Self(command.spawn().unwrap());
-        wait::until(DEADLINE, "qemu-io to open the image", || {
-            let files = fs::read_dir(format!("/proc/{}/fd", user.0.id())).ok()?;
-            let mut files = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
-            files.any(|file| file == image).then_some(())
-        });
+        wait::until_locked(image);
         user
     }
 }

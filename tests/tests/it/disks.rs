@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use insta::assert_snapshot;
 use maqet_testkit::{TestHome, guest, wait};
@@ -77,10 +76,7 @@ fn test_start_image_held_by_other_program_names_it() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    wait::until(Duration::from_secs(10), "the other program to have the image", || {
-        let opened = fs::read_dir(format!("/proc/{}/fd", other.id())).ok()?.flatten();
-        opened.filter_map(|open| fs::read_link(open.path()).ok()).any(|path| path == image).then_some(())
-    });
+    wait::until_locked(&image);
 
     let refused = home.json_error(&["start", "web"], 75);
 

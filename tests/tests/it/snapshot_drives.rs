@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use maqet_testkit::guest::CountSector;
 use maqet_testkit::{TestHome, guest, serial, wait};
@@ -23,7 +22,7 @@ fn image(home: &TestHome, name: &str) -> PathBuf {
 /// Waits until the guest has written five numbers in this run.
 fn wait_for_writes(home: &TestHome) {
     let log = PathBuf::from(home.json(&["status", "web"])["serial_log"].as_str().unwrap());
-    wait::until(Duration::from_secs(30), "the guest writes", || {
+    wait::until(wait::LONG, "the guest writes", || {
         (CountSector::numbers(&serial::text(&log)).len() >= 5).then_some(())
     });
 }
@@ -45,7 +44,7 @@ fn check_lost(home: &TestHome, how: &str) {
 fn kill_qemu(home: &TestHome) {
     let pid = home.qemu_pids()[0].to_string();
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-    wait::until(Duration::from_secs(10), "QEMU exits", || home.qemu_pids().is_empty().then_some(()));
+    wait::until(wait::LONG, "QEMU exits", || home.qemu_pids().is_empty().then_some(()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use maqet_testkit::{TestHome, wait};
 use super::Pair;
 
 /// How long a tool may take to start on a busy host.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_mins(1);
 
 #[test]
 fn test_two_snapshots_of_a_drive_at_once_are_both_right() {

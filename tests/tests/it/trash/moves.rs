@@ -114,9 +114,7 @@ fn test_rm_image_that_a_process_has_open_names_it() {
     let mut stranger = Command::new("qemu-io");
     stranger.args(["-f", "qcow2"]).arg(&image).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut stranger = stranger.spawn().unwrap();
-    wait::until(std::time::Duration::from_secs(10), "the image to be locked", || {
-        fs::read_to_string("/proc/locks").unwrap().contains(&format!(":{} ", inode(&image))).then_some(())
-    });
+    wait::until_locked(&image);
 
     let of_stranger = home.json_error(&["rm", "web", "--delete-storage"], 75);
     drop(stranger.stdin.take());
