@@ -32,16 +32,18 @@ fn end(home: &TestHome, how: &str) {
     }
 }
 
-/// Runs a command on `web` that uses QEMU for a long time, ends QEMU meanwhile, and returns the error.
-fn error_of(home: &TestHome, arguments: &[&str], how: &str) -> Value {
+/// Runs a command on `web` that uses QEMU for a long time, ends QEMU once it does, and returns the error.
+fn error_of(home: &TestHome, arguments: &[&str], how: &str, uses_qemu: impl Fn(u32) -> bool) -> Value {
     let running = home.maqet(["--format", "json"]).args(arguments).spawn();
-    let files = format!("/proc/{}/fd", running.pid());
-    wait::until(TIMEOUT, "its turn on a monitor", || {
-        let mut files = fs::read_dir(&files).ok()?.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-        files.find(|file| file.to_string_lossy().contains("/qmp"))
-    });
+    wait::until(TIMEOUT, "its turn on a monitor", || uses_qemu(running.pid()).then_some(()));
     end(home, how);
     running.wait().code(4).json_error()["error"].clone()
+}
+
+/// Returns whether a process has a lock or a socket open with this in its path.
+fn has_open(pid: u32, part: &str) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file.to_string_lossy().contains(part))
 }
 
 #[track_caller]
@@ -49,7 +51,9 @@ fn check(arguments: &[&str], how: &str, reason: &str) {
     let home = home();
     home.json(&["start", "web", "--wait", "serial:asleep"]);
 
-    let error = error_of(&home, arguments, how);
+    // Keys are pressed in a session.
+    let monitor = if arguments[0] == "qmp" { "/qmp" } else { "/qmp-s" };
+    let error = error_of(&home, arguments, how, |pid| has_open(pid, monitor));
 
     assert_eq!(error["code"], "vm.run-interrupted", "{arguments:?}, {how}: {error}");
     assert_eq!(error["message"], format!("VM `web` has stopped: {reason}"), "{arguments:?}, {how}");
@@ -82,9 +86,11 @@ fn test_qmp_qemu_ending_meanwhile_is_an_error_with_reason() {
     let started = home.json(&["start", "web", "--wait", "serial:asleep"]);
     // QEMU serves one client at a time, so the command waits for its greeting.
     let external = PathBuf::from(started["external_monitor"].as_str().unwrap());
-    let client = UnixStream::connect(external.with_file_name("qmp.sock")).unwrap();
+    let socket = external.with_file_name("qmp.sock");
+    let client = UnixStream::connect(&socket).unwrap();
 
-    let error = error_of(&home, &["qmp", "web", "query-status"], "SIGKILL");
+    // Its own connection is the third, after the listener and that client.
+    let error = error_of(&home, &["qmp", "web", "query-status"], "SIGKILL", |_| wait::sockets_at(&socket) >= 3);
 
     assert_eq!((&error["code"], client.shutdown(Shutdown::Both).is_ok()), (&json!("vm.run-interrupted"), true));
     assert_eq!(error["message"], "VM `web` has stopped: QEMU crashed or was killed");
@@ -96,7 +102,7 @@ fn test_wait_for_screen_qemu_ending_meanwhile_is_an_error() {
     let home = home();
     home.json(&["start", "web", "--wait", "serial:asleep"]);
 
-    let error = error_of(&home, &["wait", "web", "--for", "screen-stable=5m"], "SIGKILL");
+    let error = error_of(&home, &["wait", "web", "--for", "screen-stable=5m"], "SIGKILL", |pid| has_open(pid, "/qmp"));
 
     assert_eq!(error["code"], "wait.vm-unavailable", "{error}");
 }

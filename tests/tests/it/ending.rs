@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::versions;
 
 /// Longer than a boot sector needs on a busy host, with all of them at once.
-const DEADLINE: Duration = Duration::from_secs(40);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// One way to end or halt.
 struct Case {
@@ -158,8 +158,10 @@ fn test_every_way_to_end_or_halt_has_one_reason() {
         home.add(&case.yaml(&home));
     }
     let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
-    home.json(&[&["start"], names.as_slice()].concat());
-    for case in &cases {
+    // A guest that acts at once would end its QEMU before the start of so many is over.
+    home.json(&[&["start", "--paused"], names.as_slice()].concat());
+    for case in cases.iter().filter(|case| case.reason != Some("started-paused")) {
+        home.json(&["qmp", "run", case.name, "cont"]);
         (case.done)(&home, case.name);
     }
 

@@ -2,14 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
 use std::{env, fs};
 
 use maqet_testkit::{TestHome, qemu, wait};
 use serde_json::Value;
-
-/// More than a start of any of them takes on a busy host.
-const LONG: Duration = Duration::from_mins(1);
 
 /// Those that the QEMU of the tests can run; QEMU 10.0 is unpacked for x86 only.
 const OF_OTHER_ARCHITECTURES: [&str; 2] = ["arm64", "riscv64"];
@@ -60,7 +56,7 @@ impl Virtiofsd {
             .stderr(fs::File::create(home.path("virtiofsd.log")).unwrap())
             .spawn()
             .unwrap();
-        wait::until(LONG, "the socket of virtiofsd", || socket.exists().then_some(()));
+        wait::until_listening(&socket);
         Self(child)
     }
 }

@@ -11,7 +11,7 @@ use maqet_testkit::{Finished, TestHome, guest, wait};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A home with a started VM `web`.
 fn started() -> TestHome {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use maqet_testkit::{Terminal, TestHome, guest, qemu, wait};
+use maqet_testkit::{Terminal, TestHome, guest, process, qemu, wait};
 use serde_json::{Value, json};
 
 /// Writes a binary that claims to be QEMU and then hangs.
@@ -17,6 +17,13 @@ fn hanging_qemu(home: &TestHome) -> PathBuf {
     let path = home.write("qemu-hangs", script);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
+}
+
+/// Waits until such a binary hangs: before, it is asked for its version.
+fn wait_for_hanging_qemu(home: &TestHome) {
+    wait::until(wait::LONG, "the hanging binary to run", || {
+        home.processes().iter().any(|found| found.command.starts_with("tail -f")).then_some(())
+    });
 }
 
 /// A killed start leaves either nothing or a VM that `ls` shows and `stop` stops.
@@ -48,14 +55,12 @@ fn test_start_interrupted_exits_130_and_leaves_no_qemu() {
     home.add(&format!("name: web\naccel: tcg\nbinary: {}\n", hanging.display()));
 
     let start = home.maqet(["start", "web"]).spawn();
-    wait::until(Duration::from_secs(10), "the hanging binary to run", || {
-        home.processes().iter().any(|found| i64::from(found.pid) != i64::from(start.pid())).then_some(())
-    });
+    wait_for_hanging_qemu(&home);
     let interrupted = std::process::Command::new("kill").args(["-INT", &start.pid().to_string()]).status().unwrap();
     assert!(interrupted.success());
     let _ = start.wait().code(130);
 
-    wait::until(Duration::from_secs(5), "the hanging binary to be gone", || home.processes().is_empty().then_some(()));
+    wait::until(wait::LONG, "the hanging binary to be gone", || home.processes().is_empty().then_some(()));
     assert_eq!(home.json(&["status", "web"])["pid"], Value::Null);
     home.json(&["rm", "web"]);
 }
@@ -71,9 +76,7 @@ fn test_start_interrupted_keeps_vm_status_and_is_reported() {
     home.json(&["apply", "web", "--set", &format!("binary={}", hanging.display())]);
 
     let start = home.maqet(["start", "web"]).spawn();
-    wait::until(Duration::from_secs(10), "the hanging binary to run", || {
-        home.processes().iter().any(|found| i64::from(found.pid) != i64::from(start.pid())).then_some(())
-    });
+    wait_for_hanging_qemu(&home);
     let interrupted = std::process::Command::new("kill").args(["-INT", &start.pid().to_string()]).status().unwrap();
     assert!(interrupted.success());
     let _ = start.wait().code(130);
@@ -108,7 +111,7 @@ fn test_snapshot_killed_keeps_lock_until_qemu_img_exits() {
     home.write("config/maqet/maqet.conf", "timeouts: {lock: 200ms}\n");
     let path = slow_qemu_img(&home);
     let create = home.maqet(["snapshot", "create", "web", "hdd", "one"]).env("PATH", &path).spawn();
-    wait::until(Duration::from_secs(20), "the tool to run", || home.path("go.waits").exists().then_some(()));
+    wait::until(wait::LONG, "the tool to run", || home.path("go.waits").exists().then_some(()));
     let killed = i64::from(create.pid());
     let _ = create.kill();
 
@@ -120,7 +123,7 @@ fn test_snapshot_killed_keeps_lock_until_qemu_img_exits() {
     assert!(refused["message"].as_str().unwrap().contains(&format!("process {tool}")), "{refused}");
 
     home.write("go", "");
-    home.write("config/maqet/maqet.conf", "timeouts: {lock: 20s}\n");
+    home.write("config/maqet/maqet.conf", "timeouts: {lock: 1m}\n");
     home.json(&["snapshot", "create", "web", "hdd", "two"]);
     assert_eq!(home.json(&["snapshot", "ls", "web"]).as_array().unwrap().len(), 2);
     home.json(&["rm", "web"]);
@@ -146,7 +149,7 @@ fn test_snapshot_interrupted_waits_for_qemu_img_and_exits_130() {
         .stderr(terminal.stdio())
         .spawn()
         .unwrap();
-    wait::until(Duration::from_secs(20), "the tool to run", || home.path("go.waits").exists().then_some(()));
+    wait::until(wait::LONG, "the tool to run", || home.path("go.waits").exists().then_some(()));
 
     terminal.type_keys("\u{3}");
     terminal.wait_for(0, "^C");
@@ -164,7 +167,7 @@ fn test_start_hanging_binary_times_out_and_is_killed() {
     let hanging = hanging_qemu(&home);
     home.add(&format!("name: web\naccel: tcg\nbinary: {}\n", hanging.display()));
 
-    let finished = home.maqet(["start", "web", "--timeout", "1s", "--format", "json"]).run().code(124);
+    let finished = home.maqet(["start", "web", "--timeout", "3s", "--format", "json"]).run().code(124);
 
     let error = &finished.json_error()["error"];
     assert_eq!(error["code"], "vm.start-timed-out");
@@ -192,8 +195,7 @@ fn test_stop_recycled_pid_is_never_signalled() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
-    let pid = home.json(&["status", "web"])["pid"].as_i64().unwrap();
-    let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    process::end(home.qemu_pids()[0].try_into().unwrap());
     let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     let database = home.files().into_iter().find(|path| path.ends_with("maqet.db")).unwrap();
     let changed = rusqlite::Connection::open(&database).unwrap().execute("UPDATE vm SET pid = ?1", [stranger.id()]);
@@ -217,7 +219,7 @@ fn test_stop_interrupted_leaves_vm_running() {
     home.json(&["start", "web"]);
 
     let stop = home.maqet(["stop", "web", "--timeout", "1m"]).spawn();
-    wait::until(Duration::from_secs(10), "the VM to be stopping", || {
+    wait::until(wait::LONG, "the VM to be stopping", || {
         (home.json(&["status", "web"])["status"] == "stopping").then_some(())
     });
     let interrupted = std::process::Command::new("kill").args(["-INT", &stop.pid().to_string()]).status().unwrap();

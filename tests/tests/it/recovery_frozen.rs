@@ -8,12 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use maqet_testkit::cgroup::{Cgroup, Version};
-use maqet_testkit::{Running, TestHome, guest, wait};
+use maqet_testkit::{Running, TestHome, guest, process, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// How long QEMU may take to run a monitor command.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A VM with a disk, whose QEMU can be made unresponsive.
 struct Unresponsive {
@@ -29,8 +29,8 @@ impl Unresponsive {
         Self { home, pid: Pid::from_raw(pid.try_into().unwrap()).unwrap() }
     }
 
-    fn send(&self, signal: Signal) {
-        kill_process(self.pid, signal).unwrap();
+    fn suspend(&self) {
+        process::suspend(self.pid.as_raw_nonzero().get().cast_unsigned());
     }
 
     /// Blocks the main loop: QEMU opens a pipe that has no reader. Returns the pipe, and the command that waits.
@@ -42,7 +42,8 @@ impl Unresponsive {
         let arguments = json!({"val": 0, "size": 4096, "filename": pipe}).to_string();
         let waiting = self
             .home
-            .maqet(["qmp", "web", "pmemsave", "--json", &arguments, "--allow-dangerous", "--timeout", "50s"])
+            .maqet(["qmp", "web", "pmemsave", "--json", &arguments, "--allow-dangerous", "--timeout", "10m"])
+            .deadline(SOON * 10)
             .spawn();
         wait::until(SOON, "the main loop to be blocked", || (self.cause() == "main-loop").then_some(()));
         (pipe, waiting)
@@ -130,7 +131,7 @@ impl Unresponsive {
 #[test]
 fn test_qemu_stopped_by_signal_is_reported_by_all_commands() {
     let vm = Unresponsive::start();
-    vm.send(Signal::STOP);
+    vm.suspend();
 
     vm.check_looks("sigstop");
     vm.check_refusals("stopped by a signal");
@@ -140,20 +141,20 @@ fn test_qemu_stopped_by_signal_is_reported_by_all_commands() {
     }
     vm.check_looks("sigstop");
 
-    vm.send(Signal::CONT);
+    kill_process(vm.pid, Signal::CONT).unwrap();
     vm.check_unharmed();
 }
 
 #[test]
 fn test_qemu_stopped_by_signal_ends_with_force() {
     let vm = Unresponsive::start();
-    vm.send(Signal::STOP);
+    vm.suspend();
 
     vm.check_ended_by(&["stop", "web", "--force"]);
     assert_eq!(vm.status()["reason"], "host-signal");
 
     let pid = vm.home.json(&["start", "web"])["pid"].as_i64().unwrap();
-    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::STOP).unwrap();
+    process::suspend(pid.try_into().unwrap());
     vm.check_ended_by(&["rm", "web", "--force"]);
     assert_eq!(vm.home.json(&["ls"]), json!([]));
 }

@@ -1,7 +1,6 @@
 //! In a container whose first process does not reap orphans, a QEMU process that exited stays a zombie forever.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use maqet_testkit::{TestHome, guest, own_process, wait};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
@@ -30,7 +29,7 @@ fn check_zombies() {
 
     let killed = start(&home);
     kill_process(killed, Signal::KILL).unwrap();
-    wait::until(Duration::from_secs(20), "the zombie", || stat(killed).contains(") Z ").then_some(()));
+    wait::until(wait::LONG, "the zombie", || stat(killed).contains(") Z ").then_some(()));
     let status = home.json(&["status", "web"]);
     assert_eq!(
         (&status["status"], &status["reason"], &status["pid"]),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
@@ -184,7 +184,20 @@ fn changed_since_snapshot(home: &TestHome) -> Vec<u8> {
         fs::read(state(home)).is_ok_and(|now| now != made).then_some(())
     });
     home.json(&["pause", "web"]);
-    fs::read(state(home)).unwrap()
+    settled_state(home)
+}
+
+/// Returns the state of the TPM of a paused VM: swtpm may still carry out a command of its firmware.
+fn settled_state(home: &TestHome) -> Vec<u8> {
+    let read = || fs::read(state(home)).unwrap();
+    let mut last = (read(), Instant::now());
+    wait::until(LONG, "the TPM to be idle", || {
+        if read() != last.0 {
+            last = (read(), Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_millis(300)).then_some(())
+    });
+    last.0
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::scenario::{DRIVE, Scenario, VM, disks, trashed};
 
 /// How long two observations may differ about processes that are just starting or ending.
-const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+const LIST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The age from which an incomplete file is surely stale.
 const LONG: Duration = Duration::from_hours(1);

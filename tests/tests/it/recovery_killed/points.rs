@@ -84,7 +84,7 @@ fn test_start_killed_at_spawn_still_records_events() {
 
     home.json(&["start", "web"]);
     home.json(&["resume", "web"]);
-    home.json(&["wait", "web", "--for", "event:RESUME", "--since", "10m", "--timeout", "20s"]);
+    home.json(&["wait", "web", "--for", "event:RESUME", "--since", "10m", "--timeout", "1m"]);
     home.json(&["stop", "web", "--force"]);
 }
 
