@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use maqet_testkit::{Running, Shared, Terminal, TestHome, guest, serial, wait};
+use maqet_testkit::{Running, Shared, Terminal, TestHome, guest, process, serial, wait};
 use serde_json::{Value, json};
 
 /// The key that detaches.
@@ -69,7 +69,7 @@ fn flooding() -> (TestHome, PathBuf) {
     let image = guest::BootSector::new("maqet-flood", guest::AfterMarker::Flood).write(&home);
     home.add(&guest::BootSector::yaml("web", &image));
     let log = PathBuf::from(home.json(&["start", "web"])["serial_log"].as_str().unwrap());
-    serial::wait_for(&log, "XYZ", Duration::from_secs(30));
+    serial::wait_for(&log, "XYZ", wait::LONG);
     (home, log)
 }
 
@@ -156,7 +156,7 @@ fn test_console_attach_repeatedly_always_works() {
         // Input typed right before detaching arrives; it fits into the buffer of a serial port.
         terminal.type_keys(format!("echo l'{number}'\r{CTRL_BRACKET}"));
         console.wait().ok();
-        serial::wait_for(guest.serial_log.as_ref(), &format!("l{number}"), Duration::from_secs(20));
+        serial::wait_for(guest.serial_log.as_ref(), &format!("l{number}"), wait::LONG);
         assert_eq!(terminal.modes(), before);
     }
 }
@@ -172,7 +172,9 @@ fn test_console_serial_log_is_written_attached_or_not() {
     terminal.wait_for(0, "\nseen");
     terminal.type_keys(CTRL_BRACKET);
     console.wait().ok();
-    serial::wait_for(guest.serial_log.as_ref(), "unseen", Duration::from_secs(30));
+    // What is shown from here on is not of the console.
+    terminal.wait_for(0, "detached from");
+    serial::wait_for(guest.serial_log.as_ref(), "unseen", wait::LONG);
 
     assert!(serial::text(guest.serial_log.as_ref()).contains("\nseen"));
     let logs = guest.home.maqet(["logs", "web"]).on(&terminal);
@@ -299,7 +301,7 @@ fn test_console_of_stopped_process_can_be_attached_and_left() {
     let pid = home.json(&["status", "web"])["pid"].clone();
     let terminal = Terminal::new();
 
-    signal("STOP", &pid);
+    process::suspend(u32::try_from(pid.as_u64().unwrap()).unwrap());
     let console = attach(&home, &terminal, &[]);
     terminal.type_keys(format!("ls\r{CTRL_BRACKET}"));
     console.wait().ok();
@@ -402,7 +404,7 @@ fn with_socket() -> (TestHome, UnixStream) {
 #[test]
 fn test_console_at_socket_of_older_maqet_is_served_to_one() {
     let (home, stranger) = with_socket();
-    wait::until(Duration::from_secs(10), "QEMU to serve the stranger", || {
+    wait::until(wait::LONG, "QEMU to serve the stranger", || {
         let sockets = home.json(&["inspect", "web"])["sockets"].clone();
         sockets.as_array().unwrap().iter().any(|one| one["role"] == "serial" && one["connected"] == true).then_some(())
     });
@@ -422,7 +424,7 @@ fn test_console_without_input_follows_until_vm_stops() {
     let image = guest::BootSector::new("maqet-console", guest::AfterMarker::WaitForByte).write(&home);
     home.add(&guest::BootSector::yaml("web", &image));
     let started = home.json(&["start", "web"]);
-    serial::wait_for(started["serial_log"].as_str().unwrap().as_ref(), "maqet-console", Duration::from_secs(30));
+    serial::wait_for(started["serial_log"].as_str().unwrap().as_ref(), "maqet-console", wait::LONG);
 
     // The byte makes the guest exit; the end of the input alone does not.
     let mut with_byte =
@@ -445,7 +447,7 @@ fn test_console_with_closed_output_ends() {
     let command = guest.home.maqet(["console", "web"]).stdin(fs::File::open(input).unwrap());
     let mut console = command.into_command().spawn().unwrap();
     drop(console.stdout.take());
-    let ended = wait::try_until(Duration::from_secs(30), || console.try_wait().unwrap());
+    let ended = wait::try_until(wait::LONG, || console.try_wait().unwrap());
     let _gone_already = console.kill();
 
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running `maqet events --follow`; killed when dropped.
 struct Follower {
@@ -184,7 +184,7 @@ fn test_follow_count_or_timeout_ends_it() {
     home.json(&["resume", "web"]);
     let from_qmp = ["qmp", "events", "web"];
 
-    let mut counted = Follower::of(&home, "c.json", &from_qmp, &["--since", "1h", "--count", "2", "--timeout", "20s"]);
+    let mut counted = Follower::of(&home, "c.json", &from_qmp, &["--since", "1h", "--count", "2", "--timeout", "1m"]);
     counted.wait_for("qemu.RESUME");
     home.json(&["pause", "web"]);
     let done = counted.child.wait().unwrap();

@@ -4,9 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::time::Duration;
 
-use maqet_testkit::{Running, TestHome, guest, process, serial, wait};
+use maqet_testkit::{Running, TestHome, guest, serial, wait};
 use serde_json::{Value, json};
 
 const MARKER: &str = "maqet-logs";
@@ -19,7 +18,7 @@ fn waiting_guest(home: &TestHome) -> Value {
     let image = guest::BootSector::new(PRINTED, guest::AfterMarker::WaitForByte).write(home);
     home.add(&guest::BootSector::yaml("web", &image));
     let started = home.json(&["start", "web"]);
-    serial::wait_for(started["serial_log"].as_str().unwrap().as_ref(), MARKER, Duration::from_secs(30));
+    serial::wait_for(started["serial_log"].as_str().unwrap().as_ref(), MARKER, wait::LONG);
     started
 }
 
@@ -28,11 +27,9 @@ fn let_go(home: &TestHome) {
     serial::Line::of(home).write_all(b"x").unwrap();
 }
 
-/// Interrupts a command as Ctrl-C does, once it handles that.
-fn interrupt(running: &Running) {
-    wait::until(Duration::from_secs(10), "the command to answer to SIGINT", || {
-        process::catches(running.pid(), 2).then_some(())
-    });
+/// Interrupts a command as Ctrl-C does, once it follows, which it notes before.
+fn interrupt(running: &mut Running) {
+    running.wait_for_stderr("no serial output");
     assert!(Command::new("kill").args(["-INT", &running.pid().to_string()]).status().unwrap().success());
 }
 
@@ -75,9 +72,9 @@ fn test_logs_follow_interrupted_exits_130_and_guest_runs() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
-    let following = home.maqet(["logs", "web", "--follow"]).spawn();
+    let mut following = home.maqet(["logs", "web", "--follow"]).spawn();
 
-    interrupt(&following);
+    interrupt(&mut following);
     let ended = following.wait().code(130);
 
     assert!(ended.stderr.contains("no serial output of `web` in boot 1"), "{}", ended.stderr);
@@ -95,12 +92,12 @@ fn test_logs_with_blocked_output_end_on_signal() {
 
     let mut logs = home.maqet(["logs", "web"]).into_command().spawn().unwrap();
     let unread = rustix::pipe::fcntl_getpipe_size(logs.stdout.as_ref().unwrap()).unwrap();
-    wait::until(Duration::from_secs(20), "the pipe to be full", || {
+    wait::until(wait::LONG, "the pipe to be full", || {
         let waiting = rustix::io::ioctl_fionread(logs.stdout.as_ref().unwrap()).unwrap();
         (usize::try_from(waiting).unwrap() >= unread).then_some(())
     });
     assert!(Command::new("kill").args(["-TERM", &logs.id().to_string()]).status().unwrap().success());
-    let ended = wait::try_until(Duration::from_secs(20), || logs.try_wait().unwrap());
+    let ended = wait::try_until(wait::LONG, || logs.try_wait().unwrap());
     let _gone_already = logs.kill();
 
     assert_eq!(ended.and_then(|status| status.code()), Some(130));
@@ -112,13 +109,10 @@ fn test_logs_follow_of_removed_vm_ends() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
-    let serial = home.maqet(["logs", "web", "--follow"]).spawn();
-    let maqet = home.maqet(["logs", "web", "--follow", "--maqet"]).spawn();
-    for following in [&serial, &maqet] {
-        wait::until(Duration::from_secs(10), "the log to be read", || {
-            process::catches(following.pid(), 2).then_some(())
-        });
-    }
+    let mut serial = home.maqet(["logs", "web", "--follow"]).spawn();
+    let mut maqet = home.maqet(["logs", "web", "--follow", "--maqet"]).spawn();
+    serial.wait_for_stderr("no serial output");
+    maqet.wait_for_stdout("start: done");
 
     home.json(&["rm", "web", "--force"]);
 

@@ -2,12 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use maqet_testkit::TestHome;
 use maqet_testkit::guest::paused_yaml;
 use maqet_testkit::postgres::{PASSWORD, PASSWORD_ROLE, PostgresSchema, server};
-use maqet_testkit::wait::until;
+use maqet_testkit::wait::{LONG, until};
 use maqet_testkit::{Finished, Maqet};
 
 /// A host of its own, with a schema of the server as its database.
@@ -119,12 +119,17 @@ fn test_postgres_events_reach_other_hosts_at_once() {
     let (here, there) = (Host::new("a", &schema), Host::new("b", &schema));
     here.add("web");
     let arguments = ["events", "--follow", "--since", "0s", "--type", "vm.defined", "--format", "json"];
-    let mut follower = there.maqet(arguments).into_command().stdout(Stdio::piped()).spawn().unwrap();
+    // Of a role of its own: other tests use the server, too.
+    let role = format!("follower_{}", schema.name);
+    server.query(&format!("CREATE ROLE {role} LOGIN SUPERUSER"));
+    let url = schema.url.replace("user=maqet", &format!("user={role}"));
+    let follower = there.maqet(arguments).env("MAQET_DATABASE", url).into_command().stdout(Stdio::piped()).spawn();
+    let mut follower = follower.unwrap();
     // Follows once it has asked the server again and again without news.
-    until(Duration::from_secs(10), "the follower", || {
+    until(LONG, "the follower", || {
         // What a connection asks once it listens.
         let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT current_schema()%'";
-        (server.query(listening) != "0").then_some(())
+        (server.query(&format!("{listening} AND usename = '{role}'")) != "0").then_some(())
     });
 
     let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use maqet_testkit::{TestHome, guest};
+use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
 
 /// Returns a home with a paused VM `web`.
@@ -83,7 +83,7 @@ fn test_status_while_main_loop_hangs_is_busy() {
     // QEMU opens the FIFO in its main loop, and waits there for a reader.
     foreign.say(&json!({"execute": "pmemsave", "arguments": {"val": 0, "size": 16, "filename": fifo}}));
 
-    let hanging = maqet_testkit::wait::until(std::time::Duration::from_secs(20), "the main loop to hang", || {
+    let hanging = wait::until(wait::LONG, "the main loop to hang", || {
         Some(home.json(&["status", "web"])).filter(|status| status["status"] != "paused")
     });
     std::fs::read(fifo).unwrap();
