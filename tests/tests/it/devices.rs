@@ -5,12 +5,12 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use maqet_domain::qmp::versions::Difference;
-use maqet_testkit::{TestHome, guest, wait};
+use maqet_testkit::{TestHome, guest, port, wait};
 use serde_json::{Value, json};
 
 use crate::versions;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Returns the types of the devices of maqet, by their ids, in order.
 fn own_devices(home: &TestHome, vm: &str) -> Vec<(String, String)> {
@@ -229,8 +229,9 @@ fn test_stream_connects_two_vms() {
 #[test]
 fn test_stream_that_cannot_listen_fails_the_start() {
     let home = TestHome::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+    // One that no other test gets once it is free.
+    let port = port::free();
+    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let own = format!("stream,id=n,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port={port}");
     let cards = [
         ("port", format!("network: {{mode: stream, listen: '127.0.0.1:{port}'}}\n"), 75),

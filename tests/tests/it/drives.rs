@@ -34,7 +34,7 @@ fn test_drive_in_a_format_of_another_program_boots() {
     home.add(&format!("name: web\naccel: tcg\nmemory: 16M\nstorage:\n{}", drives.concat()));
 
     home.json(&["start", "web"]);
-    home.json(&["wait", "web", "--for", "serial:from-a-vmdk", "--timeout", "30s"]);
+    home.json(&["wait", "web", "--for", "serial:from-a-vmdk", "--timeout", "1m"]);
 
     let blocks = home.json(&["qmp", "web", "query-block"]);
     let blocks = blocks.as_array().unwrap().iter().map(|block| &block["inserted"]);
@@ -47,7 +47,7 @@ fn test_drive_in_a_format_of_another_program_boots() {
     let definition = home.json(&["info", "web"]);
     assert!(definition.to_string().contains("disk.qcow2"), "{definition}");
     home.json(&["start", "web"]);
-    home.json(&["wait", "web", "--for", "serial:from-a-vmdk", "--timeout", "30s"]);
+    home.json(&["wait", "web", "--for", "serial:from-a-vmdk", "--timeout", "1m"]);
     home.json(&["stop", "web", "--force"]);
 }
 

@@ -112,7 +112,7 @@ fn random_numbers_are_read(shell: &mut guest::Shell) {
 fn frames_reach_the_other_end(shell: &mut guest::Shell, link: &Path) {
     let mut peer = UnixStream::connect(link).unwrap();
     peer.set_read_timeout(Some(BOOT)).unwrap();
-    shell.run(&["ip addr add 10.9.0.1/24 dev eth1; ip link set eth1 up; ping -c 1 -w 1 10.9.0.2 >/dev/null; true"]);
+    shell.run(&["ip addr add 10.9.0.1/24 dev eth1; ip link set eth1 up; ping 10.9.0.2 >/dev/null &"]);
 
     let (mut length, mut frame) = ([0; 4], [0; 2048]);
     peer.read_exact(&mut length).unwrap();
@@ -120,6 +120,7 @@ fn frames_reach_the_other_end(shell: &mut guest::Shell, link: &Path) {
     peer.read_exact(frame).unwrap();
 
     assert_eq!(frame[6..12], [2, 0, 0, 0, 0, 7], "the source is the card");
+    shell.run(&["kill $!"]);
 }
 
 fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use maqet_testkit::{Finished, TestHome, guest};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -13,6 +14,9 @@ use serde_json::json;
 /// The address space of a command: it needs 40 MiB on its own, and a line of 16 MiB more than once while reading it.
 /// A hundredth of what it is sent.
 const MEMORY: u64 = 192 << 20;
+
+/// Longer than a million events take on a busy host.
+const DEADLINE: Duration = Duration::from_mins(6);
 
 const GREETING: &str = r#"{"QMP": {"version": {}, "capabilities": []}}"#;
 const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "X", "data": {"x": "y"}}"#;
@@ -25,7 +29,8 @@ fn query(home: &TestHome, monitor: impl FnOnce(BufReader<UnixStream>) + Send + '
     fs::remove_file(&socket).expect("QEMU has made it");
     let listener = UnixListener::bind(&socket).expect("there is room for ours");
 
-    let running = home.maqet(["qmp", "web", "query-status", "--timeout", "50s", "--format", "json"]).spawn();
+    let running =
+        home.maqet(["qmp", "web", "query-status", "--timeout", "5m", "--format", "json"]).deadline(DEADLINE).spawn();
     let pid = Pid::from_raw(running.pid().try_into().expect("pids are small"));
     prlimit(pid, Resource::As, Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) }).expect("it is ours");
     // The limit is set before anything is sent.

@@ -4,10 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
-use std::time::Duration;
 
 use insta::assert_snapshot;
-use maqet_testkit::{TestHome, guest, wait};
+use maqet_testkit::{TestHome, guest, process, wait};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
@@ -74,9 +73,9 @@ fn test_inspect_sockets_show_connected_clients() {
     let before = home.json(&["inspect", "web"])["sockets"].clone();
 
     let stream = UnixStream::connect(named(&before, "qmp-free")["file"].as_str().unwrap()).unwrap();
-    wait::until(Duration::from_secs(10), "the monitor to be taken", || (connected() == true).then_some(()));
+    wait::until(wait::LONG, "the monitor to be taken", || (connected() == true).then_some(()));
     drop(stream);
-    wait::until(Duration::from_secs(10), "the monitor to be free", || (connected() == false).then_some(()));
+    wait::until(wait::LONG, "the monitor to be free", || (connected() == false).then_some(()));
 
     let roles: Vec<&str> = before.as_array().unwrap().iter().map(|one| one["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["commands", "sessions", "sessions", "external", "serial"]);
@@ -114,7 +113,7 @@ fn test_inspect_stopped_process_shows_kernel_data() {
     home.add(&format!("{}storage: [{{name: hdd, size: 8M}}]\n", guest::paused_yaml("web")));
     let pid = home.json(&["start", "web"])["pid"].clone();
 
-    signal("STOP", &pid);
+    process::suspend(u32::try_from(pid.as_u64().unwrap()).unwrap());
     let found = home.json(&["inspect", "web"]);
     signal("CONT", &pid);
 

@@ -45,7 +45,7 @@ impl Grub {
             grub.home.json(&["type", "grub", command, "--enter"]);
             wait::until(BOOT, command, || (grub.screen().matches("grub>").count() > 1).then_some(()));
         }
-        serial::wait_for(&grub.log, "grub>", BOOT);
+        serial::wait_for_prompt(&grub.log, "grub>", BOOT);
         grub
     }
 

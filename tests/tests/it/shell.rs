@@ -9,7 +9,7 @@ use std::time::Duration;
 use maqet_testkit::{Finished, Running, Terminal, TestHome, guest, wait};
 use serde_json::{Value, json};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 const CTRL_C: &str = "\u{3}";
 const CTRL_D: &str = "\u{4}";

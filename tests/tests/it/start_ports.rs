@@ -70,8 +70,9 @@ fn test_port_that_a_vm_uses_twice_is_said_to_be() {
 fn test_port_in_use_names_the_vm_that_has_it() {
     let home = TestHome::new();
     let yaml = |name: &str| format!("name: {name}\naccel: tcg\nmemory: 32M\narguments: [S]\n");
-    home.add(&format!("{}network: {{forward: [\"0:22\"]}}\n", yaml("first")));
-    let port = home.json(&["start", "first"])["forwards"][0]["host_port"].clone();
+    let port = maqet_testkit::port::free();
+    home.add(&format!("{}network: {{forward: [\"{port}:22\"]}}\n", yaml("first")));
+    home.json(&["start", "first"]);
     home.add(&format!("{}network: {{forward: [\"{port}:22\"]}}\n", yaml("second")));
 
     let error = home.json_error(&["start", "second"], 75);

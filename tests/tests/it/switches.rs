@@ -61,7 +61,7 @@ fn test_nographic_leaves_the_console() {
     home.add(&format!("{}args: [-nographic]\n", BootSector::yaml("web", &image)));
 
     home.json(&["start", "web"]);
-    home.json(&["wait", "web", "--for", "serial:by-nographic", "--timeout", "20s"]);
+    home.json(&["wait", "web", "--for", "serial:by-nographic", "--timeout", "1m"]);
 
     let line = home.json(&["info", "web", "--command-line"]);
     assert!(!line.to_string().contains("-display"), "{line}");

@@ -93,7 +93,7 @@ fn test_resize_with_invalid_record_of_changes_works() {
         home.json(&bitmap);
         // Saves the bitmap, which the next QEMU then has open when it is killed.
         home.json(&["qmp", VM, "quit"]);
-        home.json(&["wait", VM, "--for", "stopped", "--timeout", "20s"]);
+        home.json(&["wait", VM, "--for", "stopped", "--timeout", "1m"]);
         home.json(&["start", VM]);
         home.json(&["stop", VM, "--force"]);
         let is_live = sizes[0] == "10M";
