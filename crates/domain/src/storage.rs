@@ -21,7 +21,7 @@ pub use self::file_id::FileId;
 pub use self::host_file::{FileKind, FileKinds, HostFile};
 pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, VDI, VHDX, VMDK, VPC, builtin_drivers};
 pub use self::image_problem::{ImageAccess, ImageProblem, UnusableImage};
-pub use self::limits::{DriveLimits, Limit};
+pub use self::limits::{ByteLimit, DriveLimits, InvalidLimit, Limit, RequestLimit};
 pub use self::share::{Virtfs, Virtiofs};
 pub use self::slot::{DriveSlot, Interface};
 

@@ -121,6 +121,14 @@ fn test_drive_limits_are_on_every_interface() {
     assert_eq!(limits("b"), [0, 3, 4, 0, 0, 0]);
     assert_eq!(["c", "d", "f"].map(|drive| limits(drive)[0]), [5, 6, 7]);
     assert_eq!(limits("e")[3], 1 << 40);
+    let file = cd.to_str().unwrap();
+    for (device, bus) in [("scsi-hd", "bus=scsi.0"), ("virtio-blk-pci", "addr=0x10")] {
+        let arguments = [device, "--file", file, "--readonly", "--iops", "read=5,write=6", "--bps", "1M", bus];
+        let added = home.json(&[&["qmp", "device-add", "web"][..], &arguments].concat());
+        assert_eq!(limits(added["backend"].as_str().unwrap()), [0, 5, 6, 1 << 20, 0, 0], "{added}");
+        home.json_error(&["qmp", "device-add", "web", device, "--iops", "5"], 2);
+    }
+    home.json_error(&["qmp", "device-add", "web", "scsi-hd", "--file", file, "--bps", "100"], 2);
     // Its drive stays when the medium goes.
     home.json(&["qmp", "eject", "web", "f"]);
     home.json(&["qmp", "insert", "web", "f", cd.to_str().unwrap()]);

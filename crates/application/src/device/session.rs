@@ -10,6 +10,7 @@ use maqet_domain::port::{BuildUnavailable, DiskImages, Guard, ImageError, Paths}
 use maqet_domain::qemu::HOTPLUG_PREFIX;
 use maqet_domain::qmp::wording::{is_bridge_helper_failure, is_image_locked};
 use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError, TypeKind, TypeQuery, children};
+use maqet_domain::storage::DriveLimits;
 use maqet_domain::vm::Vm;
 use serde_json::{Value, json};
 
@@ -59,7 +60,9 @@ impl<'a> HotplugSession<'a> {
     /// Creates a backend.
     pub(crate) async fn add_backend(&self, name: &str, backend: &BackendSpec) -> Result<(), Error> {
         match backend {
-            BackendSpec::Disk { file, format, read_only } => self.add_node(name, file, format, *read_only).await,
+            BackendSpec::Disk { file, format, read_only, limits: _ } => {
+                self.add_node(name, file, format, *read_only).await
+            }
             BackendSpec::Network(netdev) => {
                 let command = QmpCommand { execute: "netdev_add".to_owned(), arguments: netdev.arguments(name) };
                 self.vm.refuse_programs(&command)?;
@@ -97,6 +100,15 @@ impl<'a> HotplugSession<'a> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Limits what a device requests of the block node `node`.
+    pub(crate) async fn limit(&self, node: &str, limits: &DriveLimits) -> Result<(), QmpError> {
+        let blocks = self.execute(&QmpCommand::new("query-block")).await?;
+        // QEMU knows the drive of some devices, such as `virtio-blk-pci`, by the path of a part of theirs.
+        let device = items(&blocks).find(|block| block["inserted"]["node-name"] == node);
+        let device = device.and_then(|block| block["qdev"].as_str()).unwrap_or(node);
+        self.execute(&limits.command(device)).await.map(drop)
     }
 
     /// Returns the devices that have an id.

@@ -8,6 +8,7 @@ use super::property::{driver_not_found, parse_properties};
 use super::{BootDevices, DeviceError, DeviceId, Netdev, PluggedDevice, find_driver};
 use crate::network::MacAddress;
 use crate::qmp::{DeviceProperties, QmpCommand, check_host_access};
+use crate::storage::DriveLimits;
 use crate::vm::VmEntry;
 
 /// The backend to create before a device.
@@ -21,6 +22,8 @@ pub enum BackendSpec {
         format: String,
         /// Whether the guest cannot write it.
         read_only: bool,
+        /// How much the guest may request in a second.
+        limits: DriveLimits,
     },
     /// A network backend.
     Network(Netdev),
@@ -216,7 +219,12 @@ mod tests {
     }
 
     fn disk() -> BackendSpec {
-        BackendSpec::Disk { file: "/d.raw".into(), format: "raw".to_owned(), read_only: false }
+        BackendSpec::Disk {
+            file: "/d.raw".into(),
+            format: "raw".to_owned(),
+            read_only: false,
+            limits: DriveLimits::default(),
+        }
     }
 
     /// Plans `virtio-blk-pci` beside a device `d1`, a device `hdd` of the definition, and with `port`.

@@ -1,7 +1,14 @@
 //! Limits of the requests to a drive, which QEMU delays beyond them.
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde_with::{DeserializeFromStr, SerializeDisplay};
+
 use crate::qemu::Switch;
 use crate::qmp::QmpCommand;
+use crate::size::ByteSize;
+use crate::text::shortened;
 
 /// The limits of a drive, each for one second.
 ///
@@ -28,6 +35,53 @@ impl Limit {
     /// The highest limit (QEMU 7.2 and 10.0: `THROTTLE_VALUE_MAX`).
     pub const MAX: u64 = 1_000_000_000_000_000;
 
+    /// A rate without a unit is rarely meant as so few bytes.
+    pub(crate) const MIN_BARE_BYTES: u64 = 1 << 16;
+
+    /// Reads a number of bytes, or returns what is wrong with it.
+    fn bytes(text: &str) -> Result<u64, String> {
+        let bytes = ByteSize::from_str(text).map_err(|invalid| invalid.reason.to_owned())?.bytes();
+        if bytes < Self::MIN_BARE_BYTES && bytes > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(format!("without a unit, it is {bytes} bytes; add one, as in `{text}M` or `{text}B`"));
+        }
+        Ok(bytes)
+    }
+
+    /// Parses one limit, or those of reads and writes.
+    fn parse(text: &str, one: impl Fn(&str) -> Result<u64, String>) -> Result<Self, InvalidLimit> {
+        let invalid = |reason: String| InvalidLimit { value: text.to_owned(), reason };
+        let one = |text: &str| match one(text) {
+            Ok(limit @ 1..=Self::MAX) => Ok(limit),
+            Ok(_) => Err(invalid(format!("expected from 1 to {}", Self::MAX))),
+            Err(reason) => Err(invalid(reason)),
+        };
+        if !text.contains('=') {
+            return one(text).map(Self::Total);
+        }
+        let (mut read, mut write) = (None, None);
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("read", limit)) if read.is_none() => read = Some(one(limit)?),
+                Some(("write", limit)) if write.is_none() => write = Some(one(limit)?),
+                Some(_) | None => return Err(invalid("expected one limit, or `read=…,write=…`".to_owned())),
+            }
+        }
+        Ok(Self::Each { read, write })
+    }
+
+    fn write(self, f: &mut fmt::Formatter<'_>, one: impl Fn(u64) -> String) -> fmt::Result {
+        match self {
+            Self::Total(total) => f.write_str(&one(total)),
+            Self::Each { read, write } => {
+                let parts = [
+                    read.map(|limit| format!("read={}", one(limit))),
+                    write.map(|limit| format!("write={}", one(limit))),
+                ];
+                f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+
     /// Returns the limits of all requests, of reads and of writes; 0 is unlimited, as in QEMU.
     const fn parts(self) -> [u64; 3] {
         const fn of(limit: Option<u64>) -> u64 {
@@ -40,6 +94,51 @@ impl Limit {
             Self::Total(total) => [total, 0, 0],
             Self::Each { read, write } => [0, of(read), of(write)],
         }
+    }
+}
+
+/// A text that is not a valid limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid limit {}: {reason}", shortened(value))]
+#[expect(missing_docs, reason = "the message names the fields")]
+pub struct InvalidLimit {
+    pub value: String,
+    pub reason: String,
+}
+
+/// A limit of the number of requests, as a text: `500`, or `read=500,write=200`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeserializeFromStr, SerializeDisplay)]
+pub struct RequestLimit(pub Limit);
+
+/// A limit of the number of bytes, as a text: `20M`, or `read=100M,write=20M`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeserializeFromStr, SerializeDisplay)]
+pub struct ByteLimit(pub Limit);
+
+impl FromStr for RequestLimit {
+    type Err = InvalidLimit;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Limit::parse(text, |number| number.parse().map_err(|_| "expected a number".to_owned())).map(Self)
+    }
+}
+
+impl FromStr for ByteLimit {
+    type Err = InvalidLimit;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Limit::parse(text, Limit::bytes).map(Self)
+    }
+}
+
+impl fmt::Display for RequestLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f, |limit| limit.to_string())
+    }
+}
+
+impl fmt::Display for ByteLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f, |limit| format!("{limit}B"))
     }
 }
 
@@ -105,6 +204,26 @@ mod tests {
 
         let expected = json!({"id": "d1", "iops": 0, "iops_rd": 5, "iops_wr": 0, "bps": 6, "bps_rd": 0, "bps_wr": 0});
         assert_eq!(json!(limits.command("d1").arguments), expected);
+    }
+
+    #[test]
+    fn test_limit_as_text_is_read_and_written() {
+        for text in ["500", "read=500,write=200", "write=1"] {
+            assert_eq!(text.parse::<RequestLimit>().unwrap().to_string(), text);
+        }
+        let bytes: ByteLimit = "write=20M,read=1.5K".parse().unwrap();
+        assert_eq!(bytes.to_string(), "read=1536B,write=20971520B");
+        assert_eq!(bytes.to_string().parse(), Ok(bytes));
+    }
+
+    #[test]
+    fn test_limit_as_wrong_text_is_refused() {
+        for text in ["", "0", "5K", "read=5,read=6", "reads=5", "read=5,", "1000000000000001", "read=0"] {
+            assert!(text.parse::<RequestLimit>().is_err(), "{text}");
+        }
+        for text in ["", "0M", "100", "20X", "read", "write=1P"] {
+            assert!(text.parse::<ByteLimit>().is_err(), "{text}");
+        }
     }
 
     #[test]

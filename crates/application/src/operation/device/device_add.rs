@@ -12,6 +12,7 @@ use maqet_domain::network::{Forward, forwards_of};
 use maqet_domain::port::BuildUnavailable;
 use maqet_domain::qmp::wording::is_drive_required;
 use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError, TypeKind, retyped};
+use maqet_domain::storage::{ByteLimit, DriveLimits, RequestLimit};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -67,6 +68,14 @@ pub struct QmpDeviceAdd {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, requires = "file"))]
     pub readonly: bool,
+    /// Limit the requests of the guest per second: a number, or read=N,write=N
+    #[cfg_attr(feature = "clap", arg(long, value_name = "LIMIT", requires = "file"))]
+    #[setters(strip_option)]
+    pub iops: Option<RequestLimit>,
+    /// Limit the bytes that the guest reads and writes per second: a size, or read=SIZE,write=SIZE
+    #[cfg_attr(feature = "clap", arg(long, value_name = "LIMIT", requires = "file"))]
+    #[setters(strip_option)]
+    pub bps: Option<ByteLimit>,
     /// The backend of the network card: user, tap or bridge, with options as for QEMU's -netdev
     #[cfg_attr(feature = "clap", arg(long, value_name = "NETDEV", conflicts_with = "file"))]
     #[setters(strip_option)]
@@ -127,7 +136,8 @@ impl QmpDeviceAdd {
             }
             (Some(file), None) => {
                 let format = image_format(app, file, self.file_format.as_deref(), self.readonly).await?;
-                Ok(Some(BackendSpec::Disk { file: file.clone(), format, read_only: self.readonly }))
+                let limits = DriveLimits { iops: self.iops.map(|limit| limit.0), bps: self.bps.map(|limit| limit.0) };
+                Ok(Some(BackendSpec::Disk { file: file.clone(), format, read_only: self.readonly, limits }))
             }
             (None, Some(netdev)) => {
                 let netdev: Netdev = netdev.parse().map_err(DeviceError::Netdev)?;
@@ -221,6 +231,7 @@ impl QmpDeviceAdd {
         // Unused backends, left by killed processes, may have the file open or use the name.
         session.remove_unused_backends().await?;
         execute(app, &session, &plan).await?;
+        limit(&session, &plan).await?;
 
         let bus = session.bus(plan.id.as_str()).await?;
         let addr = session.pci_address(plan.id.as_str()).await?;
@@ -259,6 +270,20 @@ async fn execute(app: &App, session: &HotplugSession<'_>, plan: &DevicePlan) -> 
         tracing::warn!(%error, device = plan.id.as_str(), "cannot remove the backend of the device");
     }
     Err(add_error(&plan.driver, error))
+}
+
+/// Limits a disk that was added; one without its limits is removed again.
+async fn limit(session: &HotplugSession<'_>, plan: &DevicePlan) -> Result<(), Error> {
+    let Some(BackendSpec::Disk { limits, .. }) = &plan.backend else { return Ok(()) };
+    if limits.is_unlimited() {
+        return Ok(());
+    }
+    let Err(error) = session.limit(&plan.id.backend_name(), limits).await else { return Ok(()) };
+    let removal = QmpCommand::new("device_del").with("id", plan.id.as_str());
+    if let Err(error) = session.execute(&removal).await {
+        tracing::warn!(%error, device = plan.id.as_str(), "cannot remove the device without its limits");
+    }
+    Err(error.into())
 }
 
 /// Adds the device, and converts strings to the types that QEMU expects: it names one with each refusal.

@@ -11,9 +11,6 @@ const KEYS: [&str; 2] = ["iops", "bps"];
 /// The keys of a limit for reads and writes on their own.
 const PARTS: [&str; 2] = ["read", "write"];
 
-/// A rate without a unit is rarely meant as so few bytes.
-const MIN_BARE_RATE: u64 = 1 << 16;
-
 /// Reads the value of one limit.
 type ReadLimit = fn(&KeyPath, &Node, &mut Diagnostics) -> Option<u64>;
 
@@ -76,7 +73,7 @@ fn bytes(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<u64> {
         report.error(at, node, format!("expected from 1 to {} bytes, found {}", Limit::MAX, node.description()));
         return None;
     }
-    if bytes < MIN_BARE_RATE && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if bytes < Limit::MIN_BARE_BYTES && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let message = format!("`{text}` without a unit is {bytes} bytes per second");
         let help = format!("add the unit, as in `{text}M`; for bytes, write `{text}B`");
         report.error_with_help(at, node, message, Some(help));
