@@ -38,7 +38,9 @@ pub(crate) use self::memory_backend::{SHARED_MEMORY, SharedMemory};
 pub use self::numa::NumaNode;
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 pub use self::raw_images::RawImage;
-pub use self::switches::{SWITCHES, Treatment, canonical};
+pub use self::switches::{
+    MACHINE_FLAGS, MachineFlag, RawItem, RawSwitch, SWITCHES, Treatment, raw_items, raw_switches,
+};
 pub use self::tpm::tpm_device;
 
 use std::collections::HashMap;

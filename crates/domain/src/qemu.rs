@@ -4,15 +4,17 @@ mod arity;
 mod helper;
 mod node_name;
 mod options;
+mod raw;
 mod switch;
 mod version;
 
-pub use self::arity::{switches, takes_value};
+pub use self::arity::{canonical, switches, takes_value};
 pub use self::helper::Helper;
 pub use self::node_name::{BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, LIMITS_PREFIX, NodeName};
 pub(crate) use self::node_name::{is_id, starts_with_letter};
 pub use self::options::{
     OptionPart, OptionString, QemuOption, option_parts, option_value, with_values, without_options,
 };
+pub use self::raw::{RawPart, RawReader, raw_parts, switch_values};
 pub use self::switch::{Switch, parse_bool};
 pub use self::version::{InvalidVersion, QemuVersion};

@@ -6,7 +6,7 @@ use maqet_domain::command_line::CommandLine;
 use maqet_domain::error::{Explain, Explanation};
 use maqet_domain::machine::{self, Machine};
 use maqet_domain::port::LaunchError;
-use maqet_domain::qemu::OptionString;
+use maqet_domain::qemu::{OptionString, switch_values};
 use maqet_domain::qmp::wording::{Endpoint, Lookup, NameList, Names, Recognized, recognize};
 use maqet_domain::text::{did_you_mean, quote, similar};
 use maqet_domain::vm::VmName;
@@ -103,7 +103,7 @@ impl Diagnosis<'_> {
             }
             Lookup::ForwardedPort => return self.port(Endpoint::of_rule(part), &names).await,
             Lookup::ListeningPort => {
-                return self.port(self.recognized.switch.and_then(Endpoint::of_switch), &names).await;
+                return self.port(self.listening_port(), &names).await;
             }
             Lookup::ListeningAddress => return self.port(Endpoint::of_address(part), &names).await,
             Lookup::UnloadedFile => {
@@ -147,15 +147,15 @@ pub(crate) fn virtiofsd_hint(socket: &str) -> String {
 
 /// Returns the machine type of a command line, which is the last one that is given.
 fn machine_type(args: &[String]) -> Option<&str> {
-    let mut values =
-        args.windows(2).filter(|pair| matches!(pair[0].as_str(), "-machine" | "--machine" | "-M" | "--M")).rev();
-    values.find_map(|pair| machine::machine_type(&pair[1]))
+    switch_values(args)
+        .filter(|(name, _)| *name == "machine")
+        .filter_map(|(_, value)| machine::machine_type(value))
+        .last()
 }
 
 /// Returns each switch, without its hyphens, with the options of its argument.
 fn options_of(args: &[String]) -> impl Iterator<Item = (&str, OptionString)> {
-    let named = args.windows(2).filter_map(|pair| Some((switch_name(&pair[0])?, &pair[1])));
-    named.map(|(name, argument)| (name, OptionString::parse(name, argument)))
+    switch_values(args).map(|(name, argument)| (name, OptionString::parse(name, argument)))
 }
 
 fn switch_name(arg: &str) -> Option<&str> {

@@ -3,7 +3,7 @@
 use maqet_domain::error::{Explanation, Fault};
 use maqet_domain::hotplug::failed_backends;
 use maqet_domain::machine::Machine;
-use maqet_domain::qemu::OptionString;
+use maqet_domain::qemu::{OptionString, switch_values};
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::wording::{Endpoint, Transport};
 use maqet_domain::vm::{RunPaths, VmName};
@@ -64,8 +64,8 @@ pub(crate) async fn require_listening(
 
 /// Returns the IDs of the streams at which QEMU listens.
 fn listening_streams(arguments: &[String]) -> Vec<String> {
-    let netdevs = arguments.windows(2).filter(|pair| matches!(pair[0].as_str(), "-netdev" | "--netdev"));
-    let options = netdevs.map(|pair| OptionString::parse("netdev", &pair[1]));
+    let netdevs = switch_values(arguments).filter(|(name, _)| *name == "netdev");
+    let options = netdevs.map(|(name, argument)| OptionString::parse(name, argument));
     let streams = options.filter(|options| options.head() == "stream" && options.is_on("server") == Some(true));
     streams.filter_map(|options| options.get("id").map(str::to_owned)).collect()
 }

@@ -6,7 +6,7 @@ use super::backend_name;
 use crate::guest::CONTROLLER;
 use crate::machine::{PORT_PREFIX, USB_CONTROLLER};
 use crate::network::card_of;
-use crate::qemu::{LIMITS_PREFIX, NodeName, OptionString};
+use crate::qemu::{LIMITS_PREFIX, NodeName, OptionString, switch_values};
 
 /// The devices a VM was started with, and their backends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,13 +35,12 @@ pub struct Backend {
 impl BootDevices {
     /// Parses the command line of a QEMU.
     pub fn from_args(args: &[String]) -> Self {
-        let option = |two: &[String]| {
-            let switch = two[0].strip_prefix('-')?;
-            let switch = switch.strip_prefix('-').unwrap_or(switch);
-            let is_relevant = ["device", "blockdev", "drive", "netdev"].contains(&switch);
-            is_relevant.then(|| BootOption { switch: switch.to_owned(), values: OptionString::parse(switch, &two[1]) })
+        let is_relevant = |switch: &str| ["device", "blockdev", "drive", "netdev"].contains(&switch);
+        let option = |(switch, argument): (&str, &str)| BootOption {
+            switch: switch.to_owned(),
+            values: OptionString::parse(switch, argument),
         };
-        Self { options: args.windows(2).filter_map(option).collect() }
+        Self { options: switch_values(args).filter(|(switch, _)| is_relevant(switch)).map(option).collect() }
     }
 
     /// Returns whether there is a device with this id.

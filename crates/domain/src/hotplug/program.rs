@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::qemu::OptionString;
+use crate::qemu::{OptionString, switch_values};
 use crate::qmp::QmpCommand;
 
 /// Returns whether QEMU would run a program for a command, now or later: the helper for a bridge, the scripts of a tap, the
@@ -51,8 +51,7 @@ fn is_through_program(command: &QmpCommand) -> bool {
 ///
 /// Each `-sandbox` is a separate filter, which later ones do not remove.
 pub fn may_start_programs(args: &[String]) -> bool {
-    let is_sandbox = |arg: &str| ["-sandbox", "--sandbox"].contains(&arg);
-    !args.windows(2).any(|two| is_sandbox(&two[0]) && denies_programs(&two[1]))
+    !switch_values(args).any(|(name, argument)| name == "sandbox" && denies_programs(argument))
 }
 
 fn denies_programs(sandbox: &str) -> bool {

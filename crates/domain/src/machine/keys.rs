@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::arguments::SINGLE_ARGUMENTS;
-pub(super) use self::arguments::{left_out, switch_of as structured_argument};
+pub(super) use self::arguments::{check_allowed, left_out, switch_of as structured_argument};
 pub(super) use self::file_options::files_of;
 pub(super) use self::table::ARCHITECTURES;
 

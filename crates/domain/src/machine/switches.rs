@@ -8,16 +8,18 @@ mod beside;
 mod boot;
 mod ide;
 mod ids;
+mod raw;
 mod table;
 mod text;
 mod twice;
 
+pub use self::raw::{RawItem, RawSwitch, raw_items, raw_switches};
 pub(super) use self::table::refusal;
-pub use self::table::{SWITCHES, Treatment, canonical};
+pub use self::table::{MACHINE_FLAGS, MachineFlag, SWITCHES, Treatment};
 
 use super::Machine;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::{OptionString, Switch, takes_value};
+use crate::qemu::{OptionString, RawPart, Switch, raw_parts};
 
 /// A switch of the user, or the key of maqet that becomes one.
 #[derive(Debug, Clone)]
@@ -75,11 +77,17 @@ pub(super) struct Refusal {
 impl Machine {
     /// Returns the user's switches, with their arguments, in the order in which QEMU gets them.
     pub(super) fn user_switches(&self) -> impl DoubleEndedIterator<Item = (&str, Option<&str>)> {
-        let raw = self.args.iter().enumerate().filter_map(|(index, arg)| {
-            let name = raw_name(arg)?;
-            Some((name, self.args.get(index + 1).map(String::as_str)))
+        let parts: Vec<RawPart<'_>> = raw_parts(&self.args).collect();
+        let value = |index: usize| match parts.get(index + 1) {
+            Some(RawPart::Value(_)) => self.args.get(index + 1).map(String::as_str),
+            Some(RawPart::Switch(_) | RawPart::Other) | None => None,
+        };
+        let raw = parts.iter().enumerate().filter_map(|(index, part)| match part {
+            RawPart::Switch(name) => Some((*name, value(index))),
+            RawPart::Value(_) | RawPart::Other => None,
         });
-        raw.chain(self.arguments.iter().map(|switch| (switch.name(), switch.argument())))
+        let raw: Vec<(&str, Option<&str>)> = raw.collect();
+        raw.into_iter().chain(self.arguments.iter().map(|switch| (switch.name(), switch.argument())))
     }
 
     /// Returns the arguments of the user's switches of this name.
@@ -100,18 +108,19 @@ impl Machine {
     /// Removes raw arguments that an item of `arguments` leaves out.
     pub(super) fn leave_out_raw(&mut self, definition: &Node) {
         let left_out = super::keys::left_out(definition.get("arguments").map(Node::items).unwrap_or_default());
-        let mut is_value = false;
-        self.args.retain(|arg| {
-            let name = raw_name(arg).filter(|_| !std::mem::take(&mut is_value));
-            is_value = name.and_then(takes_value) == Some(true);
-            name.is_none_or(|name| !left_out.contains_key(name))
-        });
+        let is_kept = |part: RawPart<'_>| !matches!(part, RawPart::Switch(name) if left_out.contains_key(name));
+        let mut kept = raw_parts(&self.args).map(is_kept).collect::<Vec<_>>().into_iter();
+        self.args.retain(|_| kept.next().unwrap_or(true));
     }
 
     /// Reports switches that have no effect, or a harmful one, beside the rest of the definition.
     pub(super) fn check_switches(&self, definition: &Node, report: &mut Diagnostics) {
         let switches = self.switches_in(definition);
         let architecture = self.architecture().unwrap_or("x86_64");
+        // Those under `arguments` were refused when they were read, unless a later entry leaves them out.
+        for switch in raw_switches_left(definition) {
+            super::keys::check_allowed(&KeyPath::top("args").index(switch.index), switch.node, switch.name, report);
+        }
         let refusals = switches.iter().filter_map(|switch| {
             let refusal = text::refusal(switch, architecture).or_else(|| self.refusal_beside(switch));
             refusal.map(|refusal| (switch, refusal))
@@ -144,11 +153,10 @@ impl Machine {
         });
         let items = |key| definition.get(key).map(Node::items).unwrap_or_default().iter().enumerate();
         let left_out = super::keys::left_out(definition.get("arguments").map(Node::items).unwrap_or_default());
-        let raw = items("args").filter_map(|(index, node)| {
-            let name = raw_name(node.as_text()?).filter(|name| !left_out.contains_key(name))?;
-            let next = definition.get("args").and_then(|list| list.items().get(index + 1));
-            let argument = next.and_then(Node::written).unwrap_or_default();
-            Some(UserSwitch::new(KeyPath::top("args").index(index), node, name, argument, false))
+        let raw = raw_switches_left(definition).into_iter().map(|switch| {
+            let argument = switch.value.and_then(Node::written).unwrap_or_default();
+            let at = KeyPath::top("args").index(switch.index);
+            UserSwitch::new(at, switch.node, switch.name, argument, false)
         });
         let structured = items("arguments").filter_map(|(index, node)| {
             let at = KeyPath::top("arguments").index(index);
@@ -164,9 +172,13 @@ impl Machine {
     }
 }
 
-/// Returns the name of a raw argument that is a switch.
-fn raw_name(arg: &str) -> Option<&str> {
-    arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).map(canonical)
+/// Returns the raw switches of a definition, less those that an item of `arguments` leaves out.
+fn raw_switches_left(definition: &Node) -> Vec<RawSwitch<'_>> {
+    let items = |key| definition.get(key).map(Node::items).unwrap_or_default();
+    let left_out = super::keys::left_out(items("arguments"));
+    let mut switches = raw_switches(items("args"));
+    switches.retain(|switch| !left_out.contains_key(switch.name));
+    switches
 }
 
 #[cfg(test)]

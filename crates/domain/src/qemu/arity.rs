@@ -49,6 +49,11 @@ const WITH_VALUE: &[&str] = &[
     "spice", "tpmdev", "trace", "usbdevice", "uuid", "vga", "virtfs", "vnc", "watchdog-action", "xen-domid",
 ];
 
+/// Returns the name that QEMU's documentation gives to a switch.
+pub fn canonical(name: &str) -> &str {
+    if name == "M" { "machine" } else { name }
+}
+
 /// Returns whether a switch, without its hyphen, takes a value; `None` if neither version has it.
 pub fn takes_value(switch: &str) -> Option<bool> {
     if ALONE.contains(&switch) {

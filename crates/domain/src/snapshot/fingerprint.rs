@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::CONTROLLER;
 use crate::hotplug::{BootDevices, PluggedDevice};
-use crate::qemu::{LIMITS_PREFIX, OptionString, QemuVersion, without_options};
+use crate::qemu::{LIMITS_PREFIX, OptionString, QemuVersion, RawPart, raw_parts, without_options};
 
 /// Switches that no device of a guest depends on: connections, files and logs of the host, what the guest does on its own,
 /// and backends, which can be replaced by others of any kind.
@@ -155,14 +155,15 @@ fn switch_of(argument: &str) -> &str {
 /// Returns the arguments that the devices of a guest depend on, each switch with its argument, in their order.
 fn relevant(args: &[String]) -> Vec<String> {
     let mut all = Vec::new();
-    let mut rest = args.iter().peekable();
-    while let Some(arg) = rest.next() {
-        let Some(switch) = arg.strip_prefix('-') else { continue };
-        let switch = switch.strip_prefix('-').unwrap_or(switch);
-        let argument = rest.next_if(|next| !next.starts_with('-'));
-        if IRRELEVANT.contains(&switch) {
+    let mut parts = args.iter().zip(raw_parts(args)).peekable();
+    while let Some((arg, part)) = parts.next() {
+        let RawPart::Switch(name) = part else { continue };
+        let argument = parts.next_if(|(_, part)| *part == RawPart::Value(name)).map(|(argument, _)| argument);
+        if IRRELEVANT.contains(&name) {
             continue;
         }
+        // As earlier versions stored it, with the name that it was given by.
+        let switch = arg.trim_start_matches('-');
         all.push(match argument {
             None => format!("-{switch}"),
             Some(argument) => match relevant_options(switch, argument) {

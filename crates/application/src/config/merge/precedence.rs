@@ -4,9 +4,10 @@
 //! the switch in the defaults of `maqet.conf`, and `--memory` the one in the definition.
 
 use maqet_domain::config::{Node, Value};
+use maqet_domain::machine::{MACHINE_FLAGS, RawSwitch, raw_switches};
 use maqet_domain::qemu::{OptionString, without_options};
 
-use super::raw::{raw_name, without_raw};
+use super::raw::without_raw;
 use super::switch::switch_name;
 
 /// The keys, and the switches that override them.
@@ -24,12 +25,13 @@ const SWITCHES_OF_KEYS: [(&str, &[&str]); 10] = [
 ];
 
 /// The keys, and the switches that override them by an option whose value begins so.
-const SWITCHES_WITH_OPTION: [(&str, &str, &str, &str); 5] = [
+const SWITCHES_WITH_OPTION: [(&str, &str, &str, &str); 6] = [
     ("firmware", "drive", "if", "pflash"),
     ("tpm", "device", "tpmdev", ""),
     // Others refer to the nodes.
     ("numa", "numa", "type", "node"),
     ("balloon", "device", "driver", "virtio-balloon"),
+    ("rng", "device", "driver", "virtio-rng"),
     ("panic", "device", "driver", "pvpanic"),
 ];
 
@@ -78,6 +80,11 @@ impl Overridden {
                 Some(options) => overridden.options.extend(options.into_iter().map(|option| (switch, option))),
                 None => overridden.switches.push(switch),
             }
+            if switch == "machine" {
+                let flags =
+                    MACHINE_FLAGS.iter().filter(|flag| sets(node, flag.option) && !has_switch(layer, flag.switch));
+                overridden.switches.extend(flags.map(|flag| flag.switch));
+            }
         }
         let with_option = SWITCHES_WITH_OPTION.into_iter().filter(|(key, ..)| has_key(key));
         overridden.with_option = with_option.map(|(_, switch, option, value)| (switch, option, value)).collect();
@@ -104,6 +111,12 @@ impl Overridden {
     fn changes(&self, name: &str) -> bool {
         self.options.iter().any(|(switch, _)| *switch == name)
     }
+}
+
+/// Returns whether the value of `machine` sets an option.
+fn sets(node: &Node, option: &str) -> bool {
+    node.non_null(option).is_some()
+        || node.as_text().is_some_and(|text| OptionString::parse("machine", text).get(option).is_some())
 }
 
 /// Returns the options that the value of a key sets; `None` if the one with the implied key, as the type, is among them.
@@ -134,8 +147,10 @@ pub(super) fn without_overridden(base: Node, over: &Node) -> Node {
                 items.into_iter().filter_map(|item| without_some(item, &overridden)).collect()
             }),
             "args" => filtered(node, |items| {
-                let items = without_raw_with(items, &overridden);
-                raw_without_some(without_raw(items, |name| overridden.switches.contains(&name)), &overridden)
+                let is_removed = |switch: &RawSwitch<'_>| {
+                    overridden.switches.contains(&switch.name) || has_overridden(switch, &overridden)
+                };
+                raw_without_some(without_raw(items, is_removed), &overridden)
             }),
             _ => Some(node),
         };
@@ -164,23 +179,12 @@ fn option_of(item: &Node, switch: &str, option: &str) -> Option<String> {
 /// Returns the value of an option of a switch.
 type OptionOf<'o> = &'o dyn Fn(&str) -> Option<String>;
 
-/// Removes raw switches whose argument has an option that another layer overrides.
-fn without_raw_with(items: Vec<Node>, overridden: &Overridden) -> Vec<Node> {
-    let mut kept = Vec::with_capacity(items.len());
-    let mut items = items.into_iter().peekable();
-    while let Some(item) = items.next() {
-        let name = raw_name(&item).filter(|name| SWITCHES_WITH_OPTION.iter().any(|(_, known, ..)| known == name));
-        let argument = name.and(items.peek()).and_then(Node::scalar);
-        if let (Some(name), Some(argument)) = (name, argument) {
-            let options = OptionString::parse(name, &argument);
-            if overridden.covers(name, &|option| options.get(option).map(str::to_owned)) {
-                items.next();
-                continue;
-            }
-        }
-        kept.push(item);
-    }
-    kept
+/// Returns whether a raw switch has an option that another layer overrides.
+fn has_overridden(switch: &RawSwitch<'_>, overridden: &Overridden) -> bool {
+    let is_one = SWITCHES_WITH_OPTION.iter().any(|(_, known, ..)| *known == switch.name);
+    let Some(argument) = switch.value.filter(|_| is_one).and_then(Node::scalar) else { return false };
+    let options = OptionString::parse(switch.name, &argument);
+    overridden.covers(switch.name, &|option| options.get(option).map(str::to_owned))
 }
 
 /// Returns an item of `arguments` without the options that another layer overrides; `None` if nothing is left of it.
@@ -211,27 +215,28 @@ fn without_some(item: Node, overridden: &Overridden) -> Option<Node> {
 
 /// Returns raw arguments without the options that another layer overrides.
 fn raw_without_some(items: Vec<Node>, overridden: &Overridden) -> Vec<Node> {
-    let mut kept: Vec<Node> = Vec::with_capacity(items.len());
-    for item in items {
-        let name = kept.last().and_then(raw_name).filter(|name| overridden.changes(name));
-        let rest = name.zip(item.as_text()).map(|(name, text)| {
-            let is_kept = |key: &str| overridden.keeps(name, key);
-            without_options(name, text, is_kept)
-        });
-        match rest {
-            None => kept.push(item),
-            Some(rest) if rest.is_empty() => drop(kept.pop()),
-            Some(rest) => kept.push(item.map_value(|_| Value::Text(rest))),
+    let changed = raw_switches(&items).into_iter().filter(|switch| overridden.changes(switch.name));
+    let changed = changed.filter_map(|switch| {
+        let rest = without_options(switch.name, switch.value?.as_text()?, |key| overridden.keeps(switch.name, key));
+        Some((switch.index, switch.value_index?, rest))
+    });
+    let changed: Vec<(usize, usize, String)> = changed.collect();
+    let mut items: Vec<Option<Node>> = items.into_iter().map(Some).collect();
+    for (index, value, rest) in changed {
+        if rest.is_empty() {
+            (items[index], items[value]) = (None, None);
+        } else {
+            items[value] = items[value].take().map(|item| item.map_value(|_| Value::Text(rest)));
         }
     }
-    kept
+    items.into_iter().flatten().collect()
 }
 
 /// Returns whether a layer has the switch.
 fn has_switch(layer: &Node, name: &str) -> bool {
     let items = |key| layer.get(key).map(Node::items).unwrap_or_default().iter();
     items("arguments").any(|item| switch_name(item) == Some(name))
-        || items("args").any(|item| raw_name(item) == Some(name))
+        || raw_switches(layer.get("args").map(Node::items).unwrap_or_default()).iter().any(|switch| switch.name == name)
 }
 
 /// Returns the list after `filter`; `None` if it becomes empty.
@@ -258,9 +263,9 @@ mod tests {
     fn test_merge_key_overrides_a_switch_of_a_lower_layer() {
         check(r#"{"arguments":[{"vga":"std"}]}"#, r#"{"vga":"virtio"}"#, r#"{"vga":"virtio"}"#);
         check(
-            r#"{"arguments":[{"m":512},"enable-kvm",{"device":"x"}],"args":["-a","-smp","2","--nographic","-b"]}"#,
+            r#"{"arguments":[{"m":512},"enable-kvm",{"device":"x"}],"args":["-a","-smp","2","--nographic","-append","-nographic"]}"#,
             r#"{"memory":"1G","cpu":4,"display":"gtk","accel":"tcg"}"#,
-            r#"{"arguments":[{"device":"x"}],"args":["-a","-b"],"memory":"1G","cpu":4,"display":"gtk","accel":"tcg"}"#,
+            r#"{"arguments":[{"device":"x"}],"args":["-a","-append","-nographic"],"memory":"1G","cpu":4,"display":"gtk","accel":"tcg"}"#,
         );
         check(
             r#"{"args":["-M","pc","-nographic"]}"#,
@@ -342,17 +347,39 @@ mod tests {
             over,
             &format!(r#"{{"args":["-action","watchdog=none","-S"],{panic}"#),
         );
-        check(
-            r#"{"args":["-watchdog-action","none"]}"#,
-            r#"{"watchdog":{"action":"pause"}}"#,
-            r#"{"watchdog":{"action":"pause"}}"#,
-        );
+        for base in [r#"{"args":["-watchdog-action","none"]}"#, r#"{"arguments":[{"watchdog-action":"none"}]}"#] {
+            check(base, r#"{"watchdog":{"action":"pause"}}"#, r#"{"watchdog":{"action":"pause"}}"#);
+        }
         for boolean in ["true", r#""on""#] {
             check(
                 r#"{"args":["-action","panic=pause"]}"#,
                 &format!(r#"{{"panic":{boolean}}}"#),
                 &format!(r#"{{"args":["-action","panic=pause"],"panic":{boolean}}}"#),
             );
+        }
+    }
+
+    #[test]
+    fn test_merge_machine_option_overrides_the_switch_for_it() {
+        for (switch, option) in [("no-acpi", "acpi"), ("no-hpet", "hpet"), ("usb", "usb")] {
+            let over = format!(r#"{{"machine":{{"{option}":"on"}}}}"#);
+            check(&format!(r#"{{"arguments":["{switch}"],"args":["--{switch}"]}}"#), &over, &over);
+            let other = r#"{"machine":{"smm":"on"}}"#;
+            check(
+                &format!(r#"{{"args":["-{switch}"]}}"#),
+                other,
+                &format!(r#"{{"args":["-{switch}"],{}"#, &other[1..]),
+            );
+        }
+        let text = r#"{"machine":"q35,acpi=on"}"#;
+        check(r#"{"args":["-no-acpi"]}"#, text, text);
+    }
+
+    #[test]
+    fn test_merge_rng_overrides_the_device_of_a_lower_layer() {
+        for over in [r#"{"rng":false}"#, r#"{"rng":true}"#] {
+            check(r#"{"arguments":[{"device":"virtio-rng-pci","id":"r"}]}"#, over, over);
+            check(r#"{"args":["-device","virtio-rng-pci,rng=r"]}"#, over, over);
         }
     }
 

@@ -5,9 +5,9 @@ use std::hash::Hash;
 use std::str::FromStr;
 
 use maqet_domain::config::Node;
-use maqet_domain::machine::{UsbDevice, canonical};
+use maqet_domain::machine::{RawSwitch, UsbDevice, raw_switches};
 use maqet_domain::network::Forward;
-use maqet_domain::qemu::takes_value;
+use maqet_domain::qemu::canonical;
 
 use super::merge_by;
 
@@ -15,7 +15,7 @@ use super::merge_by;
 pub(super) fn merge_raw(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     merge_texts(base, over, |base, deletion| {
         let Some(switch) = switch_of(deletion) else { return without(base, |item| item.as_text() == Some(deletion)) };
-        without_raw(base, |name| name == switch)
+        without_raw(base, |raw| raw.name == switch)
     })
 }
 
@@ -67,24 +67,12 @@ fn without(mut items: Vec<Node>, is_removed: impl Fn(&Node) -> bool) -> Vec<Node
 }
 
 /// Removes raw switches with their arguments.
-pub(super) fn without_raw(items: Vec<Node>, is_removed: impl Fn(&str) -> bool) -> Vec<Node> {
-    let mut kept = Vec::with_capacity(items.len());
-    let mut items = items.into_iter().peekable();
-    while let Some(item) = items.next() {
-        match raw_name(&item).filter(|name| is_removed(name)).map(takes_value) {
-            None => kept.push(item),
-            Some(Some(true)) => drop(items.next()),
-            Some(Some(false)) => {}
-            // A switch that is not known has a value if none of the next ones follows it.
-            Some(None) => drop(items.next_if(|next| raw_name(next).is_none())),
-        }
-    }
-    kept
-}
-
-/// Returns the name of a switch in `args`.
-pub(super) fn raw_name(item: &Node) -> Option<&str> {
-    switch_of(item.as_text()?)
+pub(super) fn without_raw(items: Vec<Node>, is_removed: impl Fn(&RawSwitch<'_>) -> bool) -> Vec<Node> {
+    let removed = raw_switches(&items).into_iter().filter(is_removed);
+    let removed: HashSet<usize> =
+        removed.flat_map(|switch| std::iter::once(switch.index).chain(switch.value_index)).collect();
+    let kept = items.into_iter().enumerate().filter(|(index, _)| !removed.contains(index));
+    kept.map(|(_, item)| item).collect()
 }
 
 fn switch_of(text: &str) -> Option<&str> {
@@ -111,6 +99,9 @@ mod tests {
         check(r#"[{"-m":null}]"#, r#"["-no-reboot","disk.img","-foo","a","--foo","-S"]"#);
         check(r#"[{"--no-reboot":null},"-x"]"#, r#"["-m","64","disk.img","-foo","a","--foo","-S","-x"]"#);
         check(r#"[{"-foo":null},{"disk.img":null}]"#, r#"["-m","64","-no-reboot","-S"]"#);
+        let guest = r#"["-append","-S","-S"]"#;
+        assert_eq!(text(&merge_raw(items(guest), items(r#"[{"-S":null}]"#))), r#"["-append","-S"]"#);
+        assert_eq!(text(&merge_raw(items(guest), items(r#"[{"-append":null}]"#))), r#"["-S"]"#);
         let kept = r#"[{"-bar":null}]"#;
         check(kept, &format!("{},{}", base.trim_end_matches(']'), &kept[1..]));
         assert_eq!(text(&merge_raw(items(kept), items(kept))), kept);

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use maqet_domain::config::{Node, Value};
-use maqet_domain::machine::canonical;
-use maqet_domain::qemu::takes_value;
+use maqet_domain::qemu::{canonical, takes_value};
 
 use super::merge_by;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_domain::error::{Explanation, Fault};
 use maqet_domain::port::{ImageError, ImageUse, Paths};
-use maqet_domain::qemu::OptionString;
+use maqet_domain::qemu::{OptionString, switch_values};
 use maqet_domain::storage::{ImageAccess, ImageProblem};
 use maqet_domain::text::quote;
 
@@ -88,7 +88,7 @@ pub(super) fn relative_path_hint(path: &str) -> Option<String> {
 pub(crate) async fn uses_of(paths: &dyn Paths, args: &[String], path: &Path) -> usize {
     let wanted = paths.resolve(path).await;
     let mut uses = 0;
-    for named in args.windows(2).map(|pair| files_of(&pair[0], &pair[1])) {
+    for named in switch_values(args).map(|(name, argument)| files_of(name, argument)) {
         for file in named {
             // One argument names a file once.
             if paths.resolve(&file).await == wanted {
@@ -102,10 +102,7 @@ pub(crate) async fn uses_of(paths: &dyn Paths, args: &[String], path: &Path) -> 
 
 /// Returns the values of a switch that can be files; QEMU runs in `/`.
 fn files_of(switch: &str, argument: &str) -> Vec<PathBuf> {
-    if !switch.starts_with('-') {
-        return Vec::new();
-    }
-    let options = OptionString::parse(switch.trim_start_matches('-'), argument);
+    let options = OptionString::parse(switch, argument);
     let values = options.iter().map(|option| option.value.strip_prefix("file:").unwrap_or(&option.value));
     values.filter(|value| value.contains('/')).map(|value| Path::new("/").join(value)).collect()
 }

@@ -27,6 +27,13 @@ impl Diagnosis<'_> {
         }
     }
 
+    /// Returns the port that the switch of the message could not listen at, of those that it has.
+    pub(super) fn listening_port(&self) -> Option<Endpoint> {
+        let all = self.recognized.switch.map(Endpoint::of_switch).unwrap_or_default();
+        let is_obstructed = |at: &&Endpoint| self.app.ports.host.port_obstacle(at).is_some() || self.listeners(at) > 1;
+        all.iter().find(is_obstructed).or(all.first()).copied()
+    }
+
     /// Returns how many switches, of QEMU and of the helpers before it, listen at a port.
     fn listeners(&self, endpoint: &Endpoint) -> usize {
         let rules = self.command_line.helpers().iter().flat_map(|helper| helper.args.windows(2));

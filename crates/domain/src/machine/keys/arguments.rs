@@ -17,8 +17,8 @@ use std::collections::HashMap;
 
 use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::machine::Machine;
-use crate::machine::switches::{canonical, refusal};
-use crate::qemu::{Switch, takes_value};
+use crate::machine::switches::refusal;
+use crate::qemu::{Switch, canonical, takes_value};
 
 /// Switches whose second occurrence would silently replace or contradict the first.
 pub const SINGLE_ARGUMENTS: [&str; 9] = ["display", "vga", "m", "smp", "machine", "cpu", "kernel", "initrd", "append"];
@@ -145,7 +145,7 @@ fn is_on(at: &KeyPath, name: &str, value: &Node, options: &[(String, Node)], rep
     }
 }
 
-pub(super) fn check_allowed(at: &KeyPath, item: &Node, name: &str, report: &mut Diagnostics) {
+pub(in crate::machine) fn check_allowed(at: &KeyPath, item: &Node, name: &str, report: &mut Diagnostics) {
     if let Some(reason) = refusal(name) {
         report.error(at, item, format!("`{name}` is not allowed: {reason}"));
     }

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::config::{Node, Value};
 use crate::machine::Machine;
-use crate::qemu::{OptionString, parse_bool, with_values};
+use crate::machine::switches::{RawItem, raw_items};
+use crate::qemu::{OptionString, RawPart, parse_bool, with_values};
 
 /// Switches whose whole argument is a file.
 const FILES: [&str; 16] = [
@@ -50,17 +51,16 @@ pub(super) fn rebase_structured(node: Node, folder: &Path) -> Node {
 /// Returns `args` with its relative files joined to `folder`.
 pub(super) fn rebase_raw(node: Node, folder: &Path) -> Node {
     node.map_items(|items| {
-        let mut switch = None;
-        let rebase = |item: Node| {
-            let text = item.as_text().unwrap_or_default();
-            let name = text.strip_prefix('-').map(|name| name.trim_start_matches('-').to_owned());
-            let before = std::mem::replace(&mut switch, name);
-            match before {
-                Some(before) if switch.is_none() => rebase_argument(&before, item, folder),
-                _ => item,
-            }
+        let switches = raw_items(&items).map(|item| match item {
+            RawItem::Passed(RawPart::Value(switch)) => Some(switch.to_owned()),
+            RawItem::Passed(RawPart::Switch(_) | RawPart::Other) | RawItem::Deletion => None,
+        });
+        let switches: Vec<Option<String>> = switches.collect();
+        let rebase = |(item, switch): (Node, Option<String>)| match switch {
+            Some(switch) => rebase_argument(&switch, item, folder),
+            None => item,
         };
-        items.into_iter().map(rebase).collect()
+        items.into_iter().zip(switches).map(rebase).collect()
     })
 }
 

@@ -1,19 +1,22 @@
 //! `args`: raw arguments of QEMU.
 
-use super::arguments::{NUL, check_allowed};
+use super::arguments::NUL;
 use crate::config::{Diagnostics, KeyPath, Node};
 use crate::machine::Machine;
-use crate::machine::switches::canonical;
-use crate::qemu::takes_value;
+use crate::machine::switches::{RawItem, raw_items};
+use crate::qemu::{RawPart, canonical, takes_value};
 
-/// Reads `args`.
+/// Switches whose value is not a list of options.
+const PLAIN: [&str; 14] =
+    ["D", "L", "append", "bios", "cdrom", "dtb", "hda", "hdb", "initrd", "k", "kernel", "loadvm", "mem-path", "uuid"];
+
+/// Reads `args`; refused switches are reported with those that an item of `arguments` leaves out.
 pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
     let items = report.list(path, node).unwrap_or_default();
-    for (index, item) in items.iter().enumerate() {
+    let mut switch = None;
+    for ((index, item), part) in items.iter().enumerate().zip(raw_items(items)) {
         let at = path.index(index);
-        if item.deletion().is_some() {
-            continue;
-        }
+        let RawItem::Passed(part) = part else { continue };
         let Some(arg) = report.text(&at, item) else {
             continue;
         };
@@ -21,38 +24,29 @@ pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: 
             report.error(&at, item, NUL);
             continue;
         }
-        // A command line of the guest may begin like a switch.
-        let before = index.checked_sub(1).and_then(|before| items[before].as_text());
-        let is_value = before.is_some_and(is_switch_with_value);
-        // That of a switch that is not known.
-        let may_be_value = before.is_some_and(|before| is_value || is_unknown_switch(before));
+        if let RawPart::Switch(name) = part {
+            switch = Some(name);
+        }
+        // A command line of the guest may begin like a switch, and that of a switch that is not known may be one.
+        let is_value = matches!(part, RawPart::Value(_));
         if let Some(split) = split_switch(&arg).filter(|_| !is_value) {
             let help = Some(format!("write one entry for each: {split}"));
             report.error_with_help(&at, item, "QEMU gets each entry as one argument, with its spaces", help);
             continue;
         }
         // QEMU would take it for a disk image, or for an unknown switch.
-        if let Some(help) = misread(&arg).filter(|_| !may_be_value) {
+        if let Some(help) = misread(&arg, switch).filter(|_| !is_value) {
             let message = format!("`{}` is neither a switch nor a value of one", arg.escape_debug());
             report.error_with_help(&at, item, message, Some(help));
             continue;
-        }
-        if let Some(name) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) {
-            check_allowed(&at, item, canonical(name), report);
         }
         machine.args.push(arg);
     }
 }
 
-/// Returns whether a raw argument is a switch with a value.
-fn is_switch_with_value(arg: &str) -> bool {
-    let name = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
-    name.is_some_and(|name| takes_value(canonical(name)) == Some(true))
-}
-
 /// Returns what is meant by an argument that QEMU reads as something else: a switch without a hyphen or with `=`, or
-/// options apart from those before them.
-fn misread(arg: &str) -> Option<String> {
+/// options apart from those before them, which are of `switch`.
+fn misread(arg: &str, switch: Option<&str>) -> Option<String> {
     let is_switch = |name: &str| takes_value(canonical(name)).is_some();
     let without_hyphen = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
     match (without_hyphen, arg.split_once('=')) {
@@ -65,14 +59,14 @@ fn misread(arg: &str) -> Option<String> {
         (None, Some((key, _))) => {
             let is_option =
                 !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-            is_option.then(|| "write it in the entry before it, after a comma".to_owned())
+            let help = match switch.filter(|name| takes_value(name) != Some(false)) {
+                Some("append") => "write it in the entry before it, after a space",
+                Some(name) if !PLAIN.contains(&name) => "write it in the entry before it, after a comma",
+                Some(_) | None => "write the switch that it belongs to before it, such as `-append`",
+            };
+            is_option.then(|| help.to_owned())
         }
     }
-}
-
-fn is_unknown_switch(arg: &str) -> bool {
-    let name = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
-    name.is_some_and(|name| takes_value(canonical(name)).is_none())
 }
 
 /// Returns the words of an argument that begins with a switch of QEMU and a space, as entries of a list.
@@ -112,6 +106,11 @@ mod tests {
             (r#"["m", "512"]"#, 0, "write it with a hyphen: `-m`"),
             (r#"["-S", "-m=512"]"#, 1, "write two entries: `-m`, `512`"),
             (r#"["-device", "e1000", "netdev=n"]"#, 2, "write it in the entry before it, after a comma"),
+            (r#"["-append", "quiet", "root=/dev/vda"]"#, 2, "write it in the entry before it, after a space"),
+            (r#"["-kernel", "/k", "a=b"]"#, 2, "write the switch that it belongs to before it, such as `-append`"),
+            (r#"["-S", "a=b"]"#, 1, "write the switch that it belongs to before it, such as `-append`"),
+            (r#"["a=b"]"#, 0, "write the switch that it belongs to before it, such as `-append`"),
+            (r#"["-append", {"-foo": null}, "-x", "m"]"#, 3, "write it with a hyphen: `-m`"),
         ] {
             assert_eq!(raw_problems(json), [(format!("args[{index}]"), help.to_owned())], "{json}");
         }

@@ -1,9 +1,10 @@
 //! Switches that have no effect, or a harmful one, beside the rest of the definition.
 
+use super::table::MACHINE_FLAGS;
 use super::{Refusal, UserSwitch};
 use crate::machine::{Firmware, Machine};
 use crate::network::NetworkMode;
-use crate::qemu::QemuOption;
+use crate::qemu::{OptionString, QemuOption};
 use crate::storage::StorageSpec;
 
 impl Machine {
@@ -19,6 +20,7 @@ impl Machine {
                 self.second_firmware(switch)
             }
             "machine" => self.without_smm(switch),
+            name if MACHINE_FLAGS.iter().any(|flag| flag.switch == name) => self.contradicted(switch),
             "global" => self.unprotected_variables(switch),
             "tpmdev" => self.second_tpm(),
             "device" => self.second_device(switch),
@@ -28,6 +30,18 @@ impl Machine {
             "net" | "nic" | "netdev" | "incoming" => self.forbidden_program(switch),
             _ => None,
         }
+    }
+
+    /// Of `-machine acpi=on` and `-no-acpi`, QEMU takes the last (7.2; 10.0 has only `-usb`).
+    fn contradicted(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let flag = MACHINE_FLAGS.iter().find(|flag| flag.switch == switch.name)?;
+        let parsed = self.machine_arguments().map(|argument| OptionString::parse("machine", argument));
+        parsed.filter_map(|options| options.is_on(flag.option)).find(|is_on| *is_on != flag.is_on)?;
+        let (option, value) = (flag.option, if flag.is_on { "off" } else { "on" });
+        Some(Refusal {
+            message: format!("`-{}` contradicts `{option}={value}` of the machine", switch.name),
+            help: "remove one of them".to_owned(),
+        })
     }
 
     /// Of two actions for an event, QEMU takes the last, that of the key (7.2, 10.0).

@@ -90,9 +90,9 @@ pub const SWITCHES: &[(&str, Treatment)] = &[
     ("net", RefusedBeside("`none` beside `network`, and programs in the sandbox")),
     ("netdev", RefusedBeside("an ID of maqet, and programs in the sandbox")),
     ("nic", RefusedBeside("`none` beside `network`, and programs in the sandbox")),
-    ("no-acpi", Passed),
+    ("no-acpi", RefusedBeside("the opposite option of `machine`")),
     ("no-fd-bootchk", Passed),
-    ("no-hpet", Passed),
+    ("no-hpet", RefusedBeside("the opposite option of `machine`")),
     ("no-reboot", Passed),
     ("no-shutdown", Passed),
     ("no-user-config", Passed),
@@ -134,7 +134,7 @@ pub const SWITCHES: &[(&str, Treatment)] = &[
     ("spice", Passed),
     ("tpmdev", RefusedBeside("`tpm: true`")),
     ("trace", Passed),
-    ("usb", Passed),
+    ("usb", RefusedBeside("the opposite option of `machine`")),
     ("usbdevice", Passed),
     ("uuid", Replaces),
     ("version", Refused(EXITS)),
@@ -148,10 +148,23 @@ pub const SWITCHES: &[(&str, Treatment)] = &[
     ("xen-domid-restrict", Passed),
 ];
 
-/// Returns the name that QEMU's documentation gives to a switch.
-pub fn canonical(name: &str) -> &str {
-    if name == "M" { "machine" } else { name }
+/// A switch that sets an option of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineFlag {
+    /// The switch.
+    pub switch: &'static str,
+    /// The option of `-machine`.
+    pub option: &'static str,
+    /// What it sets it to.
+    pub is_on: bool,
 }
+
+/// The switches without a value that set an option of the machine.
+pub const MACHINE_FLAGS: [MachineFlag; 3] = [
+    MachineFlag { switch: "no-acpi", option: "acpi", is_on: false },
+    MachineFlag { switch: "no-hpet", option: "hpet", is_on: false },
+    MachineFlag { switch: "usb", option: "usb", is_on: true },
+];
 
 /// Returns why a switch is refused in every definition.
 pub(in crate::machine) fn refusal(name: &str) -> Option<&'static str> {

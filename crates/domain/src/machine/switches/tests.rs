@@ -171,6 +171,14 @@ fn test_switch_that_is_left_out_is_not_judged() {
     ] {
         assert_eq!(left(&format!("{{{keys}}}")), (vec!["-S".to_owned()], 0));
     }
+    // Also one that is refused in every definition.
+    check_accepted(&json!({"args": ["-daemonize", "-append", "-daemonize"], "arguments": [{"daemonize": false}]}));
+    check_refused(
+        &json!({"args": ["-S", "--daemonize"]}),
+        "args[1]",
+        "`daemonize` is not allowed: maqet already runs QEMU in the background; remove it",
+    );
+    check_accepted(&json!({"storage": [{"name": "a"}], "args": ["-append", "-snapshot"]}));
     let value = left(r#"{"args": ["-append", "-S"], "arguments": [{"S": false}]}"#);
     assert_eq!(value.0, ["-append", "-S"]);
 }

@@ -31,6 +31,18 @@ pub(super) fn refusal(switch: &UserSwitch<'_>, architecture: &str) -> Option<Ref
         .or_else(|| boot_order(switch))
         .or_else(|| mac_address(switch))
         .or_else(|| unexpanded_file(switch))
+        .or_else(|| quoted_json(switch))
+}
+
+/// As copied from a shell, which removes the quotes; QEMU reads them as part of a name.
+fn quoted_json(switch: &UserSwitch<'_>) -> Option<Refusal> {
+    let text = switch.argument.trim();
+    let inner = ["'", "\""].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))?;
+    let is_json = inner.trim_start().starts_with('{') && inner.trim_end().ends_with('}');
+    (is_json && switch.name != "append").then(|| Refusal {
+        message: format!("{}: QEMU does not remove the quotes around the JSON", switch.shown(&switch.argument)),
+        help: "remove them: no shell reads the argument".to_owned(),
+    })
 }
 
 fn help(switch: &UserSwitch<'_>, architecture: &str) -> Option<Refusal> {

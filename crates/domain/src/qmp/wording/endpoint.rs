@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::fmt;
 
-use crate::qemu::OptionString;
+use crate::qemu::{OptionString, RawPart, raw_parts, switch_values};
 
 /// A protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
@@ -38,6 +38,12 @@ impl fmt::Display for Endpoint {
 /// The first port of VNC; displays are counted from it.
 const VNC: u16 = 5900;
 
+/// The first port of the web sockets of VNC.
+const VNC_WEB: u16 = 5700;
+
+/// The address that `-s` stands for.
+const GDB: &str = ":1234";
+
 impl Endpoint {
     /// Returns the port of a forwarding rule: `tcp:127.0.0.1:80-:80` of QEMU, or `-t 127.0.0.1/80:80` of passt.
     pub fn of_rule(rule: &str) -> Option<Self> {
@@ -59,47 +65,67 @@ impl Endpoint {
         Some(Self { transport: Transport::Tcp, address: parsed_address(address)?, port: port.parse().ok()? })
     }
 
-    /// Returns the port that a switch with its argument listens at, as `-vnc :1` or `-serial tcp::4444,server=on`.
-    pub fn of_switch(switch: &str) -> Option<Self> {
-        let (name, argument) = switch.split_once(' ')?;
-        let options = OptionString::parse(name.trim_start_matches('-'), argument);
-        let first = options.iter().next()?.value.as_str();
+    /// Returns the ports that a switch with its argument can listen at, as `-vnc :1` or `-serial tcp::4444,server=on`.
+    pub fn of_switch(switch: &str) -> Vec<Self> {
+        let (name, argument) = switch.split_once(' ').unwrap_or((switch, ""));
+        let name = name.trim_start_matches('-');
+        if name == "s" {
+            return Self::of_address(GDB).into_iter().collect();
+        }
+        let options = OptionString::parse(name, argument);
+        let Some(first) = options.iter().next().map(|option| option.value.as_str()) else { return Vec::new() };
         // `-netdev socket,udp=REMOTE,localaddr=LOCAL`, `-serial udp:REMOTE@LOCAL`
         let local = options.get("udp").and(options.get("localaddr"));
         let local =
             local.or_else(|| first.strip_prefix("udp:").map(|both| both.rsplit_once('@').map_or(both, |(_, at)| at)));
         if let Some(local) = local {
-            return Some(Self { transport: Transport::Udp, ..Self::of_address(local)? });
+            let local = Self::of_address(local).map(|at| Self { transport: Transport::Udp, ..at });
+            return local.into_iter().collect();
         }
         let transport = if matches!(first, "udp" | "dgram") { Transport::Udp } else { Transport::Tcp };
-        let keys = [
-            ("local.host", "local.port"),
-            ("localaddr", "localport"),
-            ("addr.host", "addr.port"),
-            ("host", "port"),
-            ("addr", "tls-port"),
-        ];
-        if let Some((host, port)) = keys.into_iter().find_map(|(host, port)| Some((host, options.get(port)?))) {
+        let of_keys = |(host, port): (&str, &str)| {
             // The address of `-spice` has another key.
             let host = options.get(host).or_else(|| options.get("addr")).unwrap_or_default();
-            return Some(Self { transport, address: parsed_address(host)?, port: port.parse().ok()? });
+            let port = options.get(port)?.parse().ok()?;
+            Some(Self { transport, address: parsed_address(host)?, port })
+        };
+        if name == "spice" {
+            return [("addr", "port"), ("addr", "tls-port")].into_iter().filter_map(of_keys).collect();
         }
-        let address = options.iter().find(|option| option.value.contains(':'))?.value.as_str();
+        let keys =
+            [("local.host", "local.port"), ("localaddr", "localport"), ("addr.host", "addr.port"), ("host", "port")];
+        if let Some(keys) = keys.into_iter().find(|(_, port)| options.get(port).is_some()) {
+            return of_keys(keys).into_iter().collect();
+        }
+        let Some(address) = options.iter().find(|option| option.value.contains(':')) else { return Vec::new() };
+        let address = address.value.as_str();
         let address = address.split_once("tcp:").or(address.split_once("telnet:")).map_or(address, |(_, rest)| rest);
-        let at = Self::of_address(address)?;
-        Some(if name == "-vnc" { Self { port: at.port.checked_add(VNC)?, ..at } } else { at })
+        let Some(at) = Self::of_address(address) else { return Vec::new() };
+        if name == "vnc" { at.of_display(&options).collect() } else { vec![at] }
+    }
+
+    /// Returns the ports of VNC with this display as port: that of VNC itself, and that of its web socket, if it has one.
+    fn of_display(self, options: &OptionString) -> impl Iterator<Item = Self> {
+        let own = self.port.checked_add(VNC).map(|port| Self { port, ..self });
+        let web = options.get("websocket").and_then(|web| match web.parse() {
+            Ok(port) => Some(Self { port, ..self }),
+            Err(_) if web.contains(':') => Self::of_address(web),
+            Err(_) if options.is_on("websocket") == Some(true) => {
+                self.port.checked_add(VNC_WEB).map(|port| Self { port, ..self })
+            }
+            Err(_) => None,
+        });
+        own.into_iter().chain(web)
     }
 
     /// Returns the ports that the arguments of QEMU have it listen at.
     pub fn of_args(args: &[String]) -> Vec<Self> {
-        args.windows(2)
-            .filter(|pair| pair[0].starts_with('-'))
-            .flat_map(|pair| Self::of_argument(&pair[0], &pair[1]))
-            .collect()
+        let debugger = raw_parts(args).filter(|part| *part == RawPart::Switch("s")).flat_map(|_| Self::of_switch("-s"));
+        let with_values = switch_values(args).flat_map(|(name, argument)| Self::of_argument(name, argument));
+        with_values.chain(debugger).collect()
     }
 
-    fn of_argument(switch: &str, argument: &str) -> Vec<Self> {
-        let name = switch.trim_start_matches('-');
+    fn of_argument(name: &str, argument: &str) -> Vec<Self> {
         let options = OptionString::parse(name, argument);
         let rules = options.iter().filter(|option| option.key.starts_with("hostfwd"));
         let rules = rules.filter_map(|option| Self::of_rule(&option.value));
@@ -112,12 +138,12 @@ impl Endpoint {
                     || options.get("listen").or(options.get("udp")).is_some()
                     || options.is_on("server") == Some(true)
             }
-            "chardev" | "serial" | "parallel" | "monitor" | "qmp" | "debugcon" => {
+            "chardev" | "serial" | "parallel" | "monitor" | "qmp" | "qmp-pretty" | "debugcon" => {
                 is_udp || options.is_on("server") == Some(true)
             }
             _ => false,
         };
-        let own = listens.then(|| Self::of_switch(&format!("-{name} {argument}"))).flatten();
+        let own = if listens { Self::of_switch(&format!("-{name} {argument}")) } else { Vec::new() };
         rules.chain(own).collect()
     }
 
@@ -193,7 +219,24 @@ mod tests {
             ("-vnc 127.0.0.1:65000", "none"),
             ("-vnc none", "none"),
         ] {
-            assert_eq!(shown(Endpoint::of_switch(switch)), expected, "{switch}");
+            let first = Endpoint::of_switch(switch).into_iter().next();
+            assert_eq!(shown(first), expected, "{switch}");
+        }
+    }
+
+    #[test]
+    fn test_endpoints_of_a_switch_are_all_of_them() {
+        for (switch, expected) in [
+            ("-spice port=5930,tls-port=5931,addr=127.0.0.1", vec![5930, 5931]),
+            ("-vnc :1,websocket=on", vec![5901, 5701]),
+            ("-vnc :1,websocket=8080", vec![5901, 8080]),
+            ("-vnc :1,password=on,websocket=127.0.0.1:8081", vec![5901, 8081]),
+            ("-vnc :1,websocket=off", vec![5901]),
+            ("-s", vec![1234]),
+            ("-S", vec![]),
+        ] {
+            let ports: Vec<u16> = Endpoint::of_switch(switch).iter().map(|at| at.port).collect();
+            assert_eq!(ports, expected, "{switch}");
         }
     }
 
@@ -213,13 +256,17 @@ mod tests {
             "socket,id=a,connect=:7",
             "-device",
             "e1000,port=8",
+            "-append",
+            "-gdb",
+            "tcp::10",
+            "--s",
             "-netdev",
             r#"{"type": "user", "id": "n", "hostfwd": [{"str": "tcp::9-:9"}]}"#,
         ];
 
         let ports = Endpoint::of_args(&args.map(str::to_owned));
 
-        assert_eq!(ports.iter().map(|at| at.port).collect::<Vec<_>>(), [5901, 80, 53, 5, 9]);
+        assert_eq!(ports.iter().map(|at| at.port).collect::<Vec<_>>(), [5901, 80, 53, 5, 9, 1234]);
     }
 
     #[test]

@@ -138,3 +138,25 @@ fn test_datagrams_over_ipv6_are_refused() {
     }
     check_accepted(&card("stream", "[::1]:5"));
 }
+
+#[test]
+fn test_flags_that_contradict_the_machine_are_refused() {
+    for (flag, option, contrary) in [("no-acpi", "acpi", "on"), ("no-hpet", "hpet", "on"), ("usb", "usb", "off")] {
+        let message = format!("`-{flag}` contradicts `{option}={contrary}` of the machine");
+        check_switch(&json!({"machine": {"type": "pc", option: contrary}}), flag, None, Some(&message));
+        let same = if contrary == "on" { "off" } else { "on" };
+        check_switch(&json!({"machine": {"type": "pc", option: same}}), flag, None, None);
+        check_switch(&json!({"machine": "pc"}), flag, None, None);
+    }
+    let raw = json!({"args": ["-machine", "acpi=on", "-no-acpi"]});
+    check_refused(&raw, "args[2]", "`-no-acpi` contradicts `acpi=on` of the machine");
+}
+
+#[test]
+fn test_json_in_quotes_is_refused() {
+    for argument in [r#"'{"driver": "e1000"}'"#, r#" "{'driver': 'e1000'}" "#] {
+        check_switch(&json!({}), "device", Some(argument), Some("QEMU does not remove the quotes around the JSON"));
+        check_switch(&json!({}), "append", Some(argument), None);
+    }
+    check_switch(&json!({}), "device", Some(r#"{"driver": "e1000"}"#), None);
+}
