@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use maqet_domain::port::{Guard, Holder, LockError, LockName, Locks};
 use maqet_domain::text::stable_hash;
 use maqet_domain::vm::ProcessIdentity;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -62,12 +64,28 @@ impl FileLocks {
     /// Locks the file at `path`; returns it if it is locked elsewhere until `deadline`.
     async fn take(&self, path: &Path, deadline: Instant) -> io::Result<Result<LockedFile, File>> {
         loop {
-            match LockedFile::lock(with_folder(path, private_file)?, deadline).await? {
+            match LockedFile::lock(open(path)?, deadline).await? {
                 Ok(locked) if !is_at(&locked, path) => {}
                 result => return Ok(result),
             }
         }
     }
+}
+
+/// Opens a lock file. A process that locks many raises its limit of open files, as far as it may.
+fn open(path: &Path) -> io::Result<File> {
+    match with_folder(path, private_file) {
+        Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) && raise_file_limit() => {
+            with_folder(path, private_file)
+        }
+        opened => opened,
+    }
+}
+
+/// Raises the limit of open files to the most that this process may have; returns whether it did.
+fn raise_file_limit() -> bool {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok()
 }
 
 /// The content of a lock file while it is locked.

@@ -31,6 +31,7 @@ mod firmware_files;
 mod foreign_content;
 mod full_disks;
 mod guest;
+mod guides;
 mod hardware;
 mod health;
 mod health_access;

@@ -166,8 +166,16 @@ impl Explain for StoreError {
             }
             Self::BackupUnsupported { .. } => Explanation::new("store.backup-unsupported", Fault::Usage)
                 .hint("run `pg_dump --format=custom --file=FILE DATABASE`"),
-            Self::Moved { to, .. } => Explanation::new("store.moved-refused", Fault::State)
-                .hint(format!("set `database: {to}` in `maqet.conf`, or pass `{}`", database_option(to))),
+            Self::Moved { to, .. } => {
+                let explanation = Explanation::new("store.moved-refused", Fault::State)
+                    .hint(format!("set `database: {to}` in `maqet.conf`, or pass `{}`", database_option(to)));
+                if to.starts_with("sqlite:") {
+                    explanation
+                } else {
+                    // The URL is recorded without the user and the password.
+                    explanation.hint("add the user, unless it has your name: `postgres://USER@HOST/DATABASE`")
+                }
+            }
             Self::MoveUnfinished { location, from } => Explanation::new("store.move-interrupted", Fault::State).hint(
                 format!("run `maqet {} database move --to {}` to finish it", database_option(from), quote(location)),
             ),

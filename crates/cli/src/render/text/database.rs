@@ -45,6 +45,6 @@ impl TextOutput for DatabaseMoved {
         let (from, to) = (escape_control(&self.from), escape_control(&self.to));
         let Self { vms, changes, events, .. } = self;
         writeln!(out, "moved `{from}` to `{to}`: VMs: {vms}, changes: {changes}, events: {events}")?;
-        writeln!(out, "  to use it, set `database: {to}` in `maqet.conf`")
+        writeln!(out, "  to use it, set `database` in `maqet.conf` to the URL that you passed")
     }
 }
