@@ -1,7 +1,7 @@
 //! A command whose streams are ports of the VM.
 
 use maqet_domain::guest::{ExecFailure, ExecWay, GuestStream, Nonce, PortSet};
-use maqet_domain::port::{PortClaim, PortError};
+use maqet_domain::port::{AgentError, PortClaim};
 use tokio::time::{Instant, sleep};
 
 use super::agent::{Agent, HeldSession};
@@ -24,17 +24,24 @@ impl FreePorts {
     /// Claims a set of ports; `None` if commands have all of them.
     ///
     /// What a process left that was killed is ended first.
+    ///
+    /// Errors: `Port`, and `Agent` of one that does not answer.
     pub(crate) async fn claim(
         app: &App,
         vm: &Monitored<'_>,
         agent: Agent<'_>,
         channels: &Channels,
-    ) -> Result<Option<Self>, PortError> {
+    ) -> Result<Option<Self>, ExecError> {
+        let name = &vm.entry.name;
         for set in PortSet::all() {
-            let Some(claim) = app.ports.guest_ports.claim(&vm.run.paths, set).await? else { continue };
+            let claimed = app.ports.guest_ports.claim(&vm.run.paths, set).await;
+            let claimed = claimed.map_err(|source| ExecError::Port { vm: name.clone(), source })?;
+            let Some(claim) = claimed else { continue };
             let is_free = match claim.left() {
                 None => !channels.has_open_output(set),
-                Some(left) => sweep(vm, agent, set, &left).await,
+                Some(left) => sweep(vm, agent, set, &left)
+                    .await
+                    .map_err(|source| ExecError::Agent { vm: name.clone(), source })?,
             };
             if is_free {
                 return Ok(Some(Self { set, claim }));
@@ -112,16 +119,20 @@ impl FreePorts {
 }
 
 /// Ends what a process left that was killed; returns whether the ports are free then.
-async fn sweep(vm: &Monitored<'_>, agent: Agent<'_>, set: PortSet, left: &Nonce) -> bool {
-    if let Err(error) = agent.sweep(left).await {
-        tracing::warn!(%error, "cannot end what an earlier command has left");
+///
+/// Fails if the agent does not answer: it would not start a command either.
+async fn sweep(vm: &Monitored<'_>, agent: Agent<'_>, set: PortSet, left: &Nonce) -> Result<bool, AgentError> {
+    match agent.sweep(left).await {
+        Ok(()) => {}
+        Err(error @ AgentError::Unresponsive { .. }) => return Err(error),
+        Err(error) => tracing::warn!(%error, "cannot end what an earlier command has left"),
     }
     let until = Instant::now() + limits::EXEC_SWEEP_TIMEOUT;
     loop {
         match Channels::query(vm).await {
-            Ok(channels) if !channels.has_open_output(set) => return true,
+            Ok(channels) if !channels.has_open_output(set) => return Ok(true),
             Ok(_) if Instant::now() < until => sleep(limits::AGENT_TOOL_INTERVAL).await,
-            Ok(_) | Err(_) => return false,
+            Ok(_) | Err(_) => return Ok(false),
         }
     }
 }

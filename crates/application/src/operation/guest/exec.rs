@@ -232,7 +232,8 @@ impl Exec {
         let reason = match FreePorts::claim(app, vm, agent, &channels).await {
             Ok(Some(ports)) => return Ok(ReadyWay::Ports(ports)),
             Ok(None) => "other commands have all sets of ports".to_owned(),
-            Err(error) => error.to_string(),
+            Err(ExecError::Port { source, .. }) => source.to_string(),
+            Err(error) => return Err(error.into()),
         };
         let refused = vec![ExecWayRefused { via: ExecVia::Ports, reason }];
         if self.via == ExecVia::Ports {
