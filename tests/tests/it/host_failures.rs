@@ -75,7 +75,10 @@ fn test_kvm_that_is_missing_or_not_permitted_says_so() {
         let other = refused(&home, &[], keys, 69);
 
         check(&missing, ["host.kvm-unavailable", "KVM is missing: `/dev/kvm` does not exist", "modprobe kvm_intel"]);
-        check(&by_key, ["host.kvm-unavailable", "`/dev/kvm` does not exist", "accel"]);
+        check(
+            &by_key,
+            ["host.kvm-unavailable", "`/dev/kvm` does not exist", "set `accel: tcg` for software emulation"],
+        );
         check(&falls_back, ["device.property-not-found", "no property `x`", "e1000,help"]);
         check(&not_permitted, ["host.kvm-unavailable", "not permitted to use KVM", "usermod -aG kvm"]);
         check(&other, ["host.kvm-unavailable", "KVM does not work: ", "accel: tcg"]);
@@ -176,7 +179,7 @@ fn test_limits_of_memory_say_which_one() {
     let address_space = refused(&home, &limit("--as=300000000"), "memory: 1G\n", 69);
     let locked = refused(&home, &locked, "arguments: [{overcommit: {mem-lock: on}}]\n", 69);
 
-    check(&address_space, ["host.memory-full", "little memory", "memory"]);
+    check(&address_space, ["host.memory-full", "little memory", "set less `memory`"]);
     check(&locked, ["host.locked-memory-refused", "lock the guest's RAM", "ulimit -l"]);
 }
 
@@ -207,18 +210,18 @@ fn test_files_without_permission_are_not_said_to_be_missing() {
     };
     let path = closed("closed");
     let path: &Path = &path;
-    for (keys, code) in [
-        (format!("arguments: [{{bios: {}}}]\n", path.display()), "qemu.file-refused"),
-        (format!("firmware: {}\n", path.display()), "qemu.file-refused"),
-        (format!("arguments: [{{kernel: {}}}]\n", path.display()), "qemu.file-refused"),
-        (format!("arguments: [{{smbios: {{file: {}}}}}]\n", path.display()), "qemu.file-refused"),
-        (format!("arguments: [{{acpitable: {{file: {}}}}}]\n", path.display()), "qemu.file-refused"),
-        (format!("arguments: [{{device: loader, file: {}}}]\n", path.display()), "qemu.file-refused"),
-        (format!("arguments: [{{device: e1000, romfile: {}}}]\n", path.display()), "qemu.file-refused"),
-        (format!("arguments: [{{object: secret, id: s, file: {}}}]\n", path.display()), "qemu.file-refused"),
+    for (keys, command) in [
+        (format!("arguments: [{{bios: {}}}]\n", path.display()), "sudo chmod a+r"),
+        (format!("firmware: {}\n", path.display()), "sudo chmod a+r"),
+        (format!("arguments: [{{kernel: {}}}]\n", path.display()), "sudo chmod a+r"),
+        (format!("arguments: [{{smbios: {{file: {}}}}}]\n", path.display()), "sudo chmod a+r"),
+        (format!("arguments: [{{acpitable: {{file: {}}}}}]\n", path.display()), "sudo chmod a+r"),
+        (format!("arguments: [{{device: loader, file: {}}}]\n", path.display()), "sudo chmod a+r"),
+        (format!("arguments: [{{device: e1000, romfile: {}}}]\n", path.display()), "sudo chmod a+r"),
+        (format!("arguments: [{{object: secret, id: s, file: {}}}]\n", path.display()), "sudo chown $USER"),
     ] {
         let error = refused(&home, &mine, &keys, 69);
 
-        check(&error, [code, "you may not read", "closed"]);
+        check(&error, ["qemu.file-refused", "you may not read", &format!("`{command} {}`", path.display())]);
     }
 }
