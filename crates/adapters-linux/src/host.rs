@@ -11,7 +11,7 @@ use maqet_domain::qmp::wording::Endpoint;
 use rustix::system::uname;
 
 use crate::limits::MAX_CPUINFO_BYTES;
-use crate::port_user::port_obstacle;
+use crate::port_user::{port_obstacle, socket_obstacle};
 
 /// This host; each fact is determined once, when it is first needed.
 #[derive(Debug, Default)]
@@ -50,6 +50,10 @@ impl Host for LocalHost {
 
     fn port_obstacle(&self, endpoint: &Endpoint) -> Option<PortObstacle> {
         port_obstacle(endpoint)
+    }
+
+    fn socket_obstacle(&self, path: &Path) -> Option<PortObstacle> {
+        socket_obstacle(path)
     }
 
     fn has_interface(&self, name: &str) -> Option<bool> {

@@ -1,5 +1,6 @@
 //! What keeps a program from a port, and the process that listens there.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -29,6 +30,39 @@ pub(crate) fn port_obstacle(endpoint: &Endpoint) -> Option<PortObstacle> {
     }
 }
 
+/// Finds the process that listens at a UNIX socket; connecting to it would take the only place of a network link.
+pub(crate) fn socket_obstacle(path: &Path) -> Option<PortObstacle> {
+    let wanted = path.canonicalize().ok()?;
+    let table = fs::read("/proc/net/unix").ok()?;
+    let bound = table.split(|byte| *byte == b'\n').filter_map(bound_at);
+    let is_it =
+        |bound: &Path| bound.file_name() == wanted.file_name() && bound.canonicalize().is_ok_and(|at| at == wanted);
+    let sockets: Vec<String> = bound.filter(|(bound, _)| is_it(bound)).map(|(_, socket)| socket).collect();
+    if sockets.is_empty() {
+        return None;
+    }
+    Some(PortObstacle::InUse(process_with(&sockets)))
+}
+
+/// Returns the path of a socket that receives at it, and the link to the socket, of a line of `/proc/net/unix`.
+fn bound_at(line: &[u8]) -> Option<(&Path, String)> {
+    /// The flag of a socket that listens, and the type of one for datagrams.
+    const LISTENS: u32 = 0x1_0000;
+    const DATAGRAMS: &str = "0002";
+    let mut rest = line;
+    let mut fields = [""; 7];
+    for field in &mut fields {
+        rest = rest.trim_ascii_start();
+        let end = rest.iter().position(u8::is_ascii_whitespace)?;
+        *field = str::from_utf8(&rest[..end]).ok()?;
+        rest = &rest[end..];
+    }
+    let [_, _, _, flags, kind, _, inode] = fields;
+    let receives = kind == DATAGRAMS || u32::from_str_radix(flags, 16).ok()? & LISTENS != 0;
+    let path = rest.strip_prefix(b" ").filter(|path| receives && path.starts_with(b"/"))?;
+    Some((Path::new(OsStr::from_bytes(path)), format!("socket:[{inode}]")))
+}
+
 /// Returns the process that listens at a port; without root, only one of the same user is found.
 fn user(endpoint: &Endpoint) -> Option<PortUser> {
     let tables: [(&str, Transport); 4] =
@@ -39,7 +73,11 @@ fn user(endpoint: &Endpoint) -> Option<PortUser> {
         .map(|(table, _)| fs::read_to_string(Path::new("/proc/net").join(table)).unwrap_or_default())
         .flat_map(|table| table.lines().filter_map(|line| socket_at(line, endpoint)).collect::<Vec<_>>())
         .collect();
-    let pid = PidScope::current().pids().find(|pid| has_socket(*pid, &sockets))?;
+    process_with(&sockets)
+}
+
+fn process_with(sockets: &[String]) -> Option<PortUser> {
+    let pid = PidScope::current().pids().find(|pid| has_socket(*pid, sockets))?;
     Some(PortUser { pid, program: process_name(pid)? })
 }
 
@@ -74,6 +112,8 @@ fn has_socket(pid: u32, sockets: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
     use super::*;
 
     fn endpoint(transport: Transport, address: &str, port: u16) -> Endpoint {
@@ -103,6 +143,26 @@ mod tests {
     fn test_port_obstacle_of_a_foreign_address_is_the_address() {
         // An address for documentation (RFC 5737).
         assert_eq!(port_obstacle(&endpoint(Transport::Tcp, "192.0.2.1", 0)), Some(PortObstacle::NoAddress));
+    }
+
+    #[test]
+    fn test_socket_obstacle_names_the_process_that_receives_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stream, datagram) = (folder.path().join("a socket"), folder.path().join("d"));
+        let listener = UnixListener::bind(&stream).unwrap();
+        let receiver = UnixDatagram::bind(&datagram).unwrap();
+        std::os::unix::fs::symlink(&stream, folder.path().join("link")).unwrap();
+
+        assert_eq!(socket_obstacle(&stream), Some(own()));
+        assert_eq!(socket_obstacle(&folder.path().join("link")), Some(own()));
+        assert_eq!(socket_obstacle(&datagram), Some(own()));
+        // A connection that was accepted has the path, too, and does not listen.
+        let client = UnixStream::connect(&stream).unwrap();
+        let accepted = listener.accept().unwrap();
+        drop((listener, receiver));
+        assert_eq!((socket_obstacle(&stream), socket_obstacle(&datagram)), (None, None));
+        drop((client, accepted));
+        assert_eq!(socket_obstacle(&folder.path().join("none")), None);
     }
 
     #[test]

@@ -53,11 +53,15 @@ impl Probe for LocalProbe {
         closed
     }
 
-    async fn closed_files(&self, path: &Path) -> Vec<ClosedPath> {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-        let mut closed: Vec<_> =
-            files.filter_map(|file| closed_path(&file.path(), Access::READ_OK | Access::WRITE_OK)).collect();
+    async fn closed_files(&self, path: &Path, depth: usize) -> Vec<ClosedPath> {
+        let mut closed = Vec::new();
+        let mut directories = vec![path.to_owned()];
+        for _ in 0..depth {
+            let entries = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+            let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+            closed.extend(files.filter_map(|file| closed_path(&file.path(), Access::READ_OK | Access::WRITE_OK)));
+            directories = directories.iter().flat_map(|directory| directories_in(directory)).collect();
+        }
         closed.sort_by(|one, other| one.path.cmp(&other.path));
         closed
     }

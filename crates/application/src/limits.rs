@@ -325,3 +325,9 @@ pub const EXEC_SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often the agent is asked about a command that it captures: at first, and at most.
 pub const CAPTURE_POLLS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// How long a start waits for what becomes of a network link: a slow name server must not delay it much.
+pub const LINK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often it asks.
+pub const LINK_INTERVAL: Duration = Duration::from_millis(5);

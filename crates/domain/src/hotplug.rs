@@ -20,7 +20,9 @@ pub use self::del::{UnplugStep, device_not_found, plan_device_del};
 pub use self::device_id::{DeviceId, InvalidDeviceId, backend_name};
 pub use self::error::{DeviceError, DeviceOrigin};
 pub use self::netdev::{InvalidNetdev, Netdev};
-pub use self::network_info::{Card, cards, failed_backends, link_names, unused_hotplug_netdevs, unused_netdevs};
+pub use self::network_info::{
+    Card, cards, failed_backends, link_names, pending_backends, unused_hotplug_netdevs, unused_netdevs,
+};
 pub use self::program::{may_start_programs, starts_program};
 pub use self::property::{InvalidProperty, find_driver};
 

@@ -204,6 +204,31 @@ fn test_backup_rm_keeps_what_others_build_on() {
     assert_eq!(home.json(&["backup", "ls", "web"])["backups"].as_array().unwrap().len(), 1);
 }
 
+/// They are of no use without a VM of that name, and take space: `rm` names them.
+#[test]
+fn test_rm_with_storage_names_the_backups_that_stay() {
+    let home = TestHome::new();
+    stopped_vm(&home);
+    let backup = create(&home);
+    let directory = Path::new(backup["directory"].as_str().unwrap());
+
+    let shown = home.maqet(["rm", "web", "--delete-storage"]).run().ok().stdout;
+    home.json(&["storage", "trash", "restore", "web"]);
+    let removed = home.json(&["rm", "web", "--delete-storage"]);
+    home.json(&["backup", "rm", "web", &name_of(&backup)]);
+    home.json(&["storage", "trash", "restore", "web"]);
+    let none = home.json(&["rm", "web", "--delete-storage"]);
+
+    assert!(shown.contains(&format!("\n  kept backup: {}\n", directory.display())), "{shown}");
+    assert!(
+        shown.ends_with("\n  list them with `maqet backup ls web`, remove them with `maqet backup rm web …`\n"),
+        "{shown}"
+    );
+    let parent = directory.parent().unwrap();
+    assert_eq!(removed["backups"], json!({ "directory": parent, "names": [backup["name"]] }));
+    assert_eq!(none.get("backups"), None, "{none}");
+}
+
 #[test]
 fn test_backup_verify_finds_each_damage() {
     let home = TestHome::new();

@@ -33,6 +33,28 @@ fn test_doctor_file_that_cannot_be_used_is_a_problem() {
     assert_eq!((start.status.code(), &error["error"]["code"]), (Some(69), &json!("lock.failed")));
 }
 
+/// Those of a run, such as a log, which `sudo maqet` created.
+#[test]
+fn test_doctor_records_that_cannot_be_used_are_a_problem() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let id = home.json(&["status", "web"])["id"].as_str().unwrap().to_owned();
+    let records = home.state().join(&id);
+    let closed = [records.join("journal.log"), records.join("boot-1/qemu.log"), records.join("boot-1/too/deep")];
+    for file in &closed {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+
+    let (code, findings) = restricted_findings(&home, &[]);
+
+    let is_of = |file: &Path| {
+        findings.iter().any(|finding| finding["message"].as_str().unwrap().contains(&*file.to_string_lossy()))
+    };
+    assert_eq!((code, closed.each_ref().map(|file| is_of(file))), (Some(1), [true, true, false]), "{findings:#?}");
+}
+
 #[test]
 fn test_doctor_cache_or_configuration_that_is_closed_is_a_problem() {
     let home = TestHome::new();

@@ -47,6 +47,7 @@ mod inspect;
 mod keyboard;
 mod language;
 mod lifecycle;
+mod link_sockets;
 mod live_snapshot_faults;
 mod live_snapshots;
 mod log_limits;

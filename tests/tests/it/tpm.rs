@@ -95,8 +95,13 @@ fn test_tpm_whose_swtpm_has_ended_is_reported() {
     assert!(std::process::Command::new("kill").args(["-KILL", &swtpm]).status().unwrap().success());
 
     wait::until(LONG, "QEMU notices it", || (tpm()["connected"] == false).then_some(()));
+    let doctor: Value = home.maqet(["doctor", "--format", "json"]).run().code(1).json();
+    let is_it = |finding: &&Value| finding["message"].as_str().unwrap().starts_with("swtpm has ended");
+    let found = doctor["findings"].as_array().unwrap().iter().find(is_it).unwrap();
     assert!(tpm()["problem"].as_str().unwrap().starts_with("swtpm has ended"), "{}", tpm());
     assert_eq!((&before["connected"], &before["problem"]), (&json!(true), &Value::Null), "{before}");
+    assert_eq!((&found["severity"], &found["subject"]), (&json!("problem"), &json!("web")), "{found}");
+    assert_eq!(found["hint"], "shut the guest down, and start it again: `maqet restart web`");
     home.json(&["stop", "web", "--force"]);
 }
 

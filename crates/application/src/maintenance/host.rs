@@ -15,6 +15,9 @@ use crate::limits;
 /// The directory of the locks, in the data directory.
 const LOCKS: &str = "locks";
 
+/// How deep the records of runs are in the state directory: `ID/boot-NUMBER/FILE`.
+const RECORDS_DEPTH: usize = 3;
+
 /// Checks the host.
 pub(crate) struct HostCheck<'a> {
     pub(crate) ports: &'a Ports,
@@ -51,8 +54,9 @@ impl HostCheck<'_> {
             findings.extend(self.closed_directories(name, folder).await);
         }
         for folder in [data.to_owned(), data.join(LOCKS)] {
-            findings.extend(self.closed_files("data directory", &folder).await);
+            findings.extend(self.closed_files("data directory", &folder, 1).await);
         }
+        findings.extend(self.closed_files("state directory", &self.folders.state, RECORDS_DEPTH).await);
         for (name, folder) in visible {
             if let Some(space) = self.ports.maintenance.probe.space(folder).await {
                 findings.push(check_space(name, folder, space));
@@ -143,8 +147,8 @@ impl HostCheck<'_> {
     }
 
     /// Returns the findings about files in one of maqet's directories, such as locks, that this user cannot use.
-    async fn closed_files(&self, name: &str, folder: &Path) -> Vec<Finding> {
-        let closed = self.ports.maintenance.probe.closed_files(folder).await;
+    async fn closed_files(&self, name: &str, folder: &Path, depth: usize) -> Vec<Finding> {
+        let closed = self.ports.maintenance.probe.closed_files(folder, depth).await;
         let mut findings: Vec<Finding> =
             closed.iter().take(limits::MAX_CLOSED_DIRECTORIES).map(|file| check_closed_file(name, file)).collect();
         if let Some(rest @ 1..) = closed.len().checked_sub(limits::MAX_CLOSED_DIRECTORIES) {

@@ -13,6 +13,7 @@ use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
 use crate::start::lost_images::ImagesLost;
 use crate::start::preflight::Preflight;
+use crate::vm::monitor::tpm_problem;
 use crate::{App, Error, limits};
 
 /// Checks the VMs.
@@ -52,6 +53,9 @@ impl VmCheck<'_> {
         match self.app.machine(vm) {
             Ok(machine) => {
                 findings.extend(self.check_binary(vm, &machine).await);
+                if machine.tpm {
+                    findings.extend(self.check_tpm(&vm.entry).await);
+                }
                 if vm.entry.pending.is_none() {
                     findings.extend(self.check_disks(vm, &machine).await?);
                 }
@@ -98,6 +102,13 @@ impl VmCheck<'_> {
                 .push(from_error(&DiskError::from(ImagesLost { vm: entry.name.clone(), images: vec![image] }).into()));
         }
         Ok(findings)
+    }
+
+    /// Reports a TPM whose swtpm has ended, with which QEMU goes on.
+    async fn check_tpm(&self, entry: &VmEntry) -> Option<Finding> {
+        let problem = tpm_problem(&*self.app.ports.monitors, entry.open_run()?).await?;
+        let hint = format!("shut the guest down, and start it again: `maqet restart {}`", entry.name);
+        Some(finding(entry, Severity::Problem, problem).hint(hint))
     }
 
     /// Compares the recorded run with what runs.

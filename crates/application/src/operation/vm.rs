@@ -13,6 +13,6 @@ pub(crate) use self::apply::reverting;
 pub use self::apply::{Applied, Apply, Changed, TakesEffect};
 pub use self::power::{Pause, PowerChanged, Reset, Resume};
 pub use self::restart::{Restart, Restarted};
-pub use self::rm::{Removed, Rm};
+pub use self::rm::{RemainingBackups, Removed, Rm};
 pub use self::start::{Start, Started};
 pub use self::stop::{Stop, Stopped};

@@ -19,7 +19,7 @@ mod ports;
 
 use self::files::relative_path_hint;
 pub(crate) use self::files::uses_of;
-pub(super) use self::ports::port_obstacle;
+pub(super) use self::ports::{port_obstacle, user_and_cure};
 
 /// A start that failed for a known reason.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use super::preflight::Preflight;
 use crate::Error;
 
 /// Why a path is refused.
-const REASON: &str = "QEMU would replace what is there by its socket";
+pub(super) const REPLACED: &str = "QEMU would replace what is there by its socket";
 
 impl Preflight<'_> {
     /// Refuses a card whose socket would replace a file.
@@ -20,7 +20,7 @@ impl Preflight<'_> {
             if let Some((_, path)) = card.own_socket()
                 && self.would_replace(path).await
             {
-                return Err(Error::PathRefused { path: path.into(), reason: REASON.to_owned() });
+                return Err(Error::PathRefused { path: path.into(), reason: REPLACED.to_owned() });
             }
         }
         Ok(())
@@ -33,7 +33,7 @@ impl Preflight<'_> {
             if let Some((key, path)) = card.own_socket()
                 && self.would_replace(path).await
             {
-                let message = format!("cannot use `{path}`: {REASON}");
+                let message = format!("cannot use `{path}`: {REPLACED}");
                 problems.push(card_problem(card, key, message, "choose another path".to_owned(), definition));
             }
         }

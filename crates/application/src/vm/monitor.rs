@@ -3,8 +3,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use maqet_domain::command_line::TPM_CHARDEV;
 use maqet_domain::hotplug::{BootDevices, DeviceError, may_start_programs, starts_program};
 use maqet_domain::port::{BuildUnavailable, Builds, MonitorSession, Monitors, Processes};
+use maqet_domain::qmp::wording::is_disconnected_socket;
 use maqet_domain::qmp::{QmpCommand, QmpError, TypeQuery};
 use maqet_domain::vm::{ProcessIdentity, QemuProcess, Run, VmEntry};
 use serde_json::Value;
@@ -188,4 +190,14 @@ pub(crate) async fn info_usernet(monitors: &dyn Monitors, run: &Run) -> Option<S
             None
         }
     }
+}
+
+/// What a TPM without swtpm means.
+pub(crate) const TPM_LOST: &str = "swtpm has ended: the guest has no TPM until the VM is restarted";
+
+/// Returns what is wrong with the TPM of a running VM; nothing if QEMU does not answer.
+pub(crate) async fn tpm_problem(monitors: &dyn Monitors, run: &Run) -> Option<&'static str> {
+    let reply = monitors.execute(&run.paths, &QmpCommand::new("query-chardev"), limits::QUERY_TIMEOUT).await.ok()?;
+    let tpm = reply.as_array()?.iter().find(|chardev| chardev["label"] == TPM_CHARDEV)?;
+    is_disconnected_socket(tpm["filename"].as_str()?).then_some(TPM_LOST)
 }

@@ -4,7 +4,7 @@
 
 use crate::network::card_of;
 use crate::qemu::HOTPLUG_PREFIX;
-use crate::qmp::wording::stream_failure;
+use crate::qmp::wording::{is_stream_pending, stream_failure};
 
 /// A network card of a running VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,13 @@ pub fn failed_backends(info_network: &str) -> Vec<(&str, Option<&str>)> {
         Some((name, stream_failure(kind.strip_prefix("stream,")?)?))
     };
     info_network.lines().filter_map(failed).collect()
+}
+
+/// Returns the streams that may still fail.
+pub fn pending_backends(info_network: &str) -> Vec<&str> {
+    let parsed = info_network.lines().filter_map(parse);
+    let pending = parsed.filter(|(_, kind, _)| kind.strip_prefix("stream,").is_some_and(is_stream_pending));
+    pending.map(|(name, _, _)| name).collect()
 }
 
 /// Returns the backends without a card.
@@ -98,6 +105,9 @@ mod tests {
         let reason = "Failed to bind socket: Cannot assign requested address";
         assert_eq!(failed_backends(info), [("a", Some(reason)), ("c", None)]);
         assert!(failed_backends(INFO_NETWORK).is_empty());
+        let info =
+            "a: index=0,type=stream,initializing\r\nb: index=0,type=stream,listening\r\nc: index=0,type=stream,\r\n";
+        assert_eq!((pending_backends(info), failed_backends(info).len()), (vec!["a"], 0));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The host: clock, IDs, properties and capabilities.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use crate::guest::Nonce;
@@ -77,6 +79,9 @@ pub trait Host: Send + Sync {
 
     /// Returns what keeps this user from listening at a port; `None` if nothing does.
     fn port_obstacle(&self, endpoint: &Endpoint) -> Option<PortObstacle>;
+
+    /// Returns what keeps a program from a UNIX socket that exists: a process that listens there.
+    fn socket_obstacle(&self, path: &Path) -> Option<PortObstacle>;
 
     /// Returns whether the host has a network interface of this name; `None` if that cannot be determined.
     fn has_interface(&self, name: &str) -> Option<bool>;

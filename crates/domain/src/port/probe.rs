@@ -78,8 +78,9 @@ pub trait Probe: Send + Sync {
     /// Returns the directories in a directory of maqet, and in those, that this user cannot read, enter or write to.
     async fn closed_directories(&self, path: &Path) -> Vec<ClosedPath>;
 
-    /// Returns the files in a directory of maqet, not below it, that this user cannot read or write.
-    async fn closed_files(&self, path: &Path) -> Vec<ClosedPath>;
+    /// Returns the files in a directory of maqet that this user cannot read or write, and those in the directories in it;
+    /// `depth` 1 is the directory alone.
+    async fn closed_files(&self, path: &Path, depth: usize) -> Vec<ClosedPath>;
 
     /// Makes a directory private (0700).
     ///

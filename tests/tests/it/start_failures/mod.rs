@@ -8,6 +8,7 @@ mod options;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use maqet_testkit::{TestHome, qemu};
 use serde_json::{Value, json};
@@ -107,14 +108,23 @@ fn test_image_that_a_vm_uses_twice_is_said_to_be() {
 fn test_image_that_a_vm_uses_twice_by_another_path_is_said_to_be() {
     let home = TestHome::new();
     std::os::unix::fs::symlink(".", home.path("link")).unwrap();
-    home.add(
-        "name: web\naccel: tcg\nmemory: 32M\nstorage: [{name: a, size: 1M, file: a.qcow2}]\narguments: [{drive: {file: \
-         link/a.qcow2, format: qcow2}}]\n",
-    );
+    let status = Command::new(qemu::image_tool())
+        .args(["create", "-q", "-f", "qcow2", "a.qcow2", "1M"])
+        .current_dir(home.root())
+        .status();
+    assert!(status.unwrap().success());
+    fs::hard_link(home.path("a.qcow2"), home.path("hard.qcow2")).unwrap();
+    for file in ["link/a.qcow2", "hard.qcow2"] {
+        home.add(&format!(
+            "name: web\naccel: tcg\nmemory: 32M\nstorage: [{{name: a, file: a.qcow2}}]\narguments: [{{drive: {{file: \
+             {file}, format: qcow2}}}}]\n",
+        ));
 
-    let error = home.json_error(&["start", "web"], 2);
+        let error = home.json_error(&["start", "web"], 2);
 
-    assert_eq!(error["code"], "storage.use-conflict", "{error}");
+        assert_eq!(error["code"], "storage.use-conflict", "{file}: {error}");
+        home.json(&["rm", "web"]);
+    }
 }
 
 #[test]

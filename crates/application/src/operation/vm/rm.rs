@@ -1,6 +1,6 @@
 //! `rm`: removes a VM's definition.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::history::require_expected;
 use derive_setters::Setters;
@@ -17,6 +17,7 @@ use serde_json::json;
 use super::Add;
 use crate::app::operations::{Done, Effect, MovedStorage, Operation, RemovedVmFiles};
 use crate::app::shown;
+use crate::backup::place::Place;
 use crate::operation::StorageTrashRestore;
 use crate::storage::lock::lock_images;
 use crate::trash::entries::{TrashInfo, lock_trash};
@@ -69,6 +70,19 @@ pub struct Removed {
     /// The entry of the trash with its images, if they were moved there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trash: Option<TrashInfo>,
+    /// Its backups in the data directory, which stay, if its images were moved to the trash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backups: Option<RemainingBackups>,
+}
+
+/// The backups of a VM that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RemainingBackups {
+    /// The directory that they are in.
+    pub directory: String,
+    /// Their names, the oldest first; also those of directories that have no valid record of a backup.
+    pub names: Vec<String>,
 }
 
 impl Operation for Rm {
@@ -113,8 +127,10 @@ impl Operation for Rm {
         } else {
             (None, own_records(app, &vm).await?.into_iter().map(|record| record.path).collect())
         };
+        let backups = if self.delete_storage { remaining_backups(app, &vm).await } else { None };
         guard.retire();
-        let done = remove(app, vm, trashed, &kept).await?;
+        let mut done = remove(app, vm, trashed, &kept).await?;
+        done.value.backups = backups;
         // The locks of the images are released before that of the VM.
         let done = guards.into_iter().fold(done, Done::holding);
         Ok(done.holding(guard))
@@ -164,6 +180,7 @@ async fn remove(app: &App, vm: Vm, trashed: Option<Trashed>, kept: &[PathBuf]) -
         name: entry.name.to_string(),
         kept_storage: kept.iter().map(|path| shown(path)).collect(),
         trash,
+        backups: None,
     };
     let files =
         RemovedVmFiles { sockets: app.folders.vm_sockets(&entry.id), records: app.folders.vm_records(&entry.id) };
@@ -180,6 +197,23 @@ async fn remove(app: &App, vm: Vm, trashed: Option<Trashed>, kept: &[PathBuf]) -
             .undone_by(&StorageTrashRestore::reverting(&trashed.entry))
             .moved_storage(MovedStorage::Trashed(Box::new(trashed))),
     })
+}
+
+/// Returns the backups of a VM; a directory that cannot be read does not keep the VM.
+async fn remaining_backups(app: &App, vm: &Vm) -> Option<RemainingBackups> {
+    let place = match Place::read(app, &vm.entry.name, None).await {
+        Ok(place) => place,
+        Err(error) => {
+            tracing::warn!(vm = %vm.entry.name, %error, "could not find out which backups there are");
+            return None;
+        }
+    };
+    let mut names: Vec<String> =
+        place.catalog.backups().iter().map(|backup| backup.manifest.name.to_string()).collect();
+    names.extend(place.unreadable.iter().filter_map(|(path, _)| path.file_name().map(|name| shown(Path::new(name)))));
+    names.sort();
+    let directory = shown(&place.directory);
+    (!names.is_empty()).then_some(RemainingBackups { directory, names })
 }
 
 /// Returns the call that defines a removed VM again, with its ID and the records of its images.

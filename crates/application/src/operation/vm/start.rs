@@ -31,7 +31,7 @@ use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
 use crate::start::failure::{diagnose, uses_of};
 use crate::start::image_owner::{ImageOwner, image_error, image_owner};
-use crate::start::link_listeners::{require_free_ports, require_listening};
+use crate::start::link_listeners::{require_free_ports, require_free_sockets, require_links};
 use crate::start::mismatches::ImageMismatches;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::{Observation, VmStatus};
@@ -145,6 +145,7 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         let checked = preflight.check(&vm.entry, &machine, &paths, recreate).await?;
         preflight.require_unlocked(&checked.1.drives).await?;
         require_free_ports(app, &vm.entry.name, &machine).await?;
+        require_free_sockets(app, &vm.entry.name, checked.0.args(), &paths.sockets).await?;
         Ok::<_, Error>(checked)
     };
     let (command_line, disks) = match job.run(prepare).await? {
@@ -169,7 +170,7 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
     match job.run(launched).await {
         Ok(Ok(launched)) => {
             let arguments = launch.command_line.args();
-            if let Err(error) = require_listening(app, &entry.name, &launch.paths, arguments).await {
+            if let Err(error) = require_links(app, &entry.name, &launch.paths, arguments).await {
                 app.shutdown().kill(&entry.name, &launched.process).await?;
                 roll_back(app, &entry, vm.entry.run.clone(), &error.to_string()).await;
                 return Err(error);
@@ -331,7 +332,7 @@ async fn launch_error(
         };
     };
     // The process that would have been asked for is gone: it was this QEMU itself.
-    if user.is_none() && uses_of(&*app.ports.paths, command_line.args(), path).await > 1 {
+    if user.is_none() && uses_of((&*app.ports.paths, &*app.ports.image_tools), command_line.args(), path).await > 1 {
         return DiskError::UsedTwice { vm: entry.name, path: path.clone(), source: source.into() }.into();
     }
     match image_owner(app, user.as_ref()).await {

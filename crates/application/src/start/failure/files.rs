@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use maqet_domain::error::{Explanation, Fault};
-use maqet_domain::port::{ImageError, ImageUse, Paths};
+use maqet_domain::port::{ImageError, ImageTools, ImageUse, Paths};
 use maqet_domain::qemu::{OptionString, switch_values};
-use maqet_domain::storage::{ImageAccess, ImageProblem};
+use maqet_domain::storage::{FileId, ImageAccess, ImageProblem};
 use maqet_domain::text::quote;
 
 use super::Diagnosis;
@@ -84,20 +84,27 @@ pub(super) fn relative_path_hint(path: &str) -> Option<String> {
     })
 }
 
-/// Returns how many arguments name a file, by whatever path.
-pub(crate) async fn uses_of(paths: &dyn Paths, args: &[String], path: &Path) -> usize {
+/// Returns how many arguments name a file, by whatever path, also by that of a hard link.
+pub(crate) async fn uses_of((paths, tools): (&dyn Paths, &dyn ImageTools), args: &[String], path: &Path) -> usize {
     let wanted = paths.resolve(path).await;
+    let wanted_file = file_at(tools, path).await;
     let mut uses = 0;
     for named in switch_values(args).map(|(name, argument)| files_of(name, argument)) {
         for file in named {
             // One argument names a file once.
-            if paths.resolve(&file).await == wanted {
+            let is_it = paths.resolve(&file).await == wanted
+                || wanted_file.is_some() && file_at(tools, &file).await == wanted_file;
+            if is_it {
                 uses += 1;
                 break;
             }
         }
     }
     uses
+}
+
+async fn file_at(tools: &dyn ImageTools, path: &Path) -> Option<FileId> {
+    tools.identify(path).await.map(|(_, file)| file)
 }
 
 /// Returns the values of a switch that can be files; QEMU runs in `/`.
@@ -109,7 +116,7 @@ fn files_of(switch: &str, argument: &str) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use maqet_domain::port::MockPaths;
+    use maqet_domain::port::{MockImageTools, MockPaths};
 
     use super::*;
 
@@ -120,14 +127,20 @@ mod tests {
             Some("/link/a" | "/d/./a") => "/d/a".into(),
             _ => path.to_owned(),
         });
+        let mut tools = MockImageTools::new();
+        tools.expect_identify().returning(|path| {
+            let inode = if matches!(path.to_str(), Some("/d/a" | "/d/hard")) { 1 } else { 2 };
+            Some((path.to_owned(), FileId { device: 1, inode }))
+        });
         let uses = async |args: &[&str]| {
             let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-            uses_of(&paths, &args, Path::new("/d/a")).await
+            uses_of((&paths, &tools), &args, Path::new("/d/a")).await
         };
 
         assert_eq!(uses(&["-drive", "file=/d/a,if=ide", "-hda", "/d/a", "-drive", "file=/d/a.bak"]).await, 2);
         assert_eq!(uses(&["-hda", "/link/a", "-hdb", "d/./a", "-hdc", "/x/d/a"]).await, 2);
         assert_eq!(uses(&["-blockdev", r#"{"driver":"file","filename":"/link/a"}"#, "-hda", "file:/d/a"]).await, 2);
+        assert_eq!(uses(&["-hda", "/d/a", "-hdb", "/d/hard", "-hdc", "/d/other"]).await, 2);
         assert_eq!(uses(&["-drive", "file=/d/a,,b", "-name", "/d/b"]).await, 0);
     }
 

@@ -1,7 +1,7 @@
 //! What keeps QEMU from a port.
 
 use maqet_domain::error::{Explanation, Fault};
-use maqet_domain::port::{ImageUser, PortObstacle};
+use maqet_domain::port::{ImageUser, PortObstacle, PortUser};
 use maqet_domain::qmp::wording::{Endpoint, Names};
 
 use super::Diagnosis;
@@ -43,6 +43,18 @@ impl Diagnosis<'_> {
     }
 }
 
+/// Returns who has a port or a socket, and how to stop it; `find` is a command that shows it.
+pub(in crate::start) async fn user_and_cure(app: &App, user: Option<PortUser>, find: &str) -> (String, String) {
+    let user = user.map(|user| ImageUser { pid: user.pid, program: user.program });
+    match (image_owner(app, user.as_ref()).await, &user) {
+        (ImageOwner::Vm(vm), _) => (format!("VM `{vm}`"), format!("stop it with `maqet stop {vm}`")),
+        (_, Some(user)) => {
+            (format!("`{}` (process {})", user.program.escape_debug(), user.pid), format!("stop process {}", user.pid))
+        }
+        (_, None) => ("a process of another user".to_owned(), format!("find it with `{find}`")),
+    }
+}
+
 /// Returns what keeps a program from a port, and what helps.
 pub(in crate::start) async fn port_obstacle(
     app: &App,
@@ -51,22 +63,9 @@ pub(in crate::start) async fn port_obstacle(
 ) -> (String, Explanation) {
     match obstacle {
         PortObstacle::InUse(user) => {
-            let user = user.map(|user| ImageUser { pid: user.pid, program: user.program });
             let explanation = Explanation::new("host.port-in-use", Fault::Busy);
-            let (by, stop) = match (image_owner(app, user.as_ref()).await, &user) {
-                (ImageOwner::Vm(vm), _) => (format!("VM `{vm}`"), format!("stop it with `maqet stop {vm}`")),
-                (_, Some(user)) => (
-                    format!("`{}` (process {})", user.program.escape_debug(), user.pid),
-                    format!("stop process {}", user.pid),
-                ),
-                (_, None) => (
-                    "a process of another user".to_owned(),
-                    format!(
-                        "find it with `sudo ss -lnup '( sport = :{0} )'; sudo ss -lntp '( sport = :{0} )'`",
-                        endpoint.port
-                    ),
-                ),
-            };
+            let find = format!("sudo ss -lnup '( sport = :{0} )'; sudo ss -lntp '( sport = :{0} )'", endpoint.port);
+            let (by, stop) = user_and_cure(app, user, &find).await;
             let other = "choose another port; as the host port of a `forward`, 0 takes a free one";
             (format!("{endpoint} is in use by {by}"), explanation.hint(stop).hint(other))
         }

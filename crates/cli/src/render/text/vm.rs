@@ -24,11 +24,18 @@ impl TextOutput for Removed {
         for path in &self.kept_storage {
             writeln!(out, "  kept disk: {}", escape_control(path))?;
         }
-        let Some(trash) = &self.trash else { return Ok(()) };
-        for image in &trash.images {
-            writeln!(out, "  moved to the trash: {}", escape_control(&image.path))?;
+        if let Some(trash) = &self.trash {
+            for image in &trash.images {
+                writeln!(out, "  moved to the trash: {}", escape_control(&image.path))?;
+            }
+            writeln!(out, "  restore it with `maqet storage trash restore {}`", trash.entry)?;
         }
-        writeln!(out, "  restore it with `maqet storage trash restore {}`", trash.entry)
+        let Some(backups) = &self.backups else { return Ok(()) };
+        let directory = escape_control(&backups.directory);
+        for name in &backups.names {
+            writeln!(out, "  kept backup: {directory}/{}", escape_control(name))?;
+        }
+        writeln!(out, "  list them with `maqet backup ls {0}`, remove them with `maqet backup rm {0} …`", self.name)
     }
 }
 

@@ -8,6 +8,11 @@ pub fn stream_failure(state: &str) -> Option<Option<&str>> {
     }
 }
 
+/// Returns whether what becomes of a stream of `info network` is not known yet, by its state (seen in 10.0; 7.2 has none).
+pub fn is_stream_pending(state: &str) -> bool {
+    state.trim_end() == "initializing"
+}
+
 /// Commands that print nothing on success.
 const SILENT: &[&str] = &[
     "announce_self",

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::machine::Chardev;
 use crate::app::shown;
+use crate::vm::monitor::TPM_LOST;
 
 /// A socket of a running VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -94,8 +95,7 @@ pub(super) async fn inspect_sockets(
         role: SocketRole::Tpm,
         file: shown(&run.tpm_socket()),
         connected: Some(chardev.connected),
-        problem:
-            (!chardev.connected).then(|| "swtpm has ended: the guest has no TPM until the VM is restarted".to_owned()),
+        problem: (!chardev.connected).then(|| TPM_LOST.to_owned()),
     }));
     sockets
 }
