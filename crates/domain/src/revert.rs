@@ -76,20 +76,20 @@ pub struct RevertedRecord {
 }
 
 impl RevertedRecord {
-    /// Returns the change that writes the record as it was before a change of the VM `vm`, if it is `now`.
+    /// Returns the changes that write the record as it was before a change of the VM `vm`, if it is `now`.
     ///
     /// The record of an image that another VM has taken over stays. One of a VM for which `is_gone` has no VM any more, as
     /// if it had existed when that VM was removed.
-    pub fn change(&self, vm: VmId, now: Option<&StorageRecord>, is_gone: impl Fn(VmId) -> bool) -> Option<Change> {
+    pub fn change(&self, vm: VmId, now: Option<&StorageRecord>, is_gone: impl Fn(VmId) -> bool) -> Vec<Change> {
         if now.and_then(|record| record.vm).is_some_and(|owner| owner != vm) {
-            return None;
+            return Vec::new();
         }
-        Some(match &self.record {
-            Some(record) => {
-                Change::StorageAdded(StorageRecord { vm: record.vm.filter(|vm| !is_gone(*vm)), ..record.clone() })
-            }
-            None => Change::StorageRemoved { path: self.path.clone() },
-        })
+        // First, as an image that was only used does not replace a record.
+        let removal = Change::StorageRemoved { path: self.path.clone() };
+        let before = self.record.as_ref().map(|record| {
+            Change::StorageAdded(StorageRecord { vm: record.vm.filter(|vm| !is_gone(*vm)), ..record.clone() })
+        });
+        [removal].into_iter().chain(before).collect()
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         for before in [None, Some(record(None)), Some(record(Some(db)))] {
             let reverted = RevertedRecord { path: "/d/a".into(), record: before };
 
-            assert_eq!(reverted.change(web, Some(&record(Some(db))), |_| false), None);
+            assert_eq!(reverted.change(web, Some(&record(Some(db))), |_| false), []);
         }
     }
 
@@ -152,9 +152,10 @@ mod tests {
                 reverted.change(web, now.as_ref(), |vm| vm == id(3))
             };
 
-            assert_eq!(change(None), Some(Change::StorageRemoved { path: "/d/a".into() }));
-            assert_eq!(change(Some(record(Some(db)))), Some(Change::StorageAdded(record(Some(db)))));
-            assert_eq!(change(Some(record(Some(id(3))))), Some(Change::StorageAdded(record(None))));
+            let removal = || Change::StorageRemoved { path: "/d/a".into() };
+            assert_eq!(change(None), [removal()]);
+            assert_eq!(change(Some(record(Some(db)))), [removal(), Change::StorageAdded(record(Some(db)))]);
+            assert_eq!(change(Some(record(Some(id(3))))), [removal(), Change::StorageAdded(record(None))]);
         }
     }
 }

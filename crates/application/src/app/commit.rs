@@ -1,7 +1,9 @@
 //! Writing to the store: one commit, then a copy of each changed VM, hooks and events.
 
+use std::path::Path;
+
 use maqet_domain::Timestamp;
-use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::Event;
 use maqet_domain::history::MAX_ENTRIES;
 use maqet_domain::metric::step;
@@ -94,6 +96,11 @@ impl Committer<'_> {
         let changes = more.into_iter().chain([work_done(entry)]).collect();
         self.commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
         Ok(VmEntry { pending: None, revision: entry.revision.next(), ..entry.clone() })
+    }
+
+    /// Returns the record of the image at a path, of whatever VM.
+    pub(crate) async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, Error> {
+        Ok(self.store.storage_at(path).await?)
     }
 
     /// Returns the date.

@@ -93,7 +93,11 @@ impl<'a> DiskCreator<'a> {
         let size = summary.ok().and_then(|image| image.virtual_size).or(plan.size);
         let is_own = drive.storage.file.is_none();
         let kind = if is_own { drive.storage.driver.type_name() } else { StorageRecord::USED };
-        self.commit(self.record(drive.storage.name.as_str(), kind, &plan.path, size)).await
+        let mut record = self.record(drive.storage.name.as_str(), kind, &plan.path, size);
+        // It is older than its VM if it is of an earlier one.
+        let earlier = self.committer.storage_at(&plan.path).await?;
+        record.created_at = earlier.map_or(record.created_at, |earlier| earlier.created_at);
+        self.commit(record).await
     }
 
     /// Creates the variable store of a machine with `firmware: uefi` and records it, unless it exists.

@@ -5,6 +5,7 @@
 mod cleanup;
 mod console;
 mod copying;
+mod disks;
 mod follow;
 mod full_disk;
 mod hotplug;
@@ -19,4 +20,5 @@ mod power;
 mod qmp_run;
 mod stop;
 mod timeouts;
+mod undo_laws;
 mod world;

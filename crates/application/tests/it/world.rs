@@ -26,6 +26,8 @@ use maqet_domain::vm::{
 use maqet_testkit::store::MemoryStore;
 use serde_json::json;
 
+use crate::disks::Disks;
+
 /// The mocks; expectations are set before [`World::app`].
 pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
@@ -45,6 +47,8 @@ pub(crate) struct World {
     pub(crate) copies: MockVmCopies,
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
+    /// Images that are changed, instead of mocks.
+    disks: Option<Disks>,
 }
 
 /// The commands that were sent to QEMU.
@@ -75,7 +79,13 @@ impl World {
             stale_files: MockStaleFiles::new(),
             copies: MockVmCopies::new(),
             there: Vec::new(),
+            disks: None,
         }
+    }
+
+    /// A world with images that are changed, and with a clock that goes on.
+    pub(crate) fn with_disks(disks: Disks) -> Self {
+        Self { disks: Some(disks), ..Self::new() }
     }
 
     /// Every process is running, and its monitor reports `state`.
@@ -161,8 +171,9 @@ impl World {
         images.expect_user().returning(|_| None);
         images.expect_examine().returning(|image| Err(missing(&image.path).into()));
         images.expect_require_unlocked().returning(|_| Ok(()));
+        images.expect_state_copies().returning(|_| Ok(Vec::new()));
 
-        let ports = Ports {
+        let mut ports = Ports {
             store,
             databases: Arc::new(MockDatabases::new()),
             hypervisor: Arc::new(hypervisor),
@@ -193,6 +204,13 @@ impl World {
             host: Arc::new(host()),
             maintenance: maintenance(std::mem::take(&mut self.stale_files), std::mem::take(&mut self.copies)),
         };
+        if let Some(disks) = self.disks.take().map(Arc::new) {
+            ports.images = disks.clone();
+            ports.image_tools = disks.clone();
+            ports.trash = disks.clone();
+            ports.paths = disks.clone();
+            ports.clock = disks;
+        }
         let folders = Directories {
             storage: "/d/storage".into(),
             backups: "/d/backups".into(),
@@ -251,12 +269,19 @@ fn maintenance(mut stale_files: MockStaleFiles, mut copies: MockVmCopies) -> Mai
     stale_files.expect_short_ids().returning(Vec::new);
     copies.expect_write().returning(|_| Ok(()));
     copies.expect_all().returning(Vec::new);
+    copies.expect_of_other_databases().returning(Vec::new);
     Maintenance {
         store: Arc::new(MockStoreMaintenance::new()),
         copies: Arc::new(copies),
         stale_files: Arc::new(stale_files),
-        probe: Arc::new(MockProbe::new()),
+        probe: Arc::new(probe()),
     }
+}
+
+fn probe() -> MockProbe {
+    let mut probe = MockProbe::new();
+    probe.expect_space().returning(|_| None);
+    probe
 }
 
 fn empty_trash() -> MockTrash {

@@ -350,8 +350,13 @@ impl StorageConvert {
         let Some(new) = &conversion.definition else { return Ok(None) };
         let tools = &app.ports.image_tools;
         let source = ExpectedImage { file: conversion.old, ..ExpectedImage::new(target.image.path.clone()) };
-        // The drive gets its content again.
-        let old = ExpectedImage { modified: tools.modified(&target.image.path).await, ..source.clone() };
+        // The drive gets its content again, which is the same even if it was written and undone meanwhile.
+        let old = ExpectedImage {
+            modified: tools.modified(&target.image.path).await,
+            format: Some(target.image.format.clone()),
+            copied_from: Some(CopySource { path: path.clone(), format: conversion.to.format.clone() }),
+            ..source.clone()
+        };
         // What was written to it since would be lost, also by what is no VM.
         let written = ExpectedImage {
             file: tools.identify(path).await.map(|(_, file)| file),

@@ -7,7 +7,7 @@ use maqet_domain::change::StorageRecord;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::event::kind;
-use maqet_domain::history::{Expected, Unexpected};
+use maqet_domain::history::{Direction, Expected, Unexpected};
 use maqet_domain::port::LockName;
 use maqet_domain::revert::{RemovedVm, Revert, StoredDefinition};
 use maqet_domain::vm::{Revision, Vm, VmEntry, VmName};
@@ -168,7 +168,9 @@ async fn restore_locked(
     let vm = Vm { entry, definition, origins };
     let added = Added { id: id.to_string(), name: vm.entry.name.to_string(), warnings: Vec::new() };
     let event = app.committer().event(kind::VM_DEFINED, &vm.entry, json!({}));
-    let inverse = Rm::reverting(id, Expected::vm(&vm).not_started_since(&vm));
+    // Added again, it gets new images; the images of one whose removal is undone were kept by it.
+    let is_added_again = revert.entry.is_some_and(|entry| entry.direction == Direction::Redo);
+    let inverse = Rm::reverting(id, Expected::vm(&vm).not_started_since(&vm)).delete_storage(is_added_again);
     let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
     changes.changes.extend(storage.into_iter().map(Change::StorageAdded));
     changes.changes.extend(snapshots.into_iter().map(|record| Change::SnapshotAdded(Box::new(record))));

@@ -6,7 +6,7 @@ use crate::history::require_expected;
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
-use maqet_domain::history::{Expected, ExpectedImage};
+use maqet_domain::history::{Direction, Expected, ExpectedImage};
 use maqet_domain::port::Guard;
 use maqet_domain::revert::{RemovedVm, Revert, StoredDefinition};
 use maqet_domain::vm::{Action, ProcessIdentity, Run, Vm, VmId};
@@ -108,7 +108,7 @@ impl Operation for Rm {
         if !self.force {
             observation.transition(&vm.entry, Action::Remove)?;
         }
-        let images = if self.delete_storage { own_images(app, &vm).await? } else { Vec::new() };
+        let images = if self.delete_storage { self.images(app, &vm).await? } else { Vec::new() };
         if !images.is_empty() {
             refuse_used(app, &vm, &images).await?;
         }
@@ -134,6 +134,20 @@ impl Operation for Rm {
         // The locks of the images are released before that of the VM.
         let done = guards.into_iter().fold(done, Done::holding);
         Ok(done.holding(guard))
+    }
+}
+
+impl Rm {
+    /// Returns the images that are moved to the trash.
+    ///
+    /// An undo of `add` leaves those that an earlier VM of the name left, and that this one took over.
+    async fn images(&self, app: &App, vm: &Vm) -> Result<Vec<OwnImage>, Error> {
+        let mut images = own_images(app, vm).await?;
+        let reverted = self.revert.as_ref().and_then(|revert| revert.entry);
+        if reverted.is_some_and(|entry| entry.direction == Direction::Undo) {
+            images.retain(|image| image.record.created_at >= vm.entry.created_at);
+        }
+        Ok(images)
     }
 }
 
