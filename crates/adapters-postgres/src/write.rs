@@ -119,7 +119,10 @@ pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Stateme
             Change::PendingChanged { id, expected, pending } => {
                 changes.push(change_pending(*id, *expected, identity, pending.as_deref())?);
             }
-            Change::SnapshotAdded(record) => changes.push(add_snapshot(record)?),
+            Change::SnapshotAdded(record) => {
+                changes.push(require_own(record.vm, identity));
+                changes.push(add_snapshot(record)?);
+            }
             Change::SnapshotRemoved { vm, drive, tag } => changes.push(remove_snapshot(*vm, drive, tag)),
             Change::StorageAdded(record) => add_storage(record, identity, &mut changes)?,
             Change::StorageRemoved { path } => changes.push(remove_storage(path, identity)),
@@ -183,7 +186,7 @@ fn take_over(change: &Change, identity: &Identity, statements: &mut Vec<Statemen
     const FORGET: &str = "DELETE FROM storage AS own USING storage AS taken \
         WHERE own.host = $2 AND own.owner = $3 AND own.vm IS NULL \
         AND taken.vm = $1 AND sha256(own.path) = sha256(taken.path)";
-    const TAKE_STORAGE: &str = "UPDATE storage SET host = $2, owner = $3 WHERE vm = $1";
+    const TAKE_STORAGE: &str = "UPDATE storage SET host = $2, owner = $3 WHERE vm = $1 AND host = $4 AND owner = $5";
 
     let Change::VmTakenOver { id, expected, name, host, owner, run } = change else { return Ok(()) };
     let from = Identity { host: host.clone(), owner: owner.clone() };
@@ -195,8 +198,16 @@ fn take_over(change: &Change, identity: &Identity, statements: &mut Vec<Statemen
     let mut of_storage = vec![Value::id(*id)];
     of_storage.extend(to);
     statements.push(Statement::new(FORGET, of_storage.clone()));
+    of_storage.extend([Value::text(host), Value::text(owner)]);
     statements.push(Statement::new(TAKE_STORAGE, of_storage).under(Rule::TakesStorage(*id)));
     Ok(())
+}
+
+/// Refuses to record something about a VM that another host has taken over, and keeps it here until the commit.
+fn require_own(id: VmId, identity: &Identity) -> Statement {
+    let sql = "SELECT FROM vm WHERE id = $1 AND host = $2 AND owner = $3 FOR KEY SHARE";
+    let values = vec![Value::id(id), Value::text(&identity.host), Value::text(&identity.owner)];
+    Statement::new(sql, values).under(Rule::ChangesVm(id))
 }
 
 fn revise(id: VmId, expected: Revision, identity: &Identity) -> Statement {
@@ -303,6 +314,7 @@ fn add_storage(record: &StorageRecord, identity: &Identity, statements: &mut Vec
     const KEEP: &str = "INSERT INTO storage (host, owner, path, vm, drive, kind, size, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (host, owner, sha256(path)) DO NOTHING";
 
+    statements.extend(record.vm.map(|id| require_own(id, identity)));
     let mut values = vec![Value::text(&identity.host), Value::text(&identity.owner), Value::path(&record.path)];
     if !record.is_created() {
         statements.push(Statement::new(FORGET, values.clone()));

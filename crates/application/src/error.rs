@@ -26,7 +26,7 @@ use crate::device::medium_error::MediumError;
 use crate::event::filter::UnknownEventType;
 use crate::guest::error::ExecError;
 use crate::history::error::HistoryError;
-use crate::host::error::{away_note, foreign_vm};
+use crate::host::error::{HostError, away_note, foreign_vm};
 use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
 use crate::job::qmp_job::QmpJobFailed;
@@ -155,6 +155,8 @@ pub enum Error {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
     Trash(#[from] TrashError),
     #[error(transparent)]
     TrashRefusal(#[from] TrashRefusal),
@@ -272,7 +274,9 @@ impl Explain for Error {
             Self::NoSuchVm { similar, .. } => {
                 explain("vm.not-found", Fault::NotFound).did_you_mean(similar).or_hint("list the VMs with `maqet ls`")
             }
-            Self::ForeignVm { host, .. } => foreign_vm(host),
+            Self::ForeignVm { name, host, owner, away_since, .. } => {
+                foreign_vm(name, host, owner, away_since.is_some())
+            }
             Self::LostVm { .. } => lost_vm(),
             Self::AmbiguousVm { .. } => explain("vm.ambiguous", Fault::Usage).hint("use the name or a longer prefix"),
             Self::NoSuchDrive { known, .. } => {
@@ -342,6 +346,7 @@ impl Explain for Error {
             Self::BackupStore(inner) => inner.explain(),
             Self::Disk(inner) => inner.explain(),
             Self::Storage(inner) => inner.explain(),
+            Self::Host(inner) => inner.explain(),
             Self::Trash(inner) => inner.explain(),
             Self::TrashRefusal(inner) => inner.explain(),
             Self::History(inner) => inner.explain(),

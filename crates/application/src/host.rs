@@ -1,5 +1,6 @@
 //! Hosts that share a store: which of them are away, and why their VMs are not moved here.
 
+pub(crate) mod disks;
 pub(crate) mod error;
 
 use jiff::Timestamp;

@@ -72,6 +72,7 @@ pub use event::reader::{Cursor, QmpLogPosition, ShownEvent};
 pub use guest::error::ExecError;
 pub use guest::streams::ExecStreams;
 pub use history::error::HistoryError;
+pub use host::error::HostError;
 pub use input::keyboard_error::KeyboardError;
 pub use input::screen::{Picture, ScreenError};
 pub use job::qmp_job::QmpJobFailed;

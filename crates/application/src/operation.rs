@@ -99,6 +99,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<Undo>()?;
     table.register::<Redo>()?;
     table.register::<HostLs>()?;
+    table.register::<HostEvict>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;
     table.register::<DatabaseCheck>()?;

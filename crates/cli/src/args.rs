@@ -281,7 +281,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),
     ("database", "Check, back up and move the database"),
-    ("host", "List the hosts that share the database"),
+    ("host", "List the hosts that share the database, and move the VMs of one that is gone here"),
     ("history", "Show changes of VMs, their snapshots and storage: who made them, when, and on which host"),
     ("undo", "Undo the last changes of VMs, snapshots and storage"),
     ("redo", "Take back the last undos"),

@@ -73,6 +73,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Metrics(args) => metrics::run(maqet, args, output).await,
         Command::Database(command) => database::run(maqet, command, output).await,
         Command::Host(HostSubcommand::Ls(ls)) => simple(maqet, ls, output, "listing hosts").await,
+        Command::Host(HostSubcommand::Evict(evict)) => simple(maqet, evict, output, "moving VMs").await,
         Command::History(history) => simple(maqet, history, output, "reading the history").await,
         Command::Undo(undo) => simple(maqet, undo, output, "undoing changes").await,
         Command::Redo(redo) => simple(maqet, redo, output, "taking back undos").await,

@@ -56,6 +56,8 @@ pub mod kind {
     pub const VM_RESET: &str = "vm.reset";
     /// Work on the images of a VM whose process died was finished or rolled back.
     pub const VM_RECOVERED: &str = "vm.recovered";
+    /// A VM was moved here from another host.
+    pub const VM_EVICTED: &str = "vm.evicted";
     /// A device was added to a running VM.
     pub const DEVICE_ADDED: &str = "device.added";
     /// A device was removed from a running VM.
@@ -94,9 +96,9 @@ pub mod kind {
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 28] = [
+    pub const ALL: [&str; 29] = [
         VM_DEFINED, VM_APPLIED, VM_REMOVED, VM_STARTED, VM_START_FAILED, VM_STOPPED, VM_PAUSED, VM_RESUMED, VM_RESET,
-        VM_RECOVERED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, STORAGE_RESIZED, STORAGE_CONVERTED,
+        VM_RECOVERED, VM_EVICTED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, STORAGE_RESIZED, STORAGE_CONVERTED,
         STORAGE_COMPACTED, STORAGE_REPAIRED, STORAGE_ATTACHED, STORAGE_RESTORED, STORAGE_DELETED, SNAPSHOT_CREATED,
         SNAPSHOT_LOADED, SNAPSHOT_REMOVED, BACKUP_CREATED, BACKUP_RESTORED, BACKUP_REMOVED, HOOK_FAILED,
         HOOK_LEFT_PROCESSES,

@@ -1,7 +1,18 @@
-//! Hosts that share a database: which of them are away.
+//! Hosts that share a database: which of them are away, and moving the VMs of one to another.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use maqet_testkit::TestHome;
 use maqet_testkit::guest::paused_yaml;
 use maqet_testkit::postgres::{PostgresSchema, PostgresServer, server};
+use maqet_testkit::wait::until;
 use serde_json::json;
 
 use crate::postgres::Host;
@@ -44,10 +55,259 @@ fn test_host_away_is_shown_by_every_command() {
 
 #[test]
 fn test_host_list_of_a_file_has_this_host() {
-    let home = maqet_testkit::TestHome::new();
+    let home = TestHome::new();
     home.add(&paused_yaml("web"));
 
     let hosts = home.json(&["host", "ls"]);
 
     assert_eq!((hosts.as_array().unwrap().len(), &hosts[0]["vms"], &hosts[0]["is_own"]), (1, &json!(1), &json!(true)));
+}
+
+/// Two hosts with one database, and a directory that is storage of both: that of the old one.
+struct Pair {
+    server: Arc<PostgresServer>,
+    schema: PostgresSchema,
+    old: Host,
+    new: Host,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let server = server();
+        let schema = server.schema();
+        let (old, new) = (Host::new("old", &schema), Host::new("new", &schema));
+        Self { server, schema, old, new }
+    }
+
+    /// Defines a VM of the old host, whose disk is on the common storage; it exists once the VM was started.
+    fn add(&self, name: &str) {
+        let disk = self.old.home.path(format!("{name}.qcow2"));
+        let storage = format!("storage: [{{name: hdd, size: 4M, file: {}}}]\n", disk.display());
+        let file = self.old.home.write(format!("{name}.yaml"), paused_yaml(name) + &storage);
+        self.old.ok(["add", file.to_str().unwrap()]);
+    }
+
+    fn make_away(&self) {
+        make_away(&self.server, &self.schema, "old");
+    }
+
+    /// Evicts all VMs of the old host, which must be refused; returns the code of the error and the message.
+    #[track_caller]
+    fn refused<const N: usize>(&self, arguments: [&str; N]) -> (String, String) {
+        let error = self.new.maqet(arguments).args(["--format", "json"]).run().json_error()["error"].clone();
+        (error["code"].as_str().unwrap().to_owned(), error.to_string())
+    }
+
+    /// Returns the number of QEMUs of both hosts; one with files of both counts once.
+    fn qemus(&self) -> usize {
+        let pids = [&self.old, &self.new].map(|host| host.home.qemu_pids());
+        pids.concat().into_iter().collect::<BTreeSet<i32>>().len()
+    }
+}
+
+#[test]
+fn test_evict_moves_vms_with_their_disks_and_snapshots() {
+    let pair = Pair::new();
+    pair.add("web");
+    pair.old.add("bare");
+    pair.old.ok(["start", "web"]);
+    pair.old.ok(["stop", "--force", "web"]);
+    pair.old.ok(["snapshot", "create", "web", "hdd", "clean", "--description", "of the old host"]);
+    pair.make_away();
+
+    let moved = pair.new.ok(["host", "evict", "old", "--format", "json"]).json_value();
+    let snapshots = pair.new.ok(["snapshot", "ls", "web", "--format", "json"]).json_value();
+    let started = pair.new.ok(["start", "web", "--format", "json"]).json_value();
+    let refused = pair.old.maqet(["start", "web"]).run().code(4).stderr;
+    let left = pair.old.ok(["ls", "--format", "json"]).json_value();
+    pair.old.ok(["doctor", "--fix"]);
+    pair.old.ok(["cleanup"]);
+    let events = pair.old.ok(["events", "--type", "vm.evicted"]).stdout;
+    let status = pair.new.ok(["status", "web", "--format", "json"]).json_value();
+    pair.new.ok(["stop", "--force", "web"]);
+    let removed = pair.new.ok(["rm", "web", "--delete-storage", "--format", "json"]).json_value();
+
+    let shown: Vec<_> = moved["vms"].as_array().unwrap().iter().map(|vm| (&vm["name"], &vm["was_running"])).collect();
+    assert_eq!(shown, [(&json!("bare"), &json!(false)), (&json!("web"), &json!(false))]);
+    assert_eq!((&snapshots[0]["name"], &snapshots[0]["description"]), (&json!("clean"), &json!("of the old host")));
+    assert_eq!(
+        (&started["status"], &started["boot"], &status["status"]),
+        (&json!("paused"), &json!(2), &json!("paused"))
+    );
+    assert!(started["qemu_log"].as_str().unwrap().starts_with(pair.new.home.state().to_str().unwrap()), "{started}");
+    assert!(refused.contains("VM `web` belongs to user `") && refused.contains("` of host `new`"), "{refused}");
+    assert_eq!(left, json!([]));
+    assert!(events.contains("from_host=old"), "{events}");
+    assert!(removed["trash"]["images"].to_string().contains("web.qcow2"), "{removed}");
+}
+
+#[test]
+fn test_evict_refused_while_the_host_or_its_vms_may_be_alive() {
+    let pair = Pair::new();
+    pair.add("web");
+    pair.old.add("other");
+    pair.old.ok(["start", "web"]);
+
+    let (not_away, message) = pair.refused(["host", "evict", "old"]);
+    pair.make_away();
+    let (may_run, named) = pair.refused(["host", "evict", "old"]);
+    // It runs, and has its disk open.
+    let (in_use, held) = pair.refused(["host", "evict", "old", "--force"]);
+    pair.new.ok(["host", "evict", "old", "other"]);
+    let (own, _) = pair.refused(["host", "evict", "new"]);
+    let (unknown, _) = pair.refused(["host", "evict", "gone"]);
+    let (no_vm, similar) = pair.refused(["host", "evict", "old", "wbe"]);
+    let (of_no_user, _) = pair.refused(["host", "evict", "old", "--owner", "no-such-user"]);
+    let status = pair.old.ok(["status", "web", "--format", "json"]).json_value();
+    pair.old.ok(["stop", "--force", "web"]);
+
+    assert_eq!((&*not_away, &*may_run, &*in_use), ("host.in-use", "host.vms-in-use", "host.disks-unavailable"));
+    assert!(message.contains("ran a command there "), "{message}");
+    assert!(named.contains("when last recorded: `web`"), "{named}");
+    assert!(held.contains("web.qcow2` is in use"), "{held}");
+    assert_eq!((&*own, &*unknown), ("host.own-refused", "host.vms-not-found"));
+    assert_eq!((&*no_vm, &*of_no_user), ("vm.not-found", "host.vms-not-found"));
+    assert!(similar.contains("web"), "{similar}");
+    assert_eq!(status["status"], "paused");
+}
+
+#[test]
+fn test_evict_refused_without_the_same_disks_here() {
+    let pair = Pair::new();
+    pair.add("web");
+    pair.old.add("other");
+    let file = pair.old.home.write("own.yaml", paused_yaml("default") + "storage: [{name: hdd, size: 4M}]\n");
+    pair.old.ok(["add", file.to_str().unwrap()]);
+    for vm in ["web", "default"] {
+        pair.old.ok(["start", vm]);
+        pair.old.ok(["stop", "--force", vm]);
+    }
+    pair.make_away();
+    let disk = pair.old.home.path("web.qcow2");
+
+    // The default path is another one here.
+    let (elsewhere, at) = pair.refused(["host", "evict", "old"]);
+    fs::rename(&disk, disk.with_extension("away")).unwrap();
+    let (missing, path) = pair.refused(["host", "evict", "old", "web"]);
+    let other = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg("8M").status();
+    assert!(other.unwrap().success());
+    let (another, sizes) = pair.refused(["host", "evict", "old", "web"]);
+    fs::rename(disk.with_extension("away"), &disk).unwrap();
+    let yaml = format!("{}storage: [{{name: hdd, file: {}}}]\n", paused_yaml("user"), disk.display());
+    let other_user = pair.new.home.write("user.yaml", yaml);
+    pair.new.ok(["add", other_user.to_str().unwrap()]);
+    let (in_use, by) = pair.refused(["host", "evict", "old", "web"]);
+    pair.new.ok(["rm", "user"]);
+    pair.new.add("web");
+    let (name, _) = pair.refused(["host", "evict", "old", "web"]);
+    let listed = pair.old.ok(["ls", "--format", "json"]).json_value();
+
+    for code in [elsewhere, missing, another, in_use] {
+        assert_eq!(code, "host.disks-unavailable");
+    }
+    assert!(at.contains("storage/default/hdd.qcow2` of drive `hdd` not found: "), "{at}");
+    assert!(path.contains("web.qcow2` of drive `hdd` not found"), "{path}");
+    assert!(sizes.contains("its size is 8M instead of 4M"), "{sizes}");
+    assert!(by.contains("of drive `hdd` of VM `user`"), "{by}");
+    assert_eq!(name, "vm.exists");
+    assert_eq!(listed.as_array().map(Vec::len), Some(3));
+}
+
+/// Makes a QEMU that says its version only once the file `hold` beside it is gone, and returns its path.
+fn held_qemu(host: &Host) -> std::path::PathBuf {
+    let qemu = host.home.folder_of_qemu().join("qemu-system-x86_64");
+    let root = host.home.root().display();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *-version*) : >{root}/asked; while test -e {root}/hold; do sleep 0.02; done;; esac\n\
+         exec {} \"$@\"\n",
+        qemu.display()
+    );
+    let path = host.home.write("qemu", script);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn test_evict_during_a_start_makes_one_qemu() {
+    let pair = Pair::new();
+    let qemu = held_qemu(&pair.old);
+    let yaml = format!("{}binary: {}\n", paused_yaml("web"), qemu.display());
+    let file = pair.old.home.write("web.yaml", yaml);
+    pair.old.ok(["add", file.to_str().unwrap()]);
+    let hold = pair.old.home.write("hold", "");
+    let started = pair.old.maqet(["start", "web", "--format", "json"]).spawn();
+    until(Duration::from_secs(20), "the start", || pair.old.home.path("asked").exists().then_some(()));
+
+    // The start has read the VM, and has not recorded that it is under way.
+    pair.new.ok(["host", "evict", "old", "--force"]);
+    fs::remove_file(hold).unwrap();
+    let refused = started.wait().code(75).json_error()["error"].clone();
+    pair.new.ok(["start", "web"]);
+
+    assert_eq!(refused["code"], "store.conflict");
+    assert_eq!(pair.qemus(), 1);
+    pair.new.ok(["stop", "--force", "web"]);
+}
+
+#[test]
+fn test_evict_and_starts_on_two_hosts_make_one_qemu() {
+    let pair = Pair::new();
+    pair.add("web");
+
+    // At another moment of the start each time.
+    for delay in [0, 40, 80, 120] {
+        let start = pair.old.maqet(["start", "web"]).spawn();
+        thread::sleep(Duration::from_millis(delay));
+        let evicted = pair.new.maqet(["host", "evict", "old", "--force"]).run().code;
+        let there = pair.new.maqet(["start", "web"]).run().code;
+        let here = start.wait().code;
+
+        assert!(pair.qemus() <= 1, "start: {here:?}, evict: {evicted:?}, start on the new host: {there:?}");
+        let new_has_it = evicted == Some(0);
+        assert_eq!(there == Some(0) || here == Some(0), pair.qemus() == 1, "{here:?} {evicted:?} {there:?}");
+        let owner = if new_has_it { &pair.new } else { &pair.old };
+        owner.ok(["stop", "--force", "web"]);
+        if new_has_it {
+            pair.old.ok(["host", "evict", "new", "--force"]);
+        }
+    }
+}
+
+#[test]
+fn test_killed_during_a_transaction_leaves_nothing() {
+    let server = server();
+    let schema = server.schema();
+    let (killed, other) = (TestHome::with_fault_points(), Host::new("other", &schema));
+    let maqet = |arguments: &[&str]| killed.maqet(arguments).env("MAQET_DATABASE", &schema.url);
+    let yaml = killed.write("web.yaml", paused_yaml("web"));
+    let add = ["add", yaml.to_str().unwrap()];
+    let rows = |table: &str| server.query(&format!("SELECT count(*) FROM {}.{table}", schema.name));
+
+    let added = maqet(&add).env("MAQET_FAULT_POINT", "store.written").run();
+    other.add("web");
+    let after_add = (rows("vm"), rows("history"));
+    maqet(&add).run().ok();
+    let started = maqet(&["start", "web"]).env("MAQET_FAULT_POINT", "store.written").run();
+    let status = maqet(&["status", "web", "--format", "json"]).run().ok().json_value();
+    // QEMU runs; that it does is written and not committed.
+    let running = maqet(&["start", "web"]).env("MAQET_FAULT_POINT", "store.written:2").run();
+    let found = maqet(&["start", "web", "--format", "json"]).run().ok().json_value();
+    maqet(&["stop", "--force", "web"]).run().ok();
+
+    assert_eq!([added.code, started.code, running.code], [None; 3]);
+    assert_eq!(after_add, ("1".to_owned(), "1".to_owned()), "those of the other host");
+    assert_eq!((&status["status"], &found["status"]), (&json!("defined"), &json!("paused")));
+    assert_eq!(killed.qemu_pids(), Vec::<i32>::new());
+}
+
+#[test]
+fn test_network_stalled_is_an_error_in_time() {
+    let home = TestHome::new();
+    // It accepts connections, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://me@{}/maqet?sslmode=disable&connect_timeout=1", silent.local_addr().unwrap());
+
+    let list = home.maqet(["ls", "--format", "json", "--database", &url]).run().code(124);
+
+    assert_eq!(list.json_error()["error"]["code"], "store.timed-out");
 }

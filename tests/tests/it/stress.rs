@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use maqet_testkit::postgres::server;
 use maqet_testkit::{Finished, TestHome, guest, parallel, variable};
 use serde_json::Value;
 
@@ -126,6 +127,30 @@ fn database(home: &TestHome) -> rusqlite::Connection {
 fn test_mixed_operations_of_sixteen_processes_lose_nothing() {
     let _turn = parallel::heavy_turn();
     let home = TestHome::new();
+
+    mix(&home, || {
+        let verdict: String = database(&home).pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();
+        assert_eq!(verdict, "ok");
+        database(&home).query_row("SELECT count(*) FROM history", [], |row| row.get(0)).unwrap()
+    });
+}
+
+#[test]
+fn test_mixed_operations_of_sixteen_processes_on_postgres() {
+    let _turn = parallel::heavy_turn();
+    let server = server();
+    let schema = server.schema();
+    let home = TestHome::new();
+    home.write("config/maqet/maqet.conf", format!("database: '{}'\n", schema.url));
+
+    mix(&home, || server.query(&format!("SELECT count(*) FROM {}.history", schema.name)).parse().unwrap());
+
+    assert!(!home.data().join("maqet.db").exists());
+}
+
+/// Has 16 processes at a time work on two common VMs and on their own, and checks that nothing is lost; `recorded` returns
+/// the number of changes in the history.
+fn mix(home: &TestHome, recorded: impl FnOnce() -> i64) {
     for vm in ["shared0", "shared1"] {
         home.add(&(guest::paused_yaml(vm) + "storage: [{name: hdd, size: 4M}]\n"));
     }
@@ -135,7 +160,7 @@ fn test_mixed_operations_of_sixteen_processes_lose_nothing() {
 
     thread::scope(|scope| {
         for number in 0..WORKERS {
-            let worker = Worker { home: &home, done: &done, number };
+            let worker = Worker { home, done: &done, number };
             scope.spawn(move || (0..operations).for_each(|turn| worker.operate(turn)));
         }
     });
@@ -149,16 +174,14 @@ fn test_mixed_operations_of_sixteen_processes_lose_nothing() {
     let shown: BTreeSet<i64> = vms.iter().filter_map(|vm| vm["pid"].as_i64()).collect();
     assert_eq!(home.qemu_pids().into_iter().map(i64::from).collect::<BTreeSet<i64>>(), shown);
 
-    let snapshots = ["shared0", "shared1"].into_iter().flat_map(|vm| snapshots(&home, vm));
+    let snapshots = ["shared0", "shared1"].into_iter().flat_map(|vm| snapshots(home, vm));
     assert_eq!(snapshots.collect::<BTreeSet<String>>(), done.snapshots);
-    let verdict: String = database(&home).pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();
-    let recorded: i64 = database(&home).query_row("SELECT count(*) FROM history", [], |row| row.get(0)).unwrap();
-    assert_eq!((verdict.as_str(), recorded), ("ok", done.changes));
+    assert_eq!(recorded(), done.changes);
 
     for vm in vms {
         home.json(&["rm", vm["name"].as_str().unwrap(), "--force"]);
     }
-    check_images(&home);
+    check_images(home);
     assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
 }

@@ -294,6 +294,8 @@ async fn test_vm_taken_over_is_that_of_the_new_host_only() {
 
     new.commit(taking(&vm, Revision::FIRST)).await.unwrap();
     let refused = old.commit(ChangeSet::default().and(Change::VmRemoved { id, expected: Revision::FIRST })).await;
+    // As of a start that began before.
+    let late = old.commit(ChangeSet::default().and(Change::StorageAdded(sample::storage("/d/late", Some(id))))).await;
 
     assert_eq!((found.vm, found.storage), (vm, vec![record.clone()]));
     let taken = new.by_id(&id).await.unwrap().unwrap();
@@ -303,6 +305,7 @@ async fn test_vm_taken_over_is_that_of_the_new_host_only() {
     assert_eq!((old.by_id(&id).await.unwrap(), new.foreign_vm(&id).await.unwrap()), (None, None));
     assert_eq!(old.storage_of_vm(&id).await.unwrap(), []);
     assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+    assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
 }
 
 #[tokio::test]

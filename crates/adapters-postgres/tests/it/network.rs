@@ -120,3 +120,25 @@ async fn test_network_stalled_writer_holds_up_no_other_host() {
     assert!(matches!(refused, Err(StoreError::TimedOut { .. })), "{refused:?}");
     assert!(other.is_ok(), "{other:?}");
 }
+
+#[tokio::test]
+async fn test_network_stalled_during_a_commit_leaves_it_unknown() {
+    let database = Database::new();
+    let proxy = Proxy::to(&database.server.socket());
+    let stalled = with_timeouts(&proxy.url(&database.schema.name), impatient());
+    add(&stalled, "before", 1).await.unwrap();
+    proxy.cut(Cut::StallAtCommit);
+
+    let vm = sample::vm("web", 2);
+    let event = |vm: &maqet_domain::vm::Vm| vec![sample::event("added", Some(&vm.entry))];
+    let unknown = stalled.commit(ChangeSet { events: event(&vm), ..sample::adding(&vm) }).await;
+    // Of another host, also with an event.
+    let other = sample::vm("web", 3);
+    let written =
+        database.open_as("there", "me").commit(ChangeSet { events: event(&other), ..sample::adding(&other) }).await;
+    proxy.stall(false);
+
+    assert!(matches!(unknown, Err(StoreError::Interrupted { .. })), "{unknown:?}");
+    assert!(written.is_ok(), "{written:?}");
+    assert_eq!(names(&stalled).await.unwrap(), ["before", "web"]);
+}

@@ -17,6 +17,8 @@ pub(crate) enum Cut {
     BeforeCommit,
     /// It is forwarded, and the connection is lost once the server has replied.
     AfterCommit,
+    /// It is forwarded, and nothing else from then on, on any connection.
+    StallAtCommit,
 }
 
 /// A proxy in front of a server's socket, with a thread for each direction of each connection.
@@ -92,6 +94,7 @@ fn forward(client: TcpStream, state: &Arc<State>) {
             }
             let mut cut = up.cut.lock().unwrap();
             loses.store(*cut == Cut::AfterCommit, Ordering::SeqCst);
+            up.is_stalled.fetch_or(*cut == Cut::StallAtCommit, Ordering::SeqCst);
             std::mem::replace(&mut *cut, Cut::Never) != Cut::BeforeCommit
         });
         let _gone = (from_client.shutdown(Shutdown::Both), to_server.shutdown(Shutdown::Both));

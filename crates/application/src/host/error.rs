@@ -1,7 +1,54 @@
-//! VMs of other hosts: refused commands.
+//! Why commands for VMs of other hosts are refused.
 
 use jiff::Timestamp;
-use maqet_domain::error::{Explanation, Fault};
+use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::text::{quote, quoted_list};
+use maqet_domain::vm::VmName;
+
+use crate::{Error, HumanDuration};
+
+/// Why the VMs of a host are not moved to this one.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+#[non_exhaustive]
+pub enum HostError {
+    #[error("`{host}` is this host")]
+    OwnHost { host: String },
+    #[error("user `{owner}` has no VMs on host `{}`", host.escape_debug())]
+    NoVms { host: String, owner: String, owners: Vec<String> },
+    #[error("host `{host}` is not away: user `{owner}` ran a command there {ago} ago")]
+    InUse { host: String, owner: String, ago: HumanDuration },
+    #[error("VMs may be running on host `{host}`, as they were when last recorded: {}", quoted_list(vms))]
+    MayRun { host: String, vms: Vec<VmName> },
+    #[error("the disks of VM `{vm}` cannot be used on this host")]
+    DisksUnavailable { vm: VmName, source: Box<Error> },
+}
+
+impl Explain for HostError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::OwnHost { .. } => Explanation::new("host.own-refused", Fault::Usage)
+                .hint("run the command on the host to which the VMs are to move"),
+            Self::NoVms { host, owners, .. } => {
+                let explanation = Explanation::new("host.vms-not-found", Fault::NotFound);
+                let of_owners = owners.iter().map(|owner| {
+                    format!(
+                        "evict those of user `{owner}` with `maqet host evict {} --owner {}`",
+                        quote(host),
+                        quote(owner)
+                    )
+                });
+                of_owners.fold(explanation, Explanation::hint).or_hint("list the hosts with `maqet host ls`")
+            }
+            Self::InUse { .. } => Explanation::new("host.in-use", Fault::State)
+                .hint("stop its VMs there first, or make sure that the host is off and pass `--force`"),
+            Self::MayRun { .. } => Explanation::new("host.vms-in-use", Fault::State)
+                .hint("make sure that the host is off, and pass `--force`; two QEMUs would destroy the disks"),
+            Self::DisksUnavailable { .. } => Explanation::new("host.disks-unavailable", Fault::State)
+                .hint("mount the storage of the other host, so that the disks have the same paths here"),
+        }
+    }
+}
 
 /// Returns what follows the name of a host in a message: since when it is away, if it is.
 pub(crate) fn away_note(since: Option<Timestamp>) -> String {
@@ -9,8 +56,17 @@ pub(crate) fn away_note(since: Option<Timestamp>) -> String {
 }
 
 /// Explains that a command is refused for the VM of another host.
-pub(crate) fn foreign_vm(host: &str) -> Explanation {
-    Explanation::new("vm.host-refused", Fault::State)
-        .hint(format!("run the command on host `{host}`, as that user"))
-        .hint("list the VMs of all hosts with `maqet ls --host '*'`")
+pub(crate) fn foreign_vm(vm: &VmName, host: &str, owner: &str, is_away: bool) -> Explanation {
+    let explanation = Explanation::new("vm.host-refused", Fault::State)
+        .hint(format!("run the command on host `{host}`, as that user"));
+    let evict = evict_command(host, owner, Some(vm));
+    let explanation =
+        if is_away { explanation.hint(format!("move it to this host with `{evict}`")) } else { explanation };
+    explanation.hint("list the VMs of all hosts with `maqet ls --host '*'`")
+}
+
+/// Returns the command that moves VMs of another host here; all of its user without `vm`.
+pub(crate) fn evict_command(host: &str, owner: &str, vm: Option<&VmName>) -> String {
+    let vm = vm.map(|vm| format!(" {vm}")).unwrap_or_default();
+    format!("maqet host evict --owner {} {}{vm}", quote(owner), quote(host))
 }

@@ -4,6 +4,7 @@ use maqet_domain::history::Actor;
 
 use super::{Area, Finding, Severity, count_vms};
 use crate::host::Hosts;
+use crate::host::error::evict_command;
 use crate::{App, Error};
 
 /// Reports the hosts that are away and have VMs.
@@ -20,7 +21,8 @@ pub(crate) async fn host_findings(app: &App) -> Result<Vec<Finding>, Error> {
         // A host on which no command runs is one on which nothing was started either.
         let severity = if record.open_runs > 0 { Severity::Warning } else { Severity::Note };
         let finding = Finding::new(severity, Area::Database, format!("host {}", record.host), message);
-        findings.push(finding);
+        let evict = evict_command(&record.host, &record.owner, None);
+        findings.push(finding.hint(format!("move its VMs here with `{evict}` if it does not come back")));
     }
     Ok(findings)
 }

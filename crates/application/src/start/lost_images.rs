@@ -145,9 +145,19 @@ impl Preflight<'_> {
             return Ok(Vec::new());
         }
         let records = self.store.storage_of_vm(&entry.id).await?;
+        Ok(self.lost_among(&entry.name, missing, &records).await)
+    }
+
+    /// Returns which of the missing images of a VM are recorded.
+    pub(crate) async fn lost_among(
+        &self,
+        vm: &VmName,
+        missing: Vec<MissingImage>,
+        records: &[StorageRecord],
+    ) -> Vec<LostImage> {
         let mut lost = Vec::new();
         for image in missing {
-            let Some(record) = self.record_of(&image, &records, &entry.name).await else { continue };
+            let Some(record) = self.record_of(&image, records, vm).await else { continue };
             lost.push(LostImage {
                 missing_directory: self.missing_directory(&image.path).await,
                 created_at_path: Some(record.path.clone()).filter(|path| *path != image.path),
@@ -157,7 +167,7 @@ impl Preflight<'_> {
                 path: image.path,
             });
         }
-        Ok(lost)
+        lost
     }
 
     /// Returns the images that do not exist and that a start creates.

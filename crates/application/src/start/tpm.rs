@@ -78,7 +78,7 @@ impl Preflight<'_> {
     }
 
     /// Checks the state of a machine's TPM; returns it if it does not exist.
-    pub(super) async fn check_tpm(
+    pub(crate) async fn check_tpm(
         &self,
         entry: &VmEntry,
         machine: &Machine,

@@ -27,6 +27,8 @@ pub enum StorageError {
     ShrinkRefused { vm: VmName, drive: String, from: ByteSize, to: ByteSize },
     #[error("disk image of drive `{drive}` of VM `{vm}` is in use: {}", describe(uses))]
     UsedByOthers { vm: VmName, drive: String, uses: Vec<FileUse> },
+    #[error("disk image `{}` of drive `{drive}` is another one: its size is {found} instead of {recorded}", path.display())]
+    AnotherImage { vm: VmName, drive: String, path: PathBuf, recorded: ByteSize, found: ByteSize },
     #[error("disk image of drive `{drive}` of VM `{vm}` has snapshots, which would be lost: {}", names.join(", "))]
     HasSnapshots { vm: VmName, drive: String, names: Vec<String> },
     /// It comes from the defaults of the settings.
@@ -78,6 +80,8 @@ impl Explain for StorageError {
                     explanation.hint(way_out(&used.user))
                 })
             }
+            Self::AnotherImage { vm, .. } => Explanation::new("storage.image-conflict", Fault::State)
+                .hint(format!("compare it with `maqet storage info {vm}` on the other host")),
             Self::HasSnapshots { vm, drive, .. } => Explanation::new("storage.snapshots-conflict", Fault::State)
                 .hint(format!("remove them with `maqet snapshot rm {vm} {} NAME`", quote(drive)))
                 .hint("pass `--discard-snapshots` to remove all of them"),

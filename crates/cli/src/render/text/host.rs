@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use maqet::operation::HostInfo;
+use maqet::operation::{Evicted, HostInfo};
 
 use super::table::write_table;
 use super::{PLAIN, TextOutput, UNUSUAL, whole_seconds};
+use crate::render::sanitize::escape_control;
 
 impl TextOutput for Vec<HostInfo> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -21,5 +22,17 @@ impl TextOutput for Vec<HostInfo> {
             (style, cells.map(Cow::from))
         });
         write_table(out, &["HOST", "OWNER", "STATUS", "VMS", "RUNNING", "SEEN"], 2, rows)
+    }
+}
+
+impl TextOutput for Evicted {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        for vm in &self.vms {
+            writeln!(out, "moved `{}` from host `{}` to this one", vm.name, escape_control(&self.host))?;
+            if vm.was_running {
+                writeln!(out, "  it was running when last recorded; start it with `maqet start {}`", vm.name)?;
+            }
+        }
+        Ok(())
     }
 }
