@@ -69,7 +69,7 @@ impl World {
             schemas: MockSchemas::new(),
             builds: MockBuilds::new(),
             processes: MockProcesses::new(),
-            images: MockDiskImages::new(),
+            images: images(),
             backup_images: MockBackupImages::new(),
             stats: MockProcessStats::new(),
             journal: MockJournal::new(),
@@ -253,6 +253,13 @@ pub(crate) fn launched(pid: u32, state: RunState) -> Launched {
 fn missing(path: &Path) -> UnusableImage {
     let problem = ImageProblem::NotFound { directory: None };
     UnusableImage { path: path.to_owned(), overlay: None, problem }
+}
+
+/// Images without a TPM beside them.
+fn images() -> MockDiskImages {
+    let mut images = MockDiskImages::new();
+    images.expect_state_copies().returning(|_| Ok(Vec::new()));
+    images
 }
 
 fn paths(there: Vec<PathBuf>) -> MockPaths {
