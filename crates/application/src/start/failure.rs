@@ -110,11 +110,11 @@ impl Diagnosis<'_> {
                 if let Some(reason) = self.unloaded_file(Path::new(part)).await {
                     return reason;
                 }
-                explanation.hints.extend(relative_path_hint(part));
+                explanation.hints.extend(relative_path_hint(self.recognized.switch, part));
             }
             Lookup::ImageFormat => explanation.hints.extend(self.format_hint().await),
             Lookup::Socket => explanation.hints.extend(self.server_hints(part)),
-            Lookup::File => explanation.hints.extend(relative_path_hint(part)),
+            Lookup::File => explanation.hints.extend(relative_path_hint(self.recognized.switch, part)),
         }
         explanation.hints.extend(self.recognized.hints(&names));
         (self.recognized.cause(&names), explanation)

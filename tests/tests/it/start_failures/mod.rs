@@ -193,12 +193,31 @@ fn test_start_without_warnings_shows_none() {
 #[test]
 fn test_relative_path_of_an_unknown_option_is_warned_of() {
     let home = TestHome::new();
-    let name = home.root().file_name().unwrap().to_str().unwrap().to_owned();
-    home.add(&format!("name: web\naccel: tcg\nmemory: 32M\narguments: [S, {{debugcon: \"file:tmp/{name}.log\"}}]\n"));
+    let sensors = home.write("sensors", "");
+    let relative = sensors.strip_prefix("/").unwrap().display().to_string();
+    home.add(&format!(
+        "name: web\naccel: tcg\nmemory: 32M\narguments: [S, {{device: \"ipmi-bmc-sim,id=b,sdrfile={relative}\"}}]\n"
+    ));
 
     let started = home.json(&["start", "web"]);
 
     let warning = started["warnings"][0].as_str().unwrap();
-    assert!(warning.contains(&format!("so `tmp/{name}.log` is `/tmp/{name}.log`")), "{warning}");
-    fs::remove_file(format!("/tmp/{name}.log")).unwrap();
+    assert!(warning.contains(&format!("so `{relative}` is `/{relative}`")), "{warning}");
+}
+
+#[test]
+fn test_relative_files_of_character_devices_and_screens_are_beside_the_yaml_file() {
+    let home = TestHome::new();
+    home.add(
+        "name: web\naccel: tcg\nmemory: 32M\nserial: \"unix:ser.sock,server=on,wait=off\"\n\
+         display: \"vnc=unix:vnc.sock\"\nargs: [-parallel, \"file:par,1.log\"]\n\
+         arguments: [S, {debugcon: \"file:./debug.log\"}]\n",
+    );
+
+    let started = home.json(&["start", "web"]);
+
+    assert_eq!(started.get("warnings"), None);
+    for file in ["ser.sock", "vnc.sock", "par,1.log", "debug.log"] {
+        assert!(home.path(file).exists(), "{file}");
+    }
 }

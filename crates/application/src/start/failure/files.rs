@@ -68,14 +68,19 @@ fn image_of(switch: &str) -> Option<(&'static str, String)> {
     Some((if name == "drive" { "format" } else { "driver" }, path.to_owned()))
 }
 
-/// Returns what helps if a file is missing because its path is relative.
-pub(super) fn relative_path_hint(path: &str) -> Option<String> {
+/// Returns what helps if a file of a switch is missing because its path is relative.
+pub(super) fn relative_path_hint(switch: Option<&str>, path: &str) -> Option<String> {
+    // Where maqet leaves a name as it is, since QEMU has files of its own with such names.
+    let is_searched = |switch: &str| {
+        ["-bios", "-option-rom"].iter().any(|name| switch.starts_with(name))
+            || ["romfile=", "firmware="].iter().any(|option| switch.contains(option))
+    };
     if path.starts_with('/') {
         return None;
     }
     Some(if path.starts_with('~') {
         "write the path in full: QEMU does not expand `~`".to_owned()
-    } else if path.contains('/') {
+    } else if path.contains('/') || !switch.is_none_or(is_searched) {
         "write the path in full: QEMU runs in `/`".to_owned()
     } else {
         format!(
@@ -161,9 +166,14 @@ mod tests {
 
     #[test]
     fn test_relative_path_hint_says_where_qemu_looks() {
-        assert_eq!(relative_path_hint("/boot/x"), None);
-        assert!(relative_path_hint("~/x").unwrap().contains("expand"));
-        assert!(relative_path_hint("a/x").unwrap().contains("in full"));
-        assert!(relative_path_hint("OVMF.fd").unwrap().contains("`./OVMF.fd`"));
+        assert_eq!(relative_path_hint(None, "/boot/x"), None);
+        assert!(relative_path_hint(None, "~/x").unwrap().contains("expand"));
+        assert!(relative_path_hint(None, "a/x").unwrap().contains("in full"));
+        for switch in
+            [None, Some("-bios OVMF.fd"), Some("-device e1000,romfile=OVMF.fd"), Some("-machine q35,firmware=OVMF.fd")]
+        {
+            assert!(relative_path_hint(switch, "OVMF.fd").unwrap().contains("`./OVMF.fd`"), "{switch:?}");
+        }
+        assert!(relative_path_hint(Some("-device u2f-emulated,cert=OVMF.fd"), "OVMF.fd").unwrap().contains("in full"));
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::config::{Node, Value};
 use crate::machine::Machine;
 use crate::machine::switches::{RawItem, raw_items};
-use crate::qemu::{OptionString, RawPart, parse_bool, with_values};
+use crate::qemu::{OptionString, QemuOption, RawPart, parse_bool, with_values};
 
 /// Switches whose whole argument is a file.
 const FILES: [&str; 16] = [
@@ -19,8 +19,17 @@ const FILES: [&str; 16] = [
 /// Switches whose whole argument is a file, or a name that QEMU finds among its own files: a path has a `/`.
 const FIRMWARE: [&str; 2] = ["bios", "option-rom"];
 
+/// Switches whose argument is a character device, as in `unix:PATH,server=on`.
+pub(in crate::machine) const CHARACTER_DEVICES: [&str; 7] =
+    ["serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb"];
+
+/// Options that are files, or names that QEMU finds among its own files, as [`FIRMWARE`].
+const FIRMWARE_OPTIONS: [&str; 2] = ["firmware", "romfile"];
+
 /// Switches with options that are files.
-const FILE_OPTIONS: [(&str, &[&str]); 18] = [
+const FILE_OPTIONS: [(&str, &[&str]); 20] = [
+    ("device", &["file", "kernel", "initrd", "romfile"]),
+    ("machine", &["kernel", "initrd", "dtb", "firmware"]),
     ("drive", &["file", "file.filename", "backing.file.filename"]),
     ("blockdev", &["filename", "file.filename", "backing.file.filename"]),
     ("acpitable", &["file", "data"]),
@@ -97,20 +106,29 @@ fn is_key_of_abstract(key: &str) -> bool {
     key.rsplit('.').next() == Some("abstract")
 }
 
-/// Returns the whole argument of a switch, as one string or a number.
-fn rebase_argument(name: &str, node: Node, folder: &Path) -> Node {
+/// Returns the whole argument of a switch, as one string or a number, with its relative files joined to `folder`.
+pub(super) fn rebase_argument(name: &str, node: Node, folder: &Path) -> Node {
     let text = node.scalar().unwrap_or_default();
     let is_list = name == "L" && matches!(text.as_str(), "help" | "?");
     if FILES.contains(&name) && !is_list || FIRMWARE.contains(&name) && text.contains('/') {
         return rebase_file(node, folder);
     }
-    let options = file_options(name);
-    if options.is_empty() || is_abstract_socket(&OptionString::parse(name, &text)) {
+    if is_abstract_socket(&OptionString::parse(name, &text)) {
         return node;
     }
-    let rebased = |key: &str, value: &str| {
-        let file = options.contains(&key).then(|| rebase_file(Node::text(value), folder))?;
-        file.as_text().map(str::to_owned)
+    let rebased_file = |file: &str| rebase_file(Node::text(file), folder).as_text().map(str::to_owned);
+    if CHARACTER_DEVICES.contains(&name) {
+        let rebased = CharacterDevice::parse(&text).and_then(|device| {
+            let file = rebased_file(device.file)?;
+            let file = if device.has_options { file.replace(',', ",,") } else { file };
+            Some(format!("{}{file}{}", device.before, device.after))
+        });
+        return node.map_value(|value| rebased.map_or(value, Value::Text));
+    }
+    let options = file_options(name);
+    let rebased = |key: &str, value: &str| match value.strip_prefix("unix:") {
+        Some(socket) if is_screen(name, key) => rebased_file(socket).map(|socket| format!("unix:{socket}")),
+        Some(_) | None => is_file_option(options, key, value).then(|| rebased_file(value))?,
     };
     node.map_value(|value| match value {
         Value::Text(text) => Value::Text(with_values(name, &text, rebased)),
@@ -130,12 +148,23 @@ fn rebase_options(prefix: &str, options: &[&str], node: Node, folder: &Path) -> 
             entries.into_iter().map(rebase).collect()
         });
     }
-    if options.contains(&prefix) { rebase_file(node, folder) } else { node }
+    let is_file = is_file_option(options, prefix, &node.scalar().unwrap_or_default());
+    if is_file { rebase_file(node, folder) } else { node }
 }
 
 /// Returns a relative path joined to `folder`; an address, as in `https://…` or `nbd:…`, is none.
 fn rebase_file(node: Node, folder: &Path) -> Node {
     if node.as_text().is_some_and(has_protocol) { node } else { node.rebased(folder) }
+}
+
+/// Returns whether an option is a file, and not the name of one of QEMU's own files.
+fn is_file_option(options: &[&str], key: &str, value: &str) -> bool {
+    options.contains(&key) && (!FIRMWARE_OPTIONS.contains(&key) || value.contains('/'))
+}
+
+/// Returns whether an option is the address of a VNC server.
+fn is_screen(switch: &str, key: &str) -> bool {
+    matches!(switch, "vnc" | "display") && key == "vnc"
 }
 
 fn file_options(name: &str) -> &'static [&'static str] {
@@ -157,6 +186,12 @@ impl Machine {
                 is_relative(argument).then_some(argument)
             } else if is_abstract_socket(&options) {
                 None
+            } else if name == "blockdev" {
+                // `file=` is the name of another node.
+                options
+                    .iter()
+                    .map(|option| (&option.key, option.value.as_str()))
+                    .find_map(|(key, value)| (key.ends_with("filename") && is_relative(value)).then_some(value))
             } else {
                 options.iter().find_map(|option| relative_file(&option.key, &option.value))
             };
@@ -172,8 +207,44 @@ pub(in crate::machine) fn files_of<'s>(name: &str, argument: &'s str, options: &
     if FILES.contains(&name) || FIRMWARE.contains(&name) {
         return vec![argument];
     }
+    if CHARACTER_DEVICES.contains(&name) {
+        return CharacterDevice::parse(argument).map(|device| device.file).into_iter().collect();
+    }
     let keys = file_options(name);
-    options.iter().filter(|option| keys.contains(&option.key.as_str())).map(|option| option.value.as_str()).collect()
+    let file = |option: &'s QemuOption| match option.value.strip_prefix("unix:") {
+        Some(socket) if is_screen(name, &option.key) => Some(socket),
+        Some(_) | None => keys.contains(&option.key.as_str()).then_some(option.value.as_str()),
+    };
+    options.iter().filter_map(file).collect()
+}
+
+/// The argument of a switch for a character device that is a file or a socket, in the form without keys
+/// (`qemu_chr_parse_compat`, QEMU 7.2).
+#[derive(Debug, PartialEq, Eq)]
+struct CharacterDevice<'s> {
+    /// What precedes the file: `unix:`, `mon:unix:`.
+    before: &'s str,
+    file: &'s str,
+    /// The options behind it, with their comma.
+    after: &'s str,
+    /// Whether a comma ends the file.
+    has_options: bool,
+}
+
+impl<'s> CharacterDevice<'s> {
+    fn parse(argument: &'s str) -> Option<Self> {
+        let bare = argument.strip_prefix("mon:").unwrap_or(argument);
+        let (kind, rest) = bare.split_once(':')?;
+        let has_options = match kind {
+            "file" | "pipe" => false,
+            "unix" => true,
+            _ => return None,
+        };
+        let end = rest.find(',').filter(|_| has_options).unwrap_or(rest.len());
+        let (file, after) = rest.split_at(end);
+        let before = argument.strip_suffix(rest)?;
+        Some(Self { before, file, after, has_options })
+    }
 }
 
 /// Returns whether the path of a socket is the name of an abstract one, which is not a file.
@@ -238,6 +309,17 @@ mod tests {
             r#"{"blockdev":"{\"driver\":\"file\",\"filename\":\"a\"}"}"#,
             r#"{"blockdev":"{\"driver\":\"file\",\"filename\":\"/y/a\"}"}"#,
         );
+        check(r#"{"serial":"file:a,b.log"}"#, r#"{"serial":"file:/y/a,b.log"}"#);
+        check(r#"{"monitor":"unix:m.sock,server=on"}"#, r#"{"monitor":"unix:/y/m.sock,server=on"}"#);
+        check(r#"{"serial":"mon:pipe:./p"}"#, r#"{"serial":"mon:pipe:/y/./p"}"#);
+        check(r#"{"vnc":"unix:v.sock,password=on"}"#, r#"{"vnc":"unix:/y/v.sock,password=on"}"#);
+        check(r#"{"display":"vnc=unix:v.sock"}"#, r#"{"display":"vnc=unix:/y/v.sock"}"#);
+        check(r#"{"device":"loader,file=a.elf,cpu-num=0"}"#, r#"{"device":"loader,file=/y/a.elf,cpu-num=0"}"#);
+        check(r#"{"device":"e1000,romfile=./a.rom"}"#, r#"{"device":"e1000,romfile=/y/./a.rom"}"#);
+        check(
+            r#"{"machine":"virt,kernel=Image,firmware=a/b.fd"}"#,
+            r#"{"machine":"virt,kernel=/y/Image,firmware=/y/a/b.fd"}"#,
+        );
         check(r#"{"drive":"file=a,,b.img,if=ide,id=x"}"#, r#"{"drive":"file=/y/a,,b.img,if=ide,id=x"}"#);
     }
 
@@ -257,6 +339,17 @@ mod tests {
             r#"{"chardev":"socket,id=c,path=x","abstract":"on"}"#,
             r#"{"netdev":{"stream":null,"id":"n","addr":{"type":"unix","path":"x","abstract":true}}}"#,
             r#"{"device":7}"#,
+            r#"{"device":"e1000,romfile=efi-e1000.rom"}"#,
+            r#"{"device":"e1000,romfile="}"#,
+            r#"{"machine":"q35,firmware=bios.bin"}"#,
+            r#"{"serial":"file:/a.log"}"#,
+            r#"{"serial":"unix:x,abstract=on"}"#,
+            r#"{"serial":"tcp:localhost:1"}"#,
+            r#"{"serial":"chardev:c"}"#,
+            r#"{"vnc":"unix.example:1"}"#,
+            r#"{"display":"vnc=:1"}"#,
+            r#"{"display":"gtk,gl=on"}"#,
+            r#"{"blockdev":"driver=raw,file=f0,node-name=f1"}"#,
             r#"{"kernel":null}"#,
             r#"{"netdev":{"user":null,"id":"file"}}"#,
             r#""S""#,
@@ -285,6 +378,8 @@ mod tests {
             Switch::new("device").head("e1000").option("romfile", "efi-e1000.rom"),
             Switch::new("device").head("e1000").option("romfile", ""),
             Switch::verbatim("append", "root=LABEL"),
+            Switch::verbatim("blockdev", "driver=file,filename=raw.img,node-name=f0"),
+            Switch::verbatim("blockdev", "driver=raw,file=f0,node-name=f1"),
             Switch::verbatim("serial", "file:/tmp/x"),
         ];
         let args = ["--serial", "file:out.log", "-D", "qemu.log", "-chardev", "socket,id=c,path=x,abstract=on", "-S"];
@@ -293,7 +388,8 @@ mod tests {
 
         let warnings: Vec<String> = machine.relative_path_warnings().collect();
 
-        let expected = ["`-serial file:out.log`", "`-D qemu.log`", "`mon.sock` is `/mon.sock`", "`boot/x.elf`"];
+        let expected =
+            ["`-serial file:out.log`", "`-D qemu.log`", "`mon.sock` is `/mon.sock`", "`boot/x.elf`", "`raw.img` is"];
         assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
         for (warning, expected) in warnings.iter().zip(expected) {
             assert!(warning.contains(expected), "{warning}");

@@ -1,10 +1,12 @@
 //! Values passed on to QEMU: a mistyped one is an error, an unknown one may belong to another version of QEMU.
 
-use crate::config::{Diagnostics, KeyPath, Node};
+use super::file_options::files_of;
+use crate::config::{Diagnostics, KeyPath, Node, unexpanded};
+use crate::qemu::OptionString;
 use crate::text::{did_you_mean, similar};
 
 /// The types of `-display` (QEMU 7.2).
-pub(super) const DISPLAYS: [&str; 10] =
+const DISPLAYS: [&str; 10] =
     ["none", "gtk", "sdl", "curses", "cocoa", "dbus", "default", "egl-headless", "spice-app", "vnc"];
 
 /// The types of `-vga` (QEMU 7.2).
@@ -25,6 +27,23 @@ pub(super) fn passed_to_qemu(path: &KeyPath, node: &Node, known: &[&str], report
     check_spelling(first, path, node, known, report).then_some(text)
 }
 
+/// Reads the value of `display`.
+pub(super) fn display(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<String> {
+    let text = passed_to_qemu(path, node, &DISPLAYS, report)?;
+    is_expanded("display", &text, path, node, report).then_some(text)
+}
+
+/// Reports a file that a shell would have to expand.
+fn is_expanded(switch: &str, text: &str, path: &KeyPath, node: &Node, report: &mut Diagnostics) -> bool {
+    let options = OptionString::parse(switch, text);
+    let invalid = files_of(switch, text, &options).into_iter().find_map(unexpanded);
+    let is_valid = invalid.is_none();
+    if let Some((message, help)) = invalid {
+        report.error_with_help(path, node, message, Some(help));
+    }
+    is_valid
+}
+
 /// Reads the value of `serial`.
 pub(super) fn serial(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<String> {
     let text = report.line(path, node)?;
@@ -41,7 +60,7 @@ pub(super) fn serial(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> O
             false
         }
     };
-    is_valid.then_some(text)
+    (is_valid && is_expanded("serial", &text, path, node, report)).then_some(text)
 }
 
 /// Reports a value that is not known but resembles one that is.
@@ -74,6 +93,9 @@ mod tests {
         {
             assert_eq!(help_of(serial, text), None, "{text}");
         }
+        for text in ["file:$HOME/ser.log", "unix:~/ser.sock,server=on", "mon:file:${HOME}/a"] {
+            assert!(help_of(serial, text).is_some(), "{text}");
+        }
         assert_eq!(help_of(serial, "consol").as_deref(), Some("did you mean `console`?"));
         assert_eq!(help_of(serial, "fiel:a").as_deref(), Some("did you mean `file`?"));
         assert!(
@@ -83,11 +105,12 @@ mod tests {
 
     #[test]
     fn test_display_and_vga_mistyped_value_is_an_error() {
-        let display = |text: &str| help_of(|at, node, report| passed_to_qemu(at, node, &DISPLAYS, report), text);
+        let display = |text: &str| help_of(display, text);
         let vga = |text: &str| help_of(|at, node, report| passed_to_qemu(at, node, &GRAPHICS, report), text);
 
         assert_eq!(["none", "gtk,gl=on", "vnc=:1", "holodeck"].map(display), [None, None, None, None]);
         assert_eq!(["virtio", "std", "ati-rage"].map(vga), [None, None, None]);
+        assert!(display("vnc=unix:$XDG_RUNTIME_DIR/v.sock").is_some());
         assert_eq!(display("gkt,gl=on").as_deref(), Some("did you mean `gtk`?"));
         assert_eq!(vga("virito").as_deref(), Some("did you mean `virtio`?"));
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use super::mistyped::{DISPLAYS, GRAPHICS, passed_to_qemu, serial};
+use super::mistyped::{GRAPHICS, display, passed_to_qemu, serial};
 use super::{KeySpec, arguments, cpu, file_options, firmware, map_at, network, numa, raw_arguments};
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::hook::Hook;
@@ -104,8 +104,9 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         "display",
         doc("where the screen is shown", "`none`, `gtk` or another value of QEMU's -display"),
         schema::text,
-        |path, node, machine, report| set(&mut machine.display, passed_to_qemu(path, node, &DISPLAYS, report)),
-    ),
+        |path, node, machine, report| set(&mut machine.display, display(path, node, report)),
+    )
+    .rebased_by(|node, folder| file_options::rebase_argument("display", node, folder)),
     KeySpec::new(
         "vga",
         doc("the graphics card", "`std`, `virtio`, `none` or another value of QEMU's -vga"),
@@ -139,7 +140,8 @@ pub(super) const OTHER_KEYS: &[KeySpec] = &[
             });
             set(&mut machine.serial, port);
         },
-    ),
+    )
+    .rebased_by(|node, folder| file_options::rebase_argument("serial", node, folder)),
     KeySpec::new(
         "sandbox",
         doc("whether QEMU runs in its seccomp sandbox", "`true` (the default) or `false`"),

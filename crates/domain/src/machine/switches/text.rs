@@ -4,7 +4,7 @@ use super::boot::boot_order;
 use super::twice::address;
 use super::{Refusal, UserSwitch};
 use crate::config::unexpanded;
-use crate::machine::keys::files_of;
+use crate::machine::keys::{CHARACTER_DEVICES, files_of};
 use crate::network::MacAddress;
 
 /// Switches of which the value `help` prints a list.
@@ -19,9 +19,6 @@ const WITH_HELP_FLAG: [&str; 8] = ["fsdev", "fw_cfg", "icount", "m", "mon", "nam
 
 /// Options of which the value `help` prints a list, with their switches.
 const OPTIONS_WITH_HELP: [(&str, &str); 3] = [("drive", "format"), ("net", "model"), ("nic", "model")];
-
-/// Switches whose argument is a character device.
-const CHARACTER_DEVICES: [&str; 7] = ["serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb"];
 
 /// Returns why QEMU cannot honor the value of a switch.
 pub(super) fn refusal(switch: &UserSwitch<'_>, architecture: &str) -> Option<Refusal> {
