@@ -76,9 +76,14 @@ fn user(endpoint: &Endpoint) -> Option<PortUser> {
     process_with(&sockets)
 }
 
+/// Returns the process that made the sockets. A child that has not begun its program yet has those of its parent, and may
+/// have a lower number.
 fn process_with(sockets: &[String]) -> Option<PortUser> {
-    let pid = PidScope::current().pids().find(|pid| has_socket(*pid, sockets))?;
-    Some(PortUser { pid, program: process_name(pid)? })
+    let scope = PidScope::current();
+    let holders = scope.pids().filter(|pid| has_socket(*pid, sockets)).filter_map(|pid| scope.identify(pid));
+    let mut holders: Vec<_> = holders.map(|process| (process.start_ticks, process.pid)).collect();
+    holders.sort_unstable();
+    holders.into_iter().find_map(|(_, pid)| Some(PortUser { pid, program: process_name(pid)? }))
 }
 
 /// Returns the link to a socket, as in `socket:[4711]`, if a line of `/proc/net/tcp` is one that listens at `endpoint`.

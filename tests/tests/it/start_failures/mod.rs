@@ -206,7 +206,7 @@ fn test_relative_path_of_an_unknown_option_is_warned_of() {
 }
 
 #[test]
-fn test_relative_files_of_character_devices_and_screens_are_beside_the_yaml_file() {
+fn test_relative_files_of_serial_ports_and_screens_are_beside_yaml() {
     let home = TestHome::new();
     home.add(
         "name: web\naccel: tcg\nmemory: 32M\nserial: \"unix:ser.sock,server=on,wait=off\"\n\
