@@ -1,0 +1,155 @@
+//! `exec` when the guest, its agent or the user ends it: each way has its exit code, within seconds.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use maqet_testkit::guest::Shell;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::debian::Booted;
+
+/// How long the end may take: the agent gets four seconds to answer, and the host may be busy.
+const SOON: Duration = Duration::from_secs(15);
+
+/// Asserts that a command is not started, with this code, soon.
+#[track_caller]
+fn assert_refused(booted: &Booted, code: &str) {
+    let began = Instant::now();
+
+    let refused = booted.exec(["--", "true"]).env("MAQET_FORMAT", "json").run();
+
+    assert_eq!((refused.json_error()["error"]["code"].as_str(), refused.code), (Some(code), Some(125)));
+    assert!(began.elapsed() < SOON, "{code}: {:?}", began.elapsed());
+}
+
+/// Returns the socket with this name in the private directory of the run.
+fn socket(booted: &Booted, name: &str) -> PathBuf {
+    let files = booted.0.files();
+    files.into_iter().find(|path| path.ends_with(name)).unwrap_or_else(|| panic!("there is no {name}"))
+}
+
+fn wait_for_agent(booted: &Booted) {
+    let wait = booted.0.maqet(["wait", "deb", "--for", "agent", "--timeout", "1m"]);
+    wait.deadline(Duration::from_mins(2)).run().ok();
+}
+
+/// Sends a request to the agent as a foreign program does, and returns its reply.
+fn request(booted: &Booted, command: &str) -> String {
+    let mut agent = UnixStream::connect(socket(booted, "agent.sock")).unwrap();
+    agent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    writeln!(agent, "{{\"execute\":\"{command}\"}}").unwrap();
+    let mut reply = String::new();
+    BufReader::new(agent).read_line(&mut reply).unwrap();
+    reply
+}
+
+/// A stopped agent: a command whose end is not known is lost, and the next one is not started.
+#[test]
+fn test_exec_with_a_stopped_agent_ends_soon() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let mut shell = Shell::of(&booted.0);
+
+    let lost = booted.shell("echo begun; kill -STOP $(pidof qemu-ga); exit 3");
+    assert_refused(&booted, "guest.agent-unresponsive");
+    shell.run(&["kill -CONT $(pidof qemu-ga)"]);
+
+    assert_eq!((lost.code, lost.stdout.as_str()), (Some(255), "begun\n"), "{}", lost.stderr);
+    assert_eq!(booted.shell("echo again").stdout, "again\n");
+}
+
+/// Frozen file systems, and an agent that must not run commands, are said to be the reason.
+#[test]
+fn test_exec_with_a_restricted_agent_names_the_reason() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let mut shell = Shell::of(&booted.0);
+
+    let frozen = request(&booted, "guest-fsfreeze-freeze");
+    assert_refused(&booted, "guest.agent-conflict");
+    let thawed = request(&booted, "guest-fsfreeze-thaw");
+    shell.run(&["systemctl stop qemu-guest-agent", "/usr/sbin/qemu-ga -d -b guest-exec -f /run/restricted.pid"]);
+    wait_for_agent(&booted);
+    assert_refused(&booted, "guest.command-unsupported");
+    shell.run(&["pid=$(cat /run/restricted.pid)", "while kill $pid 2>/dev/null; do sleep 0.1; done"]);
+    let stopped = booted.exec(["--", "true"]).env("MAQET_FORMAT", "json").run();
+    shell.run(&["systemctl start qemu-guest-agent"]);
+    wait_for_agent(&booted);
+
+    assert!(frozen.contains("return") && thawed.contains("return"), "{frozen} {thawed}");
+    assert_eq!(stopped.json_error()["error"]["code"], "guest.agent-unavailable");
+    assert_eq!(booted.shell("echo again").stdout, "again\n");
+}
+
+/// A guest that floods the channel of the agent costs neither time nor memory, and is forgotten afterward.
+#[test]
+fn test_exec_with_a_flooding_agent_ends_soon() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let mut shell = Shell::of(&booted.0);
+    let port = "/dev/virtio-ports/org.qemu.guest_agent.0";
+
+    shell.run(&["systemctl stop qemu-guest-agent", &format!("yes >{port} & echo $! >/run/flood.pid")]);
+    shell.run(&["sleep 0.2"]);
+    assert_refused(&booted, "guest.agent-unresponsive");
+    shell.run(&["kill $(cat /run/flood.pid)", "systemctl start qemu-guest-agent"]);
+
+    wait_for_agent(&booted);
+    assert_eq!(booted.shell("echo again").stdout, "again\n");
+}
+
+/// The lock of the agent is waited for no longer than the timeout.
+#[test]
+fn test_exec_timeout_cuts_the_wait_for_the_agent() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let lock = File::open(socket(&booted, "agent.lock")).unwrap();
+    lock.lock().unwrap();
+    let report = booted.0.path("cut.json");
+
+    let cut = booted.exec(["--timeout", "1s", "--report", report.to_str().unwrap(), "--", "true"]).run();
+
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!((cut.code, report["outcome"].as_str()), (Some(124), Some("timed-out")), "{}", cut.stderr);
+    assert_eq!(report["reason"], "it was not started yet");
+}
+
+/// Starts `exec` of a script that has a child and prints a line, and returns it once the line is there.
+fn begun(booted: &Booted) -> Child {
+    let script = "trap 'echo caught >&2; kill $!' INT; sleep 986 & echo begun; wait; wait; exit 5";
+    let mut command = booted.exec(["--kill-after", "30s", "--", "sh", "-c", script]).into_command();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "begun\n");
+    child
+}
+
+/// Signals reach the process group of the command; the exit code is that of the command, or of the signal.
+#[test]
+fn test_exec_signals_reach_the_process_group() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let signal = |child: &Child, signal| {
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    };
+
+    let terminated = begun(&booted);
+    signal(&terminated, Signal::TERM);
+    let terminated = terminated.wait_with_output().unwrap();
+    let interrupted = begun(&booted);
+    signal(&interrupted, Signal::INT);
+    let interrupted = interrupted.wait_with_output().unwrap();
+
+    assert_eq!(terminated.status.code(), Some(143));
+    let stderr = String::from_utf8_lossy(&interrupted.stderr);
+    assert_eq!((interrupted.status.code(), stderr.lines().next()), (Some(5), Some("caught")), "{stderr}");
+    let left = booted.shell("grep -ls '^sleep.986' /proc/[0-9]*/cmdline | wc -l");
+    assert_eq!(left.stdout, "0\n");
+}
