@@ -11,7 +11,7 @@ fn test_port_in_use_names_the_process_that_has_it() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
-    let pid = std::process::id();
+    let (pid, display) = (std::process::id(), free_display());
 
     for (keys, transport, port) in [
         (format!("network: {{forward: [\"{tcp_port}:22\"]}}\n"), "TCP", tcp_port),
@@ -32,6 +32,7 @@ fn test_port_in_use_names_the_process_that_has_it() {
             udp_port,
         ),
         (format!("arguments: [{{incoming: \"tcp:127.0.0.1:{tcp_port}\"}}]\n"), "TCP", tcp_port),
+        (format!("arguments: [{{vnc: \"127.0.0.1:{display},websocket={tcp_port}\"}}]\n"), "TCP", tcp_port),
     ]
     .into_iter()
     .chain(has_spice().then(|| {
@@ -46,6 +47,34 @@ fn test_port_in_use_names_the_process_that_has_it() {
     }
 }
 
+/// Returns the number of a VNC display whose port is free.
+fn free_display() -> u16 {
+    let mut ports = std::iter::repeat_with(maqet_testkit::port::free);
+    ports.find_map(|port| port.checked_sub(5900)).unwrap()
+}
+
+#[test]
+fn test_vnc_port_in_use_is_counted_from_the_display() {
+    let (home, display) = (TestHome::new(), free_display());
+    let port = display + 5900;
+    let yaml = |name: &str, keys: &str| format!("name: {name}\naccel: tcg\nmemory: 32M\n{keys}\n");
+    home.add(&yaml("first", &format!("display: \"vnc=127.0.0.1:{display}\"\narguments: [S]")));
+    home.json(&["start", "first"]);
+
+    for (name, keys) in [
+        ("key", format!("display: \"vnc=127.0.0.1:{display}\"")),
+        ("switch", format!("arguments: [{{vnc: \"127.0.0.1:{display}\"}}]")),
+        ("display", format!("arguments: [{{display: \"vnc=127.0.0.1:{display},password=on\"}}]")),
+    ] {
+        home.add(&yaml(name, &keys));
+
+        let error = home.json_error(&["start", name], 75);
+
+        let message = format!("VM `{name}` failed to start: TCP port {port} of 127.0.0.1 is in use by VM `first`");
+        assert_eq!((error["code"].as_str(), error["message"].as_str()), (Some("host.port-in-use"), Some(&*message)));
+    }
+}
+
 /// SPICE is a module in 10.0, which is not unpacked.
 fn has_spice() -> bool {
     !qemu::is_unpacked()
@@ -53,8 +82,10 @@ fn has_spice() -> bool {
 
 #[test]
 fn test_port_that_a_vm_uses_twice_is_said_to_be() {
-    let port = maqet_testkit::port::free();
+    let display = free_display();
+    let port = display + 5900;
     for keys in [
+        format!("network: {{forward: [\"{port}:22\"]}}\ndisplay: \"vnc=127.0.0.1:{display}\"\n"),
         format!("network: {{forward: [\"{port}:22\"]}}\nserial: \"tcp:127.0.0.1:{port},server=on,wait=off\"\n"),
         format!("network: {{mode: passt, forward: [\"{port}:22\"]}}\narguments: [{{gdb: \"tcp:127.0.0.1:{port}\"}}]\n"),
     ] {

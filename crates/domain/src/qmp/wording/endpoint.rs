@@ -68,7 +68,7 @@ impl Endpoint {
     /// Returns the ports that a switch with its argument can listen at, as `-vnc :1` or `-serial tcp::4444,server=on`.
     pub fn of_switch(switch: &str) -> Vec<Self> {
         let (name, argument) = switch.split_once(' ').unwrap_or((switch, ""));
-        let name = name.trim_start_matches('-');
+        let (name, argument) = as_vnc(name.trim_start_matches('-'), argument);
         if name == "s" {
             return Self::of_address(GDB).into_iter().collect();
         }
@@ -126,13 +126,15 @@ impl Endpoint {
     }
 
     fn of_argument(name: &str, argument: &str) -> Vec<Self> {
+        let (name, argument) = as_vnc(name, argument);
         let options = OptionString::parse(name, argument);
         let rules = options.iter().filter(|option| option.key.starts_with("hostfwd"));
         let rules = rules.filter_map(|option| Self::of_rule(&option.value));
         let first = options.iter().next().map_or("", |option| option.value.as_str());
         let is_udp = matches!(first, "udp" | "dgram") || first.starts_with("udp:");
         let listens = match name {
-            "vnc" | "spice" | "gdb" | "incoming" => true,
+            "vnc" => options.is_on("reverse") != Some(true),
+            "spice" | "gdb" | "incoming" => true,
             "netdev" | "nic" | "net" => {
                 first == "dgram"
                     || options.get("listen").or(options.get("udp")).is_some()
@@ -152,6 +154,14 @@ impl Endpoint {
         let is_same_address =
             self.address == other.address || self.address.is_unspecified() || other.address.is_unspecified();
         is_same_address && (self.transport, self.port) == (other.transport, other.port)
+    }
+}
+
+/// Returns `-display vnc=…` as the `-vnc` that it stands for, and any other switch as it is.
+fn as_vnc<'a>(name: &'a str, argument: &'a str) -> (&'a str, &'a str) {
+    match argument.strip_prefix("vnc=") {
+        Some(vnc) if name == "display" => ("vnc", vnc),
+        _ => (name, argument),
     }
 }
 
@@ -194,6 +204,10 @@ mod tests {
             ("-vnc 127.0.0.1:1", "TCP port 5901 of 127.0.0.1"),
             ("-vnc :1,password=on", "TCP port 5901"),
             ("-vnc localhost:0", "TCP port 5900 of 127.0.0.1"),
+            ("-display vnc=127.0.0.1:40097", "TCP port 45997 of 127.0.0.1"),
+            ("-display vnc=[::1]:1,password=on", "TCP port 5901 of ::1"),
+            ("-display vnc=unix:/s", "none"),
+            ("-display gtk,gl=on", "none"),
             ("-serial tcp:127.0.0.1:4444,server=on,wait=off", "TCP port 4444 of 127.0.0.1"),
             ("-gdb tcp::1234", "TCP port 1234"),
             ("-monitor telnet:[::1]:5,server=on", "TCP port 5 of ::1"),
@@ -232,6 +246,7 @@ mod tests {
             ("-vnc :1,websocket=8080", vec![5901, 8080]),
             ("-vnc :1,password=on,websocket=127.0.0.1:8081", vec![5901, 8081]),
             ("-vnc :1,websocket=off", vec![5901]),
+            ("-display vnc=:1,websocket=8080", vec![5901, 8080]),
             ("-s", vec![1234]),
             ("-S", vec![]),
         ] {
@@ -245,6 +260,10 @@ mod tests {
         let args = [
             "-vnc",
             ":1",
+            "-display",
+            "vnc=:2",
+            "-vnc",
+            "127.0.0.1:3,reverse=on",
             "-nic",
             "user,hostfwd=tcp::80-:80,hostfwd=udp:127.0.0.1:53-:53",
             "-S",
@@ -266,7 +285,7 @@ mod tests {
 
         let ports = Endpoint::of_args(&args.map(str::to_owned));
 
-        assert_eq!(ports.iter().map(|at| at.port).collect::<Vec<_>>(), [5901, 80, 53, 5, 9, 1234]);
+        assert_eq!(ports.iter().map(|at| at.port).collect::<Vec<_>>(), [5901, 5902, 80, 53, 5, 9, 1234]);
     }
 
     #[test]
