@@ -158,7 +158,7 @@ fn test_options_that_qemu_refuses_are_named() {
             2,
             "qemu.option-invalid",
             "value `pigeon`",
-            "correct the value in `-netdev pigeon,id=n`; `qemu-system-x86_64 -help` lists the values",
+            "correct the value in `-netdev pigeon,id=n`; `qemu-system-x86_64 -help` describes its options",
         ),
         ("arguments: [{smp: 999}]\n", 2, "qemu.cpus-too-large", "at most 255 CPUs", "set `cpu: 255` or less"),
         (

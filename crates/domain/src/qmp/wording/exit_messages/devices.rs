@@ -55,6 +55,10 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["install the packages of QEMU's modules, all of one version", "use another device"])
         .seen_in(&[TESTED[0]])
         .role(Role::Lack),
+    usage("Unknown audio driver `{}'", "<qemu> has no audio driver `<1>`", "device.driver-not-found")
+        .hints(&["list the drivers with `<binary> -audiodev help`", "set `sound: {backend: none}` for a card without sound"])
+        .seen_in(&[TESTED[0]])
+        .role(Role::Lack),
     bus("No 'IDE' bus found for device '{}'", "machine type `<machine>` has no IDE bus, which device `<1>` needs")
         .hints(&["set `interface: virtio` or `interface: scsi` for the drive"]),
     bus("No 'SCSI' bus found for device '{}'", "the VM has no SCSI bus, which device `<1>` needs")
@@ -87,12 +91,39 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .seen_in(&[TESTED[0]]),
     usage("Property '{}.{}' not found", "device `<1>` has no property `<2>`", "device.property-not-found")
         .hints(&["list its properties with `<binary> -device <1>,help`"]),
+    // Properties that a device cannot do without.
+    required(": drive property not set", "`<switch>` needs a drive").hints(DRIVE),
+    required(": No drive specified", "`<switch>` needs a drive").hints(DRIVE),
+    required(": {} property not set", "`<switch>` needs `<1>`").hints(ADD),
+    required(": '{}' property is required", "`<switch>` needs `<1>`").hints(ADD),
+    required(": {} property is required", "`<switch>` needs `<1>`").hints(ADD),
+    required("'{}' property must be set", "`<switch>` needs `<1>`").hints(ADD).seen_in(&[TESTED[0]]),
+    required("You must specify a '{}'", "`<switch>` needs `<1>`").hints(ADD),
+    required(": missing chardev", "`<switch>` needs `chardev`")
+        .hints(&["add `- {chardev: …, id: ID}` under `arguments`, and `chardev=ID` to it"]),
+    required("empty char device", "`<switch>` needs `chardev`")
+        .hints(&["add `- {chardev: …, id: ID}` under `arguments`, and `chardev=ID` to it"]),
+    required("parameter expects a valid object", "`<switch>` needs an object, which does not exist")
+        .hints(&["add `- {object: …, id: ID}` before it under `arguments`, and name the ID in it"]),
+    usage("guest-cid property must be greater than 2", "the `guest-cid` of a vsock is missing, or less than 3", VALUE)
+        .hints(&["set `guest-cid=3`, or another number that no other VM of the host has, in `<switch>`"]),
     usage("Property '{}' doesn't take value '{}'", "`<1>` does not take the value `<2>`", "device.property-invalid")
         .hints(&["correct the value in `<switch>`"]),
     usage("Property '{}' can't find value '{}'", "`<1>` refers to `<2>`, which does not exist", BACKEND)
         .hints(&["add the drive, network or character device `<2>`, or correct the name in `<switch>`"]),
     usage("chardev \"{}\" not found", "there is no character device `<1>`", BACKEND)
         .hints(&["add `- {chardev: …, id: <1>}` under `arguments`, or correct the name in `<switch>`"]),
+    usage("tpm chardev '{}' not found", "there is no character device `<1>`", BACKEND)
+        .hints(&["add `- {chardev: …, id: <1>}` under `arguments`, or set `tpm: true`"]),
+    usage("9pfs device couldn't find fsdev with the id = {}", "there is no `fsdev` with the ID `<1>`", BACKEND)
+        .hints(&["use `type: virtfs` under `storage`", "add `- {fsdev: …, id: <1>}` before it, and name the ID in `<switch>`"]),
+    usage("Cannot find device='{}' nor node-name='{}'", "there is no block node `<2>`", BACKEND)
+        .hints(&["add `- {blockdev: …, node-name: <2>}` before it, or correct the name in `<switch>`"]),
+    usage("could not connect {} device to character backend '{}'", "a <1> port cannot use `<2>`", BACKEND)
+        .hints(&["add `- {chardev: …, id: ID}` under `arguments` for `chardev:ID`, or correct the name in `<switch>`"])
+        .role(Role::Summary),
+    usage("Drive '{}' is already in use by another device", "two devices use the drive `<1>`", BACKEND)
+        .hints(&["give each device a drive of its own; see `<switch>`"]),
     usage("Device '{}' not found", "there is no `<1>`, which an object refers to", BACKEND)
         .hints(&["add it under `arguments`, or correct the name"]),
     usage("Property '{}' can't take value '{}', it's in use", "`<2>` is used by another device", BACKEND)
@@ -107,10 +138,15 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["give each device a `bootindex` of its own"]),
     usage("PCI: slot {} function {} not available for {}, in use by {},", "<4> is in PCI slot <1> already", ID)
         .hints(&["choose another `addr` in `<switch>`, or leave it out"]),
+    usage("Can't add chassis slot, error {}", "two PCI Express ports have one `chassis` and one `slot`", ID)
+        .hints(&["give each port a `slot` or a `chassis` of its own, as `- {device: pcie-root-port, id: port2, slot: 2}`"]),
     usage("IDE unit {} is in use", "two drives are unit <1> of an IDE bus", ID)
         .hints(&["choose another `bus` or `unit` in `<switch>`, or leave them out"]),
     usage("Block node is read-only", "the drive is read-only, and its device needs to write", "device.backend-invalid")
         .hints(&["attach it by `interface: virtio` or `interface: scsi`, or as a CD (`type: iso`)"]),
+    host_device("no iommu_group found: {}", "the host has no IOMMU for the device: <1>").hints(&[
+        "enable the IOMMU in the host's firmware, and by `intel_iommu=on` on its kernel's command line; in a VM, it needs one",
+    ]),
     host_device("no such host device: {}", "the host has no such device").hints(&["list the devices with `lspci -D`"]),
 ];
 
@@ -120,6 +156,13 @@ const MACHINE_HINT: &str = "list the machine types with `<binary> -machine help`
 
 const DEVICES: &str = "list the devices and their buses with `<binary> -device help`";
 
+const DRIVE: &[&str] = &[
+    "add the drive under `storage`, which adds its device too",
+    "add `- {drive: {file: FILE, if: none, id: ID}}` under `arguments`, and `drive=ID` to it",
+];
+
+const ADD: &[&str] = &["add `<1>=…` to it"];
+
 const VALUE: &str = "qemu.option-invalid";
 
 const BACKEND: &str = "device.backend-conflict";
@@ -128,6 +171,10 @@ const ID: &str = "device.id-conflict";
 
 const fn usage(text: &'static str, cause: &'static str, code: &'static str) -> ExitMessage {
     ExitMessage::new(text, cause, code, Fault::Usage)
+}
+
+const fn required(text: &'static str, cause: &'static str) -> ExitMessage {
+    usage(text, cause, "qemu.option-required")
 }
 
 const fn bus(text: &'static str, cause: &'static str) -> ExitMessage {

@@ -129,12 +129,40 @@ pub(super) const ROWS: &[ExitMessage] = &[
     )
     .hints(&["install the version of swtpm with which the VM ran last", "put back a copy of the file, if you made one"])
     .lookup(Lookup::Tpm),
+    missing(
+        "cannot initialize fsdev '{}': failed to open '{}': No such file or directory",
+        "the directory `<2>` that is shared with the guest does not exist",
+        FILE,
+    )
+    .hints(&["create the directory, or correct `path` of the `fsdev` or `virtfs` switch"]),
     missing("failed to open '{}': No such file or directory", "`<1>` does not exist", FILE)
         .hints(PATH)
         .lookup(Lookup::File),
     missing("Failed to bind socket to {}: No such file or directory", "the directory of `<1>` does not exist", FILE)
         .hints(&["create the directory"])
         .lookup(Lookup::File),
+    missing(
+        "Could not load plugin {}: {}: cannot open shared object file: No such file or directory",
+        "the plugin `<1>` does not exist",
+        FILE,
+    )
+    .hints(&["correct the path of `plugin`"])
+    .lookup(Lookup::File),
+    usage("Could not load plugin {}: {}: {}", "`<1>` is not a plugin of QEMU: <3>").hints(PLUGIN),
+    usage("Could not load plugin {}: {}", "`<1>` is not a plugin of this QEMU: <2>").hints(PLUGIN),
+    usage("ACPI table too big, requested: {}, max: {}", "an ACPI table has <1> bytes, and at most <2> are possible")
+        .hints(&["correct the file in `<switch>`"]),
+    usage("romfile \"{}\" too large {}", "`<1>` is not the firmware of a device").hints(PATH),
+    // Snapshots (`migration/savevm.c`).
+    missing("Snapshot '{}' does not exist in one or more devices", "a drive has no snapshot `<1>`", "snapshot.not-found")
+        .hints(&["list the snapshots with `maqet snapshot ls <vm>`, and start with `maqet snapshot load`"]),
+    ExitMessage::new(
+        "no block device can store vmstate for snapshot",
+        "`loadvm` needs a drive that can hold a snapshot of the running VM",
+        "qemu.option-conflict",
+        Fault::Usage,
+    )
+    .hints(&["add a `qcow2` drive that is not read-only, or remove `loadvm`"]),
     usage("'file' driver requires '{}' to be a regular file", "`<1>` is a directory or a device, and not a file")
         .hints(&["name a file in `<switch>`; a block device needs `driver: host_device`"]),
     refused("Could not open '{}': Permission denied", "you may not open `<1>`")
@@ -157,6 +185,8 @@ const OWN_DIRECTORY: &[&str] = &["choose a directory of yours"];
 const OBJECT: &[&str] = &["correct the path of the `object` under `arguments`"];
 
 const APPEND: &str = "`initrd` and `append` require a `kernel`";
+
+const PLUGIN: &[&str] = &["name a plugin that is built for this version, by its path, in `plugin`"];
 
 const FORMATS: &[&str] = &[
     "name the format that the image has (`qemu-img info IMAGE`) in `<switch>`",

@@ -140,6 +140,22 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["load the module with `modprobe vhost_vsock`, and permit it: `sudo chmod a+rw /dev/vhost-vsock`"]),
     device("Cannot access TPM device using '{}': {}", "the TPM `<1>` of the host cannot be used: <2>")
         .hints(&["set `tpm: true` for a TPM that is emulated"]),
+    // Displays (`ui/spice-app.c`, `ui/egl-helpers.c`, `ui/dbus.c`); in 10.0, they are in packages.
+    display("Failed to launch {} URI: {}", "no program of the host shows `<1>`: <2>")
+        .hints(&[
+            "install one: `apt install virt-viewer`",
+            "set `display: none`, and use `spice` or `vnc` under `arguments`",
+        ])
+        .seen_in(&[TESTED[0]]),
+    display("egl: no drm render node available", "the host has no GPU that renders: no `/dev/dri/renderD128`")
+        .hints(&["set `display: none`, and use `vnc` under `arguments`"])
+        .seen_in(&[TESTED[0]]),
+    display("failed to connect to DBus: {}", "there is no session of D-Bus: <1>")
+        .hints(&[
+            "set `display: \"dbus,p2p=on\"`, which needs none",
+            "set `display: none`, and use `vnc` under `arguments`",
+        ])
+        .seen_in(&[TESTED[0]]),
     // The sandbox (`softmmu/qemu-seccomp.c`): 7.2 is killed, 10.0 is refused.
     sandbox("signal 31 (SIGSYS)").seen_in(&[TESTED[0]]),
     sandbox("Can't fork bridge helper: Operation not permitted").seen_in(&[TESTED[1]]),
@@ -175,6 +191,10 @@ const fn tap(text: &'static str, cause: &'static str) -> ExitMessage {
 
 const fn device(text: &'static str, cause: &'static str) -> ExitMessage {
     host(text, cause, "host.device-not-found")
+}
+
+const fn display(text: &'static str, cause: &'static str) -> ExitMessage {
+    host(text, cause, "host.display-unavailable")
 }
 
 const fn memory_file(text: &'static str, cause: &'static str) -> ExitMessage {
