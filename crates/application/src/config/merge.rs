@@ -1,6 +1,7 @@
 //! Merging of layers.
 
 mod entry;
+mod lifted;
 mod precedence;
 mod raw;
 mod switch;
@@ -13,6 +14,7 @@ use maqet_domain::machine::ConfigHandler;
 use maqet_domain::registry::Registry;
 
 use self::entry::merge_entries;
+use self::lifted::with_common_lifted;
 use self::precedence::without_overridden;
 use self::raw::{merge_raw, merge_usb_devices};
 use self::switch::merge_switches;
@@ -31,6 +33,7 @@ pub fn merge(base: Node, over: Node, handlers: &Registry<dyn ConfigHandler>) -> 
     if over.is_null() && matches!(base.value, Value::Map(_)) {
         return base;
     }
+    let (base, over) = with_common_lifted(base, over);
     join(base, over, append, |key, base, over| merge_key(key, base, over, handlers))
 }
 
@@ -154,7 +157,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(base: &str, over: &str, expected: &str) {
+    pub(super) fn check(base: &str, over: &str, expected: &str) {
         let parse = |text| serde_json::from_str::<Node>(text).unwrap();
 
         let merged = merge_builtin(parse(base), parse(over));

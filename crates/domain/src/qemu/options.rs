@@ -177,6 +177,11 @@ impl OptionString {
     pub fn head(&self) -> &str {
         self.get(self.implied_key).unwrap_or_default()
     }
+
+    /// Returns the key that can be left out; empty if the switch has none.
+    pub const fn head_key(&self) -> &'static str {
+        self.implied_key
+    }
 }
 
 /// Returns the value of an option in an option string that is not JSON; QEMU takes the last.

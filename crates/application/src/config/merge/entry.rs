@@ -124,7 +124,13 @@ fn with_name(entry: Node, name: String) -> Node {
 
 /// Merges entries by name; that of the first layer stays, with its location.
 fn merge_lists(list: &str, base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
-    let base = if list == "network" { with_names(base, &over) } else { base };
+    let (base, over) = match list {
+        "network" if base.iter().any(|card| card.deletion().is_none()) => {
+            let over = with_default_names(over);
+            (with_names(base, &over), over)
+        }
+        _ => (base, over),
+    };
     let known: HashSet<String> = base.iter().filter_map(name_of).collect();
     let kept: HashSet<String> = base.iter().filter_map(Node::deletion).map(str::to_owned).collect();
 
@@ -144,23 +150,18 @@ fn merge_lists(list: &str, base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
 
 /// Returns cards with their default names if the later layer needs them: if it changes or deletes any by name.
 fn with_names(cards: Vec<Node>, over: &[Node]) -> Vec<Node> {
-    let default_names: Vec<Option<String>> = cards
-        .iter()
-        .scan(0, |index, card| {
-            let name = default_card_name(*index);
-            *index += usize::from(card.deletion().is_none());
-            Some((name_of(card).is_none() && card.deletion().is_none()).then_some(name))
-        })
-        .collect();
-    let is_known = |name: &str| cards.iter().any(|card| name_of(card).as_deref() == Some(name));
-    let is_default = |name: &str| default_names.iter().flatten().any(|default| default == name);
+    let with_all = with_default_names(cards.clone());
+    let all: HashSet<String> = with_all.iter().filter_map(name_of).collect();
+    let written: HashSet<String> = cards.iter().filter_map(name_of).collect();
     let is_needed = over.iter().any(|item| match item.deletion() {
-        Some(name) => is_known(name) || is_default(name),
-        None => name_of(item).is_some_and(|name| is_default(&name)),
+        Some(name) => all.contains(name),
+        None => name_of(item).is_some_and(|name| all.contains(&name) && !written.contains(&name)),
     });
-    if !is_needed {
-        return cards;
-    }
+    if is_needed { with_all } else { cards }
+}
+
+/// Returns cards with the default names of their positions, unless they have one.
+fn with_default_names(cards: Vec<Node>) -> Vec<Node> {
     let mut index = 0;
     let named = cards.into_iter().map(|card| {
         if card.deletion().is_some() {
@@ -291,8 +292,33 @@ mod tests {
 
         check("network", r#"["user",{"model":"a"}]"#, over, merged);
         check("network", r#"["user"]"#, r#"{"model":"a"}"#, r#"[{"name":"net0","mode":"user","model":"a"}]"#);
-        check("network", r#"["user"]"#, r#"[{"model":"a"}]"#, r#"["user",{"model":"a"}]"#);
+        check("network", r#"["user"]"#, r#"[{"model":"a"}]"#, r#"[{"name":"net0","mode":"user","model":"a"}]"#);
         check("network", r#"[{"lan":null},"user",{"model":"a"}]"#, over, &merged.replacen('[', r#"[{"lan":null},"#, 1));
+    }
+
+    #[test]
+    fn test_merge_cards_without_names_are_those_of_their_positions() {
+        let (map, list) = (r#"{"forward":["0:2"]}"#, r#"[{"model":"e1000"},{"name":"lan"}]"#);
+        let both = r#"[{"name":"net0","forward":["0:2"],"model":"e1000"},{"name":"lan"}]"#;
+        check("network", map, list, both);
+        check("network", list, map, r#"[{"name":"net0","model":"e1000","forward":["0:2"]},{"name":"lan"}]"#);
+        check("network", &format!("[{map}]"), list, both);
+        // The first of two, and the second.
+        let two = r#"[{"model":"e1000"},{"model":"rtl8139"}]"#;
+        let first = r#"[{"name":"net0","model":"e1000","mac":"m"},{"name":"net1","model":"rtl8139"}]"#;
+        check("network", two, r#"[{"mac":"m"}]"#, first);
+        let second = r#"[{"name":"net0","model":"e1000","mode":"user"},{"name":"net1","model":"rtl8139","mac":"m"}]"#;
+        check("network", two, r#"["user",{"mac":"m"}]"#, second);
+        // It stays the first of its file.
+        check(
+            "network",
+            r#"[{"name":"lan"}]"#,
+            r#"[{"model":"a"}]"#,
+            r#"[{"name":"lan"},{"name":"net0","model":"a"}]"#,
+        );
+        let moved = r#"[{"name":"net1","model":"rtl8139"},{"name":"net0","mac":"m"}]"#;
+        check("network", two, r#"[{"net0":null},{"mac":"m"}]"#, moved);
+        check("network", "[]", two, two);
     }
 
     #[test]

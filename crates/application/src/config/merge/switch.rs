@@ -3,9 +3,17 @@
 use std::collections::HashSet;
 
 use maqet_domain::config::{Node, Value};
-use maqet_domain::qemu::{canonical, takes_value};
+use maqet_domain::qemu::{OptionString, canonical, takes_value};
 
 use super::merge_by;
+
+/// Switches with options, among which is an ID.
+const WITH_ID: [&str; 12] = [
+    "audiodev", "blockdev", "chardev", "device", "drive", "fsdev", "mon", "netdev", "nic", "object", "tpmdev", "virtfs",
+];
+
+/// A switch and its ID; of one without a value, the ID is empty.
+pub(super) type Identity = (String, String);
 
 /// A key and its value.
 type MapEntry = (String, Node);
@@ -44,7 +52,9 @@ impl Deletion {
     fn of(node: &Node) -> Option<Self> {
         let (name, value, id) = match node.entries() {
             [(name, value)] => (name, value, None),
-            [(name, value), (key, id)] if key == "id" => (name, value, Some(id.scalar()?)),
+            [(name, value), (key, id)] if key == id_key(canonical(name.trim_start_matches('-'))) => {
+                (name, value, Some(id.scalar()?))
+            }
             _ => return None,
         };
         let name = canonical(name.trim_start_matches('-'));
@@ -62,13 +72,27 @@ pub(super) fn switch_name(node: &Node) -> Option<&str> {
     name.map(|name| canonical(name.trim_start_matches('-')))
 }
 
-fn id_of(node: &Node) -> Option<String> {
-    let (_, value) = node.entries().first()?;
-    node.get("id").or_else(|| value.get("id"))?.scalar()
+/// Returns the key of the ID of a switch.
+fn id_key(switch: &str) -> &'static str {
+    if switch == "blockdev" { "node-name" } else { "id" }
 }
 
-/// Returns the name and the `id` of a switch that has one, in either of its forms, or the name of one without a value.
-fn identity(node: &Node) -> Option<(String, String)> {
+fn id_of(node: &Node) -> Option<String> {
+    let (_, value) = node.entries().first()?;
+    let name = switch_name(node)?;
+    let key = id_key(name);
+    let written = node.get(key).or_else(|| value.get(key)).and_then(Node::scalar);
+    written.or_else(|| id_in_string(name, value.as_text()?))
+}
+
+/// Returns the ID in an argument such as `e1000,id=n0`.
+pub(super) fn id_in_string(switch: &str, argument: &str) -> Option<String> {
+    let options = WITH_ID.contains(&switch).then(|| OptionString::parse(switch, argument))?;
+    options.get(id_key(switch)).map(str::to_owned)
+}
+
+/// Returns the name and the `id` of a switch that has one, in any of its forms, or the name of one without a value.
+fn identity(node: &Node) -> Option<Identity> {
     let name = switch_name(node)?;
     if takes_value(name) == Some(false) {
         return Some((name.to_owned(), String::new()));
@@ -77,11 +101,21 @@ fn identity(node: &Node) -> Option<(String, String)> {
     Some((name.to_owned(), id))
 }
 
+/// Returns which switch with an ID an item defines, changes or deletes.
+pub(super) fn identity_of_any(node: &Node) -> Option<Identity> {
+    Some((switch_name(node)?.to_owned(), id_of(node)?))
+}
+
 /// Merges the options of two switches.
 ///
-/// `- {netdev: user, id: n0}` and `- {netdev: {user: null, id: n0}}` are the same switch; the result of merging both
-/// forms has a map. A string such as `e1000,id=n0` is not split: it replaces, or is replaced.
+/// `- {netdev: user, id: n0}`, `- {netdev: {user: null, id: n0}}` and `- {netdev: "user,id=n0"}` are the same switch; the
+/// result of merging different forms has a map. JSON with lists is not split: it replaces, or is replaced.
 fn merge_switch(base: Node, over: Node) -> Node {
+    if base == over {
+        return over;
+    }
+    let (Some(base), Some(over_split)) = (split(base), split(over.clone())) else { return over };
+    let over = over_split;
     let (base, over) = if has_map(&base) == has_map(&over) { (base, over) } else { (in_a_map(base), in_a_map(over)) };
     if has_map(&base) != has_map(&over) {
         return over;
@@ -92,20 +126,59 @@ fn merge_switch(base: Node, over: Node) -> Node {
     else {
         return over;
     };
-    let mut entries = vec![(name.clone(), options(below, above))];
+    let head_key = OptionString::parse(canonical(name.trim_start_matches('-')), "").head_key();
+    let mut entries = vec![(name.clone(), options(head_key, below, above))];
     entries.extend(overlaid(beside, beside_over));
     over.map_value(|_| Value::Map(entries))
+}
+
+/// Returns a switch whose value is a string of options in the form with a map, others unchanged; `None` for one that has
+/// no such form.
+fn split(switch: Node) -> Option<Node> {
+    let Some(((name, value), beside)) = switch.entries().split_first() else { return Some(switch) };
+    let Some(text) = value.as_text().filter(|text| text.contains([',', '='])) else { return Some(switch) };
+    let parsed = OptionString::parse(canonical(name.trim_start_matches('-')), text);
+    let (head, head_key) = (parsed.head(), parsed.head_key());
+    if parsed.iter().next().is_none() || head.contains([',', '=']) {
+        return None;
+    }
+    let part = |content| value.clone().map_value(|_| content);
+    let mut options: Vec<MapEntry> = Vec::new();
+    if !head.is_empty() {
+        options.push((head.to_owned(), part(Value::Null)));
+    }
+    for option in parsed.iter().filter(|option| option.key != head_key) {
+        // An item of a list in JSON, or a first value that has no key.
+        if option.key.is_empty() || option.key.split('.').any(|part| part.parse::<usize>().is_ok()) {
+            return None;
+        }
+        let item = part(Value::Text(option.value.clone()));
+        match options.iter_mut().find(|(key, known)| *key == option.key && !known.is_null()) {
+            None => options.push((option.key.clone(), item)),
+            // QEMU gets it as often as it is written.
+            Some((_, known)) => {
+                let mut items = known.items().to_vec();
+                if items.is_empty() {
+                    items.push(known.clone());
+                }
+                items.push(item);
+                *known = part(Value::List(items));
+            }
+        }
+    }
+    options.extend(beside.iter().cloned());
+    let entries = vec![(name.clone(), part(Value::Map(options)))];
+    Some(switch.map_value(|_| Value::Map(entries)))
 }
 
 fn has_map(switch: &Node) -> bool {
     switch.entries().first().is_some_and(|(_, value)| matches!(value.value, Value::Map(_)))
 }
 
-/// Returns a switch in the form with a map, unless its first value is a string of options.
+/// Returns a switch in the form with a map.
 fn in_a_map(switch: Node) -> Node {
     let Some(((name, value), beside)) = switch.entries().split_first() else { return switch };
     let head = match value.scalar() {
-        Some(text) if text.contains([',', '=']) => return switch,
         Some(text) => Some((text, value.clone().map_value(|_| Value::Null))),
         // Options alone.
         None if value.is_null() => None,
@@ -118,8 +191,9 @@ fn in_a_map(switch: Node) -> Node {
 
 /// Merges the values of two switches; without a value, the later one only changes options.
 ///
-/// The first option, if it has no value, as `user` in `{user: null, id: n0}`, is the type: the later one replaces it.
-fn options(below: &Node, above: &Node) -> Node {
+/// The first option, if it has no value, as `user` in `{user: null, id: n0}`, is the type: the later one replaces it, also
+/// if one of them is written with its key, as in `{driver: e1000, id: n0}`.
+fn options(head_key: &str, below: &Node, above: &Node) -> Node {
     if above.is_null() {
         return below.clone();
     }
@@ -129,6 +203,10 @@ fn options(below: &Node, above: &Node) -> Node {
     let (below_head, below_rest) = head(below.entries(), &[]);
     let (above_head, above_rest) = head(above.entries(), below_rest);
     let mut entries = overlaid(below_rest, above_rest);
+    let below_head = below_head.filter(|_| !has_value(above_rest, head_key));
+    if above_head.is_some() {
+        entries.retain(|(key, _)| key != head_key);
+    }
     if let Some(head) = above_head.or(below_head) {
         entries.retain(|(key, _)| *key != head.0);
         entries.insert(0, head.clone());
@@ -230,10 +308,70 @@ mod tests {
     }
 
     #[test]
-    fn test_switch_string_of_options_is_not_merged() {
-        let (text, map) = (r#"{"device":"e1000,mac=x","id":"d"}"#, r#"{"device":{"e1000":null,"id":"d"}}"#);
+    fn test_switch_string_of_options_is_merged_as_a_map() {
+        let text = r#"{"device":"e1000,id=a,addr=9"}"#;
+        check(text, r#"{"device":"e1000","id":"a","addr":null}"#, r#"{"device":{"e1000":null,"id":"a"}}"#);
+        check(text, r#"{"device":null,"id":"a","addr":"4"}"#, r#"{"device":{"e1000":null,"id":"a","addr":"4"}}"#);
+        check(
+            text,
+            r#"{"device":"rtl8139,id=a,mac=x"}"#,
+            r#"{"device":{"rtl8139":null,"id":"a","addr":"9","mac":"x"}}"#,
+        );
+        check(
+            r#"{"device":{"e1000":null,"id":"a","mac":"x"}}"#,
+            text,
+            r#"{"device":{"e1000":null,"id":"a","mac":"x","addr":"9"}}"#,
+        );
+        check(text, text, text);
+        check(
+            r#"{"device":"{\"driver\":\"e1000\",\"id\":\"a\",\"addr\":9}"}"#,
+            r#"{"device":{"id":"a","addr":null}}"#,
+            r#"{"device":{"e1000":null,"id":"a"}}"#,
+        );
+        check(
+            r#"{"netdev":"user,id=n,hostfwd=a,hostfwd=b,restrict"}"#,
+            r#"{"netdev":{"id":"n","restrict":null}}"#,
+            r#"{"netdev":{"user":null,"id":"n","hostfwd":["a","b"]}}"#,
+        );
+        check(
+            r#"{"drive":"id=d,file=/a,,b"}"#,
+            r#"{"drive":{"id":"d","if":"none"}}"#,
+            r#"{"drive":{"id":"d","file":"/a,b","if":"none"}}"#,
+        );
+        check(
+            r#"{"device":"e1000,mac=x","id":"d"}"#,
+            r#"{"device":"e1000","id":"d","mac":null}"#,
+            r#"{"device":{"e1000":null,"id":"d"}}"#,
+        );
+        // The type has a key.
+        let keyed = r#"{"device":{"driver":"e1000","id":"a"}}"#;
+        check(keyed, r#"{"device":"rtl8139,id=a"}"#, r#"{"device":{"rtl8139":null,"id":"a"}}"#);
+        check(r#"{"device":"rtl8139,id=a"}"#, keyed, r#"{"device":{"id":"a","driver":"e1000"}}"#);
+        // There is no map for it.
+        let list = r#"{"netdev":"{\"type\":\"user\",\"id\":\"n\",\"hostfwd\":[{\"str\":\"x\"}]}"}"#;
+        check(list, r#"{"netdev":"user","id":"n"}"#, r#"{"netdev":"user","id":"n"}"#);
+    }
 
-        check(text, map, map);
-        check(map, text, text);
+    #[test]
+    fn test_switches_of_one_id_in_any_form_are_one() {
+        let parse = |text: &str| serde_json::from_str::<Vec<Node>>(text).unwrap();
+        let check = |base: &str, over: &str, expected: &str| {
+            let merged = merge_switches(parse(base), parse(over));
+            assert_eq!(serde_json::to_string(&merged).unwrap(), expected, "{base} and {over}");
+        };
+
+        let text = r#"[{"device":"e1000,id=a,addr=9"},"S"]"#;
+        check(text, r#"[{"device":"e1000","id":"a","addr":null}]"#, r#"[{"device":{"e1000":null,"id":"a"}},"S"]"#);
+        check(text, r#"[{"device":null,"id":"a"}]"#, r#"["S"]"#);
+        check(r#"[{"netdev":"user,id=n"}]"#, r#"[{"netdev":"tap,id=n"}]"#, r#"[{"netdev":{"tap":null,"id":"n"}}]"#);
+        let nodes = r#"[{"blockdev":"raw,node-name=f,file=g"}]"#;
+        check(
+            nodes,
+            r#"[{"blockdev":{"node-name":"f","file":"h"}}]"#,
+            r#"[{"blockdev":{"raw":null,"node-name":"f","file":"h"}}]"#,
+        );
+        check(nodes, r#"[{"blockdev":null,"node-name":"f"}]"#, "[]");
+        check(nodes, r#"[{"append":"a,id=f"}]"#, r#"[{"blockdev":"raw,node-name=f,file=g"},{"append":"a,id=f"}]"#);
+        check(r#"[{"append":"a,id=f"}]"#, r#"[{"append":"b,id=f"}]"#, r#"[{"append":"a,id=f"},{"append":"b,id=f"}]"#);
     }
 }
