@@ -14,6 +14,7 @@ const PLAIN: [&str; 14] =
 pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
     let items = report.list(path, node).unwrap_or_default();
     let mut switch = None;
+    let mut is_after_misread = false;
     for ((index, item), part) in items.iter().enumerate().zip(raw_items(items)) {
         let at = path.index(index);
         let RawItem::Passed(part) = part else { continue };
@@ -34,10 +35,17 @@ pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: 
             report.error_with_help(&at, item, "QEMU gets each entry as one argument, with its spaces", help);
             continue;
         }
-        // QEMU would take it for a disk image, or for an unknown switch.
+        // QEMU would take it for a disk image, or for an unknown switch, and it is neither.
         if let Some(help) = misread(&arg, switch).filter(|_| !is_value) {
             let message = format!("`{}` is neither a switch nor a value of one", arg.escape_debug());
             report.error_with_help(&at, item, message, Some(help));
+            is_after_misread = true;
+            continue;
+        }
+        // It may be the value of what was meant before it.
+        if part == RawPart::Other && !std::mem::take(&mut is_after_misread) {
+            let message = format!("QEMU takes `{}` for a disk image, whose format it would guess", arg.escape_debug());
+            report.error_with_help(&at, item, message, Some(instead_of_image(&arg)));
             continue;
         }
         machine.args.push(arg);
@@ -67,6 +75,15 @@ fn misread(arg: &str, switch: Option<&str>) -> Option<String> {
             is_option.then(|| help.to_owned())
         }
     }
+}
+
+/// Returns what is meant by an argument that QEMU takes for a disk image.
+fn instead_of_image(arg: &str) -> String {
+    if let Some(split) = split_switch(&format!("-{arg}")) {
+        return format!("write one entry for each: {split}");
+    }
+    let arg = arg.escape_debug();
+    format!("set it under `storage`, as in `{{name: disk, type: raw, file: {arg}}}`, or write `-hda` before it")
 }
 
 /// Returns the words of an argument that begins with a switch of QEMU and a space, as entries of a list.
@@ -114,11 +131,21 @@ mod tests {
         ] {
             assert_eq!(raw_problems(json), [(format!("args[{index}]"), help.to_owned())], "{json}");
         }
-        for json in
-            [r#"["-name", "m"]"#, r#"["/d/a=b.img"]"#, r#"["disk.img"]"#, r#"["-append", "a=b"]"#, r#"["-x", "s"]"#]
-        {
+        for json in [r#"["-name", "m"]"#, r#"["-hda", "/d/a=b.img"]"#, r#"["-append", "a=b"]"#, r#"["-x", "s"]"#] {
             assert_eq!(raw_problems(json), [], "{json}");
         }
+        for (json, index, file) in [
+            (r#"["/etc/hostname"]"#, 0, "/etc/hostname"),
+            (r#"["-S", "disk.img"]"#, 1, "disk.img"),
+            (r#"["-m", "1G", "/d/a=b.img", "-S"]"#, 2, "/d/a=b.img"),
+        ] {
+            let help = format!(
+                "set it under `storage`, as in `{{name: disk, type: raw, file: {file}}}`, or write `-hda` before it"
+            );
+            assert_eq!(raw_problems(json), [(format!("args[{index}]"), help)], "{json}");
+        }
+        let apart = "write one entry for each: `-device`, `e1000`".to_owned();
+        assert_eq!(raw_problems(r#"["device e1000"]"#), [("args[0]".to_owned(), apart)]);
         let whole = raw_problems(r#""-m 1G -smp 2""#);
         assert_eq!(whole, [("args".to_owned(), r#"write it as a list: `["-m", "1G", "-smp", "2"]`"#.to_owned())]);
     }
