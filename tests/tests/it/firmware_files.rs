@@ -99,7 +99,24 @@ fn test_flash_of_arguments_of_two_builds_is_refused() {
     vm("big-code", "OVMF_CODE_4M.fd", "OVMF_VARS.fd");
     vm("big-variables", "OVMF_CODE.fd", "OVMF_VARS_4M.fd");
     vm("good", "OVMF_CODE.fd", "OVMF_VARS.fd");
+    // The form of libvirt.
+    let nodes = |name: &str, variables: &str| {
+        let node = |node: &str, file: &Path, rest: &str| {
+            let own = format!("driver=raw,node-name={node},file={node}-file{rest}");
+            let file = format!("driver=file,node-name={node}-file,filename={}{rest}", file.display());
+            format!("  - -blockdev\n  - {file}\n  - -blockdev\n  - {own}\n")
+        };
+        let nodes = node("p0", &ovmf("OVMF_CODE_4M.fd"), ",read-only=on") + &node("p1", &home.path(variables), "");
+        let machine = "machine: {type: q35, pflash0: p0, pflash1: p1}\n";
+        home.add(&format!("{}{machine}args:\n{nodes}", guest::paused_yaml(name)));
+    };
+    nodes("nodes", "OVMF_VARS.fd");
+    nodes("good-nodes", "OVMF_VARS_4M.fd");
 
+    let of_nodes = home.json_error(&["start", "nodes"], 4);
+    home.json(&["start", "good-nodes"]);
+    home.json(&["stop", "good-nodes", "--force"]);
+    assert_eq!(of_nodes["code"], "firmware.size-conflict", "{of_nodes}");
     let refused = ["big-code", "big-variables"].map(|name| home.json_error(&["start", name], 4));
     home.json(&["start", "good"]);
     home.json(&["stop", "good", "--force"]);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Machine;
 use super::keys::ARCHITECTURES;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::OptionString;
+use crate::qemu::{OptionString, option_value};
 use crate::size::ByteSize;
 
 /// Machine types that have no flash for a UEFI firmware and its variables (7.2, 10.0).
@@ -19,6 +19,12 @@ const BIOS_UNIT: u64 = 64 << 10;
 
 /// The builds of OVMF, by the sizes of their two files: the code finds the variables at a fixed distance.
 const LAYOUTS: [(&str, u64, u64); 2] = [("2M", 0x1e_0000, 0x2_0000), ("4M", 0x37_c000, 0x8_4000)];
+
+/// The options of `-machine` whose values are block devices with the firmware and its variables.
+const FLASH: [(u32, &str); 2] = [(0, "pflash0"), (1, "pflash1")];
+
+/// Block nodes through which the content passes as it is.
+const FILTERS: [&str; 2] = ["throttle", "copy-on-read"];
 
 /// A firmware image that the user's switches name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,10 +76,37 @@ impl Machine {
             "drive" => flash_drive(argument?),
             _ => None,
         });
-        let mut drives: Vec<_> = drives.filter(|(_, image)| image.path.is_absolute()).collect();
+        let of_machine = FLASH.iter().filter_map(|(unit, option)| {
+            let device = self.machine_arguments().filter_map(|argument| option_value(argument, option)).next_back()?;
+            Some((Some(*unit), self.block_image(&device)?))
+        });
+        let images = drives.chain(of_machine);
+        let mut drives: Vec<_> = images.filter(|(_, image)| image.path.is_absolute()).collect();
         // Without a unit, QEMU counts them in their order.
         drives.sort_by_key(|(unit, _)| unit.unwrap_or_default());
         drives.into_iter().map(|(_, image)| image).collect()
+    }
+
+    /// Returns the image of a block node, through those that it stands on, or of a `-drive` with this ID.
+    fn block_image(&self, device: &str) -> Option<FirmwareImage> {
+        let nodes: Vec<OptionString> = self.user_options("blockdev").collect();
+        let mut name = device;
+        let mut format = None;
+        // A longer chain is a circle.
+        for _ in &nodes {
+            let Some(node) = nodes.iter().find(|node| node.get("node-name") == Some(name)) else { break };
+            if let Some(file) = node.get("filename") {
+                return Some(FirmwareImage { path: file.into(), format });
+            }
+            format = format.or_else(|| Some(node.head().to_owned()).filter(|head| !FILTERS.contains(&head.as_str())));
+            if let Some(file) = node.get("file.filename") {
+                return Some(FirmwareImage { path: file.into(), format });
+            }
+            name = node.get("file")?;
+        }
+        let drive = self.user_options("drive").find(|drive| drive.get("id") == Some(name))?;
+        let own = drive.get("format").or_else(|| drive.get("driver")).map(str::to_owned);
+        Some(FirmwareImage { path: drive.get("file")?.into(), format: format.or(own) })
     }
 
     /// Returns the image of the user's `-bios`, unless QEMU searches its own directories for it.
@@ -199,6 +232,24 @@ mod tests {
 
         assert_eq!(read(raw).0.flash_images(), [image("/c,x.fd", None), image("/v.fd", Some("raw"))]);
         assert_eq!(read(r#"{"arguments": [{"pflash": "/a"}]}"#).0.flash_images(), [image("/a", None)]);
+        // The form of libvirt, with the nodes in any order and form.
+        let (code, variables) = (image("/c.fd", Some("raw")), image("/v.fd", Some("qcow2")));
+        let nodes = r#"{"blockdev": {"driver": "raw", "node-name": "p0", "file": "f0"}},
+            {"blockdev": "driver=file,node-name=f0,filename=/c.fd"},
+            {"blockdev": "{\"driver\": \"qcow2\", \"node-name\": \"p1\", \"file\": {\"driver\": \"file\", \"filename\": \"/v.fd\"}}"}"#;
+        for machine in [
+            format!(r#"{{"machine": {{"type": "q35", "pflash1": "p1", "pflash0": "p0"}}, "arguments": [{nodes}]}}"#),
+            format!(r#"{{"arguments": [{{"machine": "q35,pflash0=p0,pflash1=p1"}}, {nodes}]}}"#),
+            format!(
+                r#"{{"args": ["-machine", "pflash1=p1"], "arguments": [{{"machine": {{"pflash0": "p0"}}}}, {nodes}]}}"#
+            ),
+        ] {
+            assert_eq!(read(&machine).0.flash_images(), [code.clone(), variables.clone()], "{machine}");
+        }
+        let by_drive = r#"{"args": ["-machine", "pflash0=p", "-drive", "if=none,id=p,file=/c.fd,format=raw"]}"#;
+        assert_eq!(read(by_drive).0.flash_images(), [code]);
+        let circle = r#"{"args": ["-machine", "pflash0=p", "-blockdev", "raw,node-name=p,file=p"]}"#;
+        assert_eq!(read(circle).0.flash_images(), []);
         assert_eq!(read(r#"{"arguments": [{"bios": "/b"}]}"#).0.bios_image(), Some("/b".into()));
         assert_eq!(read(r#"{"arguments": [{"bios": "bios-256k.bin"}]}"#).0.bios_image(), None);
     }
