@@ -25,6 +25,11 @@ pub enum StorageError {
     NotAttached { vm: VmName, drive: String },
     #[error("cannot shrink drive `{drive}` of VM `{vm}` from {from} to {to}: what is behind the new end would be lost")]
     ShrinkRefused { vm: VmName, drive: String, from: ByteSize, to: ByteSize },
+    #[error(
+        "cannot shrink drive `{drive}` of VM `{vm}` to {size}: its backing file `{}` has {backing_size}, of which the \
+         guest would see only the beginning", backing.display()
+    )]
+    BelowBacking { vm: VmName, drive: String, size: ByteSize, backing: PathBuf, backing_size: ByteSize },
     #[error("disk image of drive `{drive}` of VM `{vm}` is in use: {}", describe(uses))]
     UsedByOthers { vm: VmName, drive: String, uses: Vec<FileUse> },
     #[error("disk image `{}` of drive `{drive}` is another one: its size is {found} instead of {recorded}", path.display())]
@@ -75,6 +80,15 @@ impl Explain for StorageError {
                 .hint(format!("restart the VM first, so that it has its definition: `maqet restart {vm}`")),
             Self::ShrinkRefused { .. } => Explanation::new("storage.shrink-refused", Fault::State)
                 .hint("make the file systems and partitions in the guest smaller first, then pass `--shrink`"),
+            Self::BelowBacking { vm, drive, backing_size, .. } => {
+                let drive = quote(drive);
+                Explanation::new("storage.size-conflict", Fault::Usage)
+                    .hint(format!("shrink it to no less than {backing_size}"))
+                    .hint(format!(
+                        "copy the data of the backing file into the image first, with `maqet storage convert {vm} {drive} \
+                         qcow2`"
+                    ))
+            }
             Self::UsedByOthers { uses, .. } => {
                 uses.iter().fold(Explanation::new("storage.image-in-use", Fault::State), |explanation, used| {
                     explanation.hint(way_out(&used.user))

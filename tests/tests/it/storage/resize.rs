@@ -53,6 +53,11 @@ fn test_resize_that_loses_data_is_refused() {
 
     let without_option = refusal(&["1M"]);
     let of_base = refusal(&["1M", "--shrink"]);
+    home.json(&["storage", "resize", "overlay", "o", "6M"]);
+    let of_overlay = home.json_error(&["storage", "resize", "overlay", "o", "3M", "--shrink"], 2);
+    home.json(&["storage", "resize", "overlay", "o", "4M", "--shrink"]);
+    home.json(&["storage", "convert", "overlay", "o", "qcow2", "--remove-old"]);
+    home.json(&["storage", "resize", "overlay", "o", "3M", "--shrink"]);
     home.json(&["rm", "overlay"]);
     home.json(&["start", VM]);
     let running = refusal(&["1M", "--shrink"]);
@@ -61,6 +66,9 @@ fn test_resize_that_loses_data_is_refused() {
 
     assert_eq!(without_option["code"], "storage.shrink-refused", "{without_option}");
     assert_eq!(of_base["code"], "storage.image-in-use", "{of_base}");
+    assert_eq!(of_overlay["code"], "storage.size-conflict", "{of_overlay}");
+    assert!(of_overlay["message"].as_str().unwrap().contains("hdd.qcow2` has 4M"), "{of_overlay}");
+    assert!(of_overlay["hints"][1].as_str().unwrap().contains("maqet storage convert overlay o qcow2"), "{of_overlay}");
     assert!(of_base["message"].as_str().unwrap().contains("drive `o` of VM `overlay`"), "{of_base}");
     assert_eq!(running["code"], "vm.status-conflict", "{running}");
     home.maqet(["storage", "resize", VM, "hdd", "8M"]).run().code(3);

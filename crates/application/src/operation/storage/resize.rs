@@ -107,6 +107,10 @@ impl Operation for StorageResize {
         if size < found {
             self.check_shrink(&target, found, size)?;
             target.require_unshared().await?;
+            // What is restored was there before.
+            if self.revert.is_none() {
+                target.require_not_below_backing(size).await?;
+            }
         }
         let (is_live, resized) = (target.is_live(), size != found);
         // An earlier try may have been killed before it was recorded.

@@ -134,6 +134,17 @@ impl<'a> ImageTarget<'a> {
             .into())
     }
 
+    /// Refuses a size that is less than that of the backing file, of which the guest would see only the beginning.
+    pub(super) async fn require_not_below_backing(&self, size: ByteSize) -> Result<(), Error> {
+        let chain = self.chain().await;
+        let Some(backing) = chain.get(1) else { return Ok(()) };
+        let Some(backing_size) = backing.virtual_size.filter(|backing_size| size < *backing_size) else {
+            return Ok(());
+        };
+        let (vm, drive, backing) = (self.vm.entry.name.clone(), self.spec.name.to_string(), backing.path.clone());
+        Err(StorageError::BelowBacking { vm, drive, size, backing, backing_size }.into())
+    }
+
     /// Returns how anything but this drive uses the image.
     pub(super) async fn other_uses(&self) -> Result<Vec<FileUse>, Error> {
         let used = UsedFiles::of_all_but(self.app, &self.vm, self.spec.name.as_str()).await?;
