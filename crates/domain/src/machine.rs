@@ -41,6 +41,7 @@ pub use self::raw_images::RawImage;
 pub use self::switches::{
     MACHINE_FLAGS, MachineFlag, RawItem, RawSwitch, SWITCHES, Treatment, raw_items, raw_switches,
 };
+pub use self::tap_devices::TapUse;
 pub use self::tpm::tpm_device;
 
 use std::collections::HashMap;

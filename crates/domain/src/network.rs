@@ -173,6 +173,21 @@ pub fn card_of(name: &str) -> String {
     format!("{name}-card")
 }
 
+/// The bytes that the name of a network device can have (`IFNAMSIZ`, less the NUL).
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// Returns why the kernel has no network device of this name (`dev_valid_name`, Linux 6.1).
+pub fn invalid_interface_name(name: &str) -> Option<String> {
+    if name.len() > MAX_INTERFACE_NAME {
+        return Some(format!("has {} bytes, and a network device has at most {MAX_INTERFACE_NAME}", name.len()));
+    }
+    if matches!(name, "" | "." | "..") {
+        return Some("is not the name of a network device".to_owned());
+    }
+    let wrong = name.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':'))?;
+    Some(format!("has `{}`, which no name of a network device has", wrong.escape_debug()))
+}
+
 impl NetworkSpec {
     /// Returns the switches of the card at position `index`; `socket` is that of its passt, and `reconnects` is whether
     /// QEMU can connect a stream again.
@@ -256,6 +271,16 @@ impl NetworkSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn test_interface_name_is_one_that_the_kernel_takes() {
+        for name in ["tap0", "fifteen-bytes-x", "br0.5", "tap%d"] {
+            assert_eq!(invalid_interface_name(name), None, "{name}");
+        }
+        for name in ["sixteen-bytes-xy", "my tap", "a/b", "a:1", "..", "", "a\u{7f}"] {
+            assert!(invalid_interface_name(name).is_some(), "{name}");
+        }
+    }
 
     #[test]
     fn test_forward_usual_forms_are_valid() {

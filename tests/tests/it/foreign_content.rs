@@ -66,7 +66,9 @@ fn test_image_of_another_format_that_is_only_read_is_a_warning() {
 
     let warnings: Vec<&str> = started["warnings"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
     assert_eq!(warnings.len(), 4, "{started}");
-    for (warning, expected) in warnings.iter().zip(["drive `a` is raw", "drive `b` is raw", "base.img`", "`-drive`"]) {
+    for (warning, expected) in
+        warnings.iter().zip(["drive `a` is raw", "drive `b` is `type: iso`", "base.img`", "`-drive`"])
+    {
         assert!(warning.contains(expected) && warning.contains("looks like"), "{warning}");
     }
     home.json(&["stop", "web", "--force"]);
@@ -108,6 +110,21 @@ fn test_tap_device_that_does_not_exist_is_not_created() {
         assert_eq!(refused["code"], "host.tap-unavailable", "{refused}");
         assert!(hints(&refused).contains("ip tuntap add tap5"), "{refused}");
         assert!(!device("tap5"));
+        let switch = |name: &str, netdev: &str| {
+            let netdev = format!("  - {{netdev: \"tap,id=n{netdev}\"}}\nsandbox: false\n");
+            home.add(&(guest::paused_yaml(name) + &netdev));
+        };
+        switch("missing", ",ifname=tap6,script=no,downscript=no");
+        switch("unnamed", ",script=no,downscript=no");
+        switch("long", ",ifname=sixteen-bytes-xy,script=no");
+        for name in ["missing", "unnamed", "long"] {
+            assert_eq!(home.json_error(&["start", name], 69)["code"], "host.tap-unavailable", "{name}");
+        }
+        assert!(!device("tap0") && !device("tap6"));
+        // The script of QEMU may connect it.
+        let script = home.write("script.yaml", "name: script\nsandbox: false\narguments: [{netdev: \"tap,id=n\"}]\n");
+        let checked = home.json(&["config", "check", script.to_str().unwrap()]);
+        assert!(checked["warnings"][0]["message"].as_str().unwrap().contains("without `ifname`"), "{checked}");
         let tap = Command::new("ip").args(["tuntap", "add", "tap5", "mode", "tap"]).status().unwrap();
         assert!(tap.success());
         home.json(&["start", "web"]);

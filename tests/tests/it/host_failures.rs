@@ -109,7 +109,7 @@ fn test_tap_devices_that_cannot_be_used_say_why() {
     namespaces::within("host_failures::test_tap_devices_that_cannot_be_used_say_why", || {
         let home = TestHome::new();
         let user = unprivileged();
-        host(&home, "ip tuntap add tap7 mode tap");
+        host(&home, "ip tuntap add tap7 mode tap; ip tuntap add tap8 mode tap user 1");
         let keys = "sandbox: false\nnetwork: {mode: tap, interface: tap7}\n";
         let script = "sandbox: false\narguments: [{netdev: \"tap,id=n,ifname=tap7,script=/bin/false\"}]\n";
 

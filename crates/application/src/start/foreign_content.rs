@@ -22,6 +22,8 @@ use crate::Error;
 enum Opener {
     /// The drive of this name.
     Drive(String),
+    /// The drive of this name, which is `type: iso`.
+    Cd(String),
     /// An overlay that does not exist yet, of the drive of this name.
     PlannedOverlay(String),
     /// An overlay.
@@ -46,6 +48,10 @@ impl std::fmt::Display for ForeignContent {
             Opener::Drive(drive) => {
                 write!(f, "drive `{drive}` is raw, but the content of `{path}` looks like {format}")
             }
+            Opener::Cd(drive) => write!(
+                f,
+                "drive `{drive}` is `type: iso`, which the guest reads as it is, but the content of `{path}` looks like {format}"
+            ),
             Opener::PlannedOverlay(drive) => {
                 write!(f, "the backing file of drive `{drive}` is raw, but the content of `{path}` looks like {format}")
             }
@@ -74,7 +80,7 @@ impl ForeignContent {
     /// Returns whether the guest would destroy the image, or an overlay would be of no use.
     pub(crate) fn is_harmful(&self) -> bool {
         match self.opener {
-            Opener::Drive(_) => self.is_written,
+            Opener::Drive(_) | Opener::Cd(_) => self.is_written,
             Opener::PlannedOverlay(_) => true,
             Opener::Overlay(_) => false,
             // The way for those who mean it.
@@ -96,6 +102,10 @@ impl ForeignContent {
                 let anyway =
                     self.is_written.then(|| format!("{open} {as_it_is}, or set `readonly: true` to only read it"));
                 by_type.into_iter().chain([convert]).chain(anyway).collect()
+            }
+            Opener::Cd(drive) => {
+                let as_disk = has_type.then(|| format!("set `type: {format}` for drive `{drive}` if it is a disk"));
+                as_disk.into_iter().chain([convert]).collect()
             }
             Opener::PlannedOverlay(_) => {
                 vec![format!("set `backing_format: {format}`, or remove it to have the format detected")]
@@ -125,7 +135,9 @@ impl Preflight<'_> {
         let name = drive.storage.name.to_string();
         if let Some(format) = image.resembles {
             let is_written = drive.image_use().is_some_and(|image| image.access == ImageAccess::Write);
-            return Some(ForeignContent { path: drive.path.clone(), format, opener: Opener::Drive(name), is_written });
+            let is_cd = drive.storage.driver.type_name() == "iso";
+            let opener = if is_cd { Opener::Cd(name) } else { Opener::Drive(name) };
+            return Some(ForeignContent { path: drive.path.clone(), format, opener, is_written });
         }
         let ForeignBacking { path, overlay, format } = image.foreign_backing.clone()?;
         Some(ForeignContent { path, format, opener: Opener::Overlay(overlay), is_written: false })

@@ -5,6 +5,8 @@
 pub(super) enum UnusablePath<'t> {
     /// It begins with the home directory, as in `~/vms`.
     Home,
+    /// It begins with that of another user, as in `~ann/vms`; this is the beginning.
+    HomeOf(&'t str),
     /// It has a variable or a command, as in `$HOME`.
     Variable(&'t str),
     /// It is an address, as in `https://…`; this is its scheme.
@@ -23,6 +25,9 @@ impl<'t> UnusablePath<'t> {
         if text == "~" || text.starts_with("~/") {
             return Some(Self::Home);
         }
+        if let Some((home, _)) = text.split_once('/').filter(|(start, _)| is_home_of_user(start)) {
+            return Some(Self::HomeOf(home));
+        }
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
         let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
@@ -35,7 +40,9 @@ impl<'t> UnusablePath<'t> {
     pub(super) fn message(self) -> String {
         match self {
             Self::Home => "`~` is expanded by shells only".to_owned(),
-            Self::Variable(variable) => format!("`{}` is expanded by shells only", variable.escape_debug()),
+            Self::HomeOf(part) | Self::Variable(part) => {
+                format!("`{}` is expanded by shells only", part.escape_debug())
+            }
             Self::Address(scheme) => format!("`{scheme}://…` is an address, not a path"),
         }
     }
@@ -44,6 +51,9 @@ impl<'t> UnusablePath<'t> {
     pub(super) fn help(self, path: &str) -> String {
         match self {
             Self::Home => "write out the path of the home directory; a directory named `~` is `./~`".to_owned(),
+            Self::HomeOf(home) => {
+                format!("write out the path of the home directory; a directory named `{home}` is `./{home}`")
+            }
             // An entry of a list is named by its name.
             Self::Variable(_) if path.starts_with("storage[") && path.ends_with("].file") => {
                 "write out the path, or let your shell pass it, as in `--set \"storage.NAME.file=$HOME/a.qcow2\"`"
@@ -57,6 +67,13 @@ impl<'t> UnusablePath<'t> {
             Self::Address(_) => "download the file first, and write its path".to_owned(),
         }
     }
+}
+
+/// Returns whether a component of a path is the home directory of a user, as in `~ann`.
+fn is_home_of_user(component: &str) -> bool {
+    let name = component.strip_prefix('~').unwrap_or_default();
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
 /// Returns the variable or command in a component of a path: `$NAME` at its start, `${…}` or `$(…)` anywhere.
@@ -84,6 +101,11 @@ mod tests {
         for (text, expected) in [
             ("~", Some(UnusablePath::Home)),
             ("~/a", Some(UnusablePath::Home)),
+            ("~ann/x.iso", Some(UnusablePath::HomeOf("~ann"))),
+            ("~svc-vm/x/y", Some(UnusablePath::HomeOf("~svc-vm"))),
+            ("./~ann/x", None),
+            ("~1/x", None),
+            ("a~b/x", None),
             ("$HOME/a.qcow2", Some(UnusablePath::Variable("$HOME"))),
             ("/home/$USER/a", Some(UnusablePath::Variable("$USER"))),
             ("${USER}.qcow2", Some(UnusablePath::Variable("${USER}"))),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value, json};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-use crate::network::{Forward, InvalidForward};
+use crate::network::{Forward, InvalidForward, invalid_interface_name};
 use crate::qemu::{option_parts, parse_bool};
 use crate::text::{did_you_mean, similar};
 
@@ -130,6 +130,11 @@ impl FromStr for Netdev {
             };
             netdev.set(key, *form, &part.value()).map_err(invalid)?;
         }
+        for name in ["ifname", "br"].iter().filter_map(|key| netdev.arguments.get(*key)?.as_str()) {
+            if let Some(reason) = invalid_interface_name(name) {
+                return Err(invalid(format!("`{}` {reason}", name.escape_debug())));
+            }
+        }
         if kind == "tap" {
             if !netdev.arguments.contains_key("ifname") {
                 return Err(invalid("`tap` requires `ifname`, an existing device".to_owned()));
@@ -192,6 +197,8 @@ mod tests {
             ("user,forward=x", "invalid port forward"),
             ("user,smb", "name=value"),
             ("tap", "ifname"),
+            ("tap,ifname=sixteen-bytes-xy", "`sixteen-bytes-xy` has 16 bytes, and a network device has at most 15"),
+            ("bridge,br=a b", "`a b` has ` `"),
             ("tap,ifname=t,script=/bin/sh", "no option `script`"),
         ] {
             let refused = text.parse::<Netdev>().unwrap_err().to_string();

@@ -12,6 +12,7 @@ use crate::config::{Diagnostics, KeyPath, Node, Value, schema, unexpanded};
 use crate::machine::{Machine, defaults};
 use crate::network::{
     Forward, KEYS_OF_MODES, Link, LinkAddress, MacAddress, NetworkMode, NetworkSpec, default_card_name,
+    invalid_interface_name,
 };
 use crate::qemu::NodeName;
 
@@ -166,8 +167,7 @@ fn spec(
     };
     let mac = value("mac").and_then(|node| report.parse(&at.key("mac"), node));
     let forward = value("forward").map(|node| forwards(&at.key("forward"), node, report)).unwrap_or_default();
-    let bridge = value("bridge").and_then(|node| report.line(&at.key("bridge"), node));
-    let interface = value("interface").and_then(|node| report.line(&at.key("interface"), node));
+    let [bridge, interface] = ["bridge", "interface"].map(|key| interface_name(&at.key(key), value(key)?, report));
     let bootindex = value("bootindex").and_then(|node| bootindex(&at.key("bootindex"), node, report));
     let restrict = value("restrict").and_then(|node| report.boolean(&at.key("restrict"), node)).unwrap_or_default();
     let subnet = value("subnet").and_then(|node| report.parse(&at.key("subnet"), node));
@@ -189,6 +189,21 @@ fn model(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<String> 
         return None;
     }
     Some(model)
+}
+
+/// Reads the name of a network device of the host.
+fn interface_name(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<String> {
+    let name = report.line(at, node)?;
+    if let Some(reason) = invalid_interface_name(&name) {
+        report.error_with_help(
+            at,
+            node,
+            format!("`{}` {reason}", name.escape_debug()),
+            Some("`ip link` lists them".to_owned()),
+        );
+        return None;
+    }
+    Some(name)
 }
 
 /// Reads the other end of a link.
