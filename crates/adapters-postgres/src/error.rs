@@ -46,6 +46,14 @@ impl Failure {
         }
     }
 
+    /// Returns the constraint that the statement violates.
+    pub(crate) fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Server(error) => error.as_db_error().and_then(|error| error.constraint()),
+            Self::Store(_) | Self::TimedOut(_) | Self::Damage(_) | Self::Value(_) => None,
+        }
+    }
+
     /// Returns whether the connection is gone, so that another one may work.
     pub(crate) fn is_lost_connection(&self) -> bool {
         let Self::Server(error) = self else { return false };

@@ -91,7 +91,7 @@ impl PostgresMaintenance {
             let statements = write::statements(&changes, &self.identity)?;
             match transaction::commit(&pool, &statements, &self.identity, &FaultPoints::default()).await {
                 Ok(()) => report.vms.push((id, name, RecoverySource::Copy)),
-                Err(Failure::Store(StoreError::Exists { .. })) => {}
+                Err(Failure::Store(StoreError::Exists { .. } | StoreError::IdExists { .. })) => {}
                 Err(failure) => return Err(failure),
             }
         }

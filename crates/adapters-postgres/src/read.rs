@@ -34,16 +34,25 @@ pub(crate) async fn rows<T>(client: &Client, query: &Query<T>) -> Result<Vec<T>,
     client.query_typed(query.sql, &values).await?.iter().map(query.row).collect()
 }
 
+/// Holds for rows of identities that have no part in a move: the other database may still be the one in use.
+macro_rules! unmoved {
+    () => {
+        // A database without a move may lack the column.
+        "(host, owner) NOT IN (SELECT move->>'host', move->>'owner' \
+         FROM maqet, json_array_elements((to_json(maqet)->>'moves')::json) AS move)"
+    };
+}
+
 /// The number of columns of a run after its boot.
 const RUN_COLUMNS: usize = 11;
 
 /// The columns that `entry` reads, in its order.
 macro_rules! entry {
-    ($tail:literal) => {
+    ($($tail:expr),+) => {
         concat!(
             "SELECT vm.id, name, revision, created_at, pending, boot, started_at, phase, end_reason, ended_at, pid, \
              start_ticks, host_boot, pid_namespace, sockets, records, forwards",
-            $tail
+            $($tail),+
         )
     };
 }
@@ -74,7 +83,8 @@ pub(crate) fn entries(identity: &Identity) -> Query<VmEntry> {
 
 /// The VMs of other identities, by host, owner and name.
 pub(crate) fn foreign(identity: &Identity) -> Query<ForeignVm> {
-    let sql = entry!(", host, owner FROM vm WHERE (host, owner) <> ($1, $2) ORDER BY host, owner, name");
+    let sql =
+        entry!(", host, owner FROM vm WHERE (host, owner) <> ($1, $2) AND ", unmoved!(), " ORDER BY host, owner, name");
     Query { sql, values: of(identity, []), row: listed_foreign }
 }
 
@@ -82,7 +92,8 @@ pub(crate) fn foreign(identity: &Identity) -> Query<ForeignVm> {
 pub(crate) fn foreign_vm(id: VmId, identity: &Identity) -> Query<Vm> {
     let sql = entry!(
         ", content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id \
-        WHERE vm.id = $3 AND (host, owner) <> ($1, $2)"
+        WHERE vm.id = $3 AND (host, owner) <> ($1, $2) AND ",
+        unmoved!()
     );
     Query { sql, values: of(identity, [Value::id(id)]), row: vm }
 }
@@ -96,14 +107,17 @@ pub(crate) fn foreign_storage(id: VmId, identity: &Identity) -> Query<StorageRec
 
 /// All identities that used the store or have VMs in it, by host and owner.
 pub(crate) fn hosts() -> Query<HostRecord> {
-    // A process that may only read leaves no sign of life, and its VMs are older than the rights.
-    let sql = "SELECT host, owner, coalesce(seen_at, last_created_at, 0), \
+    let sql = concat!(
+        "SELECT host, owner, coalesce(seen_at, last_created_at, 0), \
         greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint \
             - coalesce(seen_at, last_created_at, 0) / 1000000, 0), \
         coalesce(vms, 0), coalesce(open_runs, 0) \
         FROM host FULL JOIN (SELECT host, owner, max(created_at) AS last_created_at, count(*) AS vms, \
             count(*) FILTER (WHERE phase <> 'ended') AS open_runs FROM vm GROUP BY host, owner) AS of_vms \
-        USING (host, owner) ORDER BY host, owner";
+        USING (host, owner) WHERE ",
+        unmoved!(),
+        " ORDER BY host, owner"
+    );
     Query { sql, values: Vec::new(), row: host }
 }
 

@@ -224,6 +224,12 @@ impl Store for PostgresStore {
         if !changes.events.is_empty() {
             self.listener.wrote();
         }
-        committed.map_err(|failure| self.error(ACTION, failure))
+        match committed.map_err(|failure| self.error(ACTION, failure)) {
+            // Its own VM was added meanwhile.
+            Err(StoreError::IdExists { id, name }) if self.by_id(&id).await?.is_some() => {
+                Err(StoreError::Exists { name })
+            }
+            committed => committed,
+        }
     }
 }

@@ -73,7 +73,7 @@ async fn try_commit(
     let transaction = OpenTransaction(Some(pool.get().await?));
     let client = transaction.client();
     let begun = pool.reply(change(client, &statements.changes)).await;
-    let number = match begun.and_then(|row| number_of_unmoved(&row, identity, pool.url().location())) {
+    let number = match begun.and_then(|row| number_of_unmoved(&row, statements, identity, pool.url().location())) {
         Ok(number) => number,
         Err(failure) => {
             if !failure.is_lost_connection() && pool.reply(client.batch_execute("ROLLBACK")).await.is_ok() {
@@ -113,9 +113,19 @@ async fn change(client: &Client, changes: &[Statement]) -> Result<Row, Failure> 
     number
 }
 
-/// Returns the number of a transaction, unless what the identity had was moved.
-fn number_of_unmoved(row: &Row, identity: &Identity, location: &str) -> Result<String, Failure> {
-    Moves::read(row, location)?.require_none(identity, location)?;
+/// Returns the number of a transaction, unless what the identity had was moved, or it takes what a move has copied here.
+fn number_of_unmoved(
+    row: &Row,
+    statements: &Statements,
+    identity: &Identity,
+    location: &str,
+) -> Result<String, Failure> {
+    let moves = Moves::read(row, location)?;
+    moves.require_none(identity, location)?;
+    // The other database may still be the one in use.
+    if let Some((id, _)) = statements.taken.iter().find(|(_, from)| moves.of(from).is_some()) {
+        return Err(StoreError::Conflict { id: *id }.into());
+    }
     Ok(row.try_get("transaction")?)
 }
 

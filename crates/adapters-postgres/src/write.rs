@@ -18,6 +18,8 @@ use crate::error::Failure;
 use crate::identity::Identity;
 use crate::limits;
 
+mod take_over;
+
 /// A statement with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
@@ -34,7 +36,7 @@ enum Rule {
     /// It changes the row of this VM, unless another process did so first.
     ChangesVm(VmId),
     /// It adds a VM of this name, unless the name or the ID is in use.
-    AddsVm(VmName),
+    AddsVm(VmId, VmName),
     /// It gives the row of this VM to this store, unless another process changed it first, or the name is in use here.
     TakesVm(VmId, VmName),
     /// It gives the images of this VM to this store, unless it has a record of one of them.
@@ -52,6 +54,8 @@ pub(crate) struct Statements {
     pub(crate) changes: Vec<Statement>,
     /// History and events, which are written together with the commit.
     pub(crate) log: Vec<Statement>,
+    /// The VMs that are taken over, and whose they were.
+    pub(crate) taken: Vec<(VmId, Identity)>,
 }
 
 /// Lets only one commit at a time write events, so that their numbers increase in the order of the commits. The lock is
@@ -82,7 +86,10 @@ impl Statement {
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
         let is = |wanted: &SqlState| failure.code() == Some(wanted);
         match &self.rule {
-            Rule::AddsVm(name) | Rule::TakesVm(_, name) if is(&SqlState::UNIQUE_VIOLATION) => {
+            Rule::AddsVm(id, name) if failure.constraint() == Some("vm_pkey") => {
+                StoreError::IdExists { id: *id, name: name.clone() }.into()
+            }
+            Rule::AddsVm(_, name) | Rule::TakesVm(_, name) if is(&SqlState::UNIQUE_VIOLATION) => {
                 StoreError::Exists { name: name.clone() }.into()
             }
             Rule::TakesStorage(id) if is(&SqlState::UNIQUE_VIOLATION) => StoreError::Conflict { id: *id }.into(),
@@ -92,7 +99,7 @@ impl Statement {
             }
             Rule::None
             | Rule::ChangesVm(_)
-            | Rule::AddsVm(_)
+            | Rule::AddsVm(..)
             | Rule::TakesVm(..)
             | Rule::TakesStorage(_)
             | Rule::NeedsVm(_)
@@ -103,11 +110,11 @@ impl Statement {
 
 /// Returns the statements that write `set` as changes of `identity`.
 pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Statements, Failure> {
-    let mut changes = Vec::new();
+    let (mut changes, mut taken) = (Vec::new(), Vec::new());
     for change in &set.changes {
         match change {
             Change::VmAdded(vm) => add_vm(vm, identity, &mut changes)?,
-            Change::VmTakenOver { .. } => take_over(change, identity, &mut changes)?,
+            Change::VmTakenOver { .. } => taken.push(take_over::add(change, identity, &mut changes)?),
             Change::VmRemoved { id, expected } => changes.push(remove_vm(*id, *expected, identity)),
             Change::DefinitionChanged { id, expected, definition, origins } => {
                 changes.push(revise(*id, *expected, identity));
@@ -142,7 +149,7 @@ pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Stateme
         }
         log.push(Statement::new(NOTIFY, Vec::new()));
     }
-    Ok(Statements { changes, log })
+    Ok(Statements { changes, log, taken: taken.into_iter().flatten().collect() })
 }
 
 fn add_vm(vm: &Vm, identity: &Identity, statements: &mut Vec<Statement>) -> Result<(), Failure> {
@@ -159,7 +166,7 @@ fn add_vm(vm: &Vm, identity: &Identity, statements: &mut Vec<Statement>) -> Resu
         optional_json(entry.pending.as_deref())?,
     ]);
     values.extend(run_values(entry.run.as_ref())?);
-    statements.push(Statement::new(ADD, values).under(Rule::AddsVm(entry.name.clone())));
+    statements.push(Statement::new(ADD, values).under(Rule::AddsVm(entry.id, entry.name.clone())));
     let values = vec![Value::id(entry.id), Value::json(&vm.definition)?, Value::json(&vm.origins)?];
     statements.push(Statement::new(DEFINE, values));
     Ok(())
@@ -174,33 +181,6 @@ fn of_vm(id: VmId, revision: Revision, identity: &Identity) -> Vec<Value> {
 fn remove_vm(id: VmId, expected: Revision, identity: &Identity) -> Statement {
     let sql = "DELETE FROM vm WHERE id = $1 AND revision = $2 AND host = $3 AND owner = $4";
     Statement::new(sql, of_vm(id, expected, identity)).under(Rule::ChangesVm(id))
-}
-
-/// Gives a VM of another identity to this one, with its storage records.
-fn take_over(change: &Change, identity: &Identity, statements: &mut Vec<Statement>) -> Result<(), Failure> {
-    const TAKE: &str = "UPDATE vm SET revision = revision + 1, boot = $5, started_at = $6, phase = $7, \
-        end_reason = $8, ended_at = $9, pid = $10, start_ticks = $11, host_boot = $12, pid_namespace = $13, \
-        sockets = $14, records = $15, forwards = $16, host = $17, owner = $18 \
-        WHERE id = $1 AND revision = $2 AND host = $3 AND owner = $4";
-    // Records of images of removed VMs, whose paths others use by now.
-    const FORGET: &str = "DELETE FROM storage AS own USING storage AS taken \
-        WHERE own.host = $2 AND own.owner = $3 AND own.vm IS NULL \
-        AND taken.vm = $1 AND sha256(own.path) = sha256(taken.path)";
-    const TAKE_STORAGE: &str = "UPDATE storage SET host = $2, owner = $3 WHERE vm = $1 AND host = $4 AND owner = $5";
-
-    let Change::VmTakenOver { id, expected, name, host, owner, run } = change else { return Ok(()) };
-    let from = Identity { host: host.clone(), owner: owner.clone() };
-    let mut values = of_vm(*id, *expected, &from);
-    values.extend(run_values(run.as_ref())?);
-    let to = [Value::text(&identity.host), Value::text(&identity.owner)];
-    values.extend(to.clone());
-    statements.push(Statement::new(TAKE, values).under(Rule::TakesVm(*id, name.clone())));
-    let mut of_storage = vec![Value::id(*id)];
-    of_storage.extend(to);
-    statements.push(Statement::new(FORGET, of_storage.clone()));
-    of_storage.extend([Value::text(host), Value::text(owner)]);
-    statements.push(Statement::new(TAKE_STORAGE, of_storage).under(Rule::TakesStorage(*id)));
-    Ok(())
 }
 
 /// Refuses to record something about a VM that another host has taken over, and keeps it here until the commit.

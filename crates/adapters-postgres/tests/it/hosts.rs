@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use maqet_adapters_postgres::limits;
+use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::history::HistoryQuery;
-use maqet_domain::port::{EventLog, HistoryLog, HostLedger, StorageLedger, Store, StoreError, VmRepository};
+use maqet_domain::port::{
+    EventLog, HistoryLog, HostLedger, MoveMark, StorageLedger, Store, StoreError, StoreTransfer, VmRepository,
+};
 use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::sample;
 
@@ -329,4 +332,47 @@ async fn test_vm_taken_over_is_refused_without_a_trace() {
     assert!(matches!(name_in_use, Err(StoreError::Exists { .. })), "{name_in_use:?}");
     assert_eq!(old.by_id(&vm.entry.id).await.unwrap(), Some(vm));
     assert_eq!(names(&new).await.unwrap(), ["other", "web"]);
+}
+
+/// What a move copied here is not used until it is done: the other database may be the one in use.
+#[tokio::test]
+async fn test_vms_of_an_unfinished_move_are_not_taken_over() {
+    let database = Database::new();
+    let (old, new) = (database.open_as("a", "me"), database.open_as("b", "me"));
+    let vm = add(&old, "web", 1).await.unwrap();
+    new.list().await.unwrap();
+    let transfer = old.transfer();
+    let content = transfer.export().await.unwrap();
+    let (url, at) = ("sqlite:/d/here.db".to_owned(), Timestamp::UNIX_EPOCH);
+    assert!(transfer.leave(content.clone(), MoveMark::To { url: url.clone(), at }).await.unwrap());
+    transfer.import(content, MoveMark::From { url, at }).await.unwrap();
+
+    let hidden = (new.foreign().await.unwrap(), new.foreign_vm(&vm.entry.id).await.unwrap());
+    let hosts = new.hosts().await.unwrap();
+    // As of an eviction that has read the VM before.
+    let refused = new.commit(taking(&vm, Revision::FIRST)).await;
+    let in_use = add(&new, "other", 1).await;
+    transfer.clear_mark().await.unwrap();
+    let shown = (new.foreign().await.unwrap().len(), new.hosts().await.unwrap().len());
+    new.commit(taking(&vm, Revision::FIRST)).await.unwrap();
+
+    assert_eq!(hidden, (vec![], None));
+    assert_eq!(hosts.iter().map(|host| &*host.host).collect::<Vec<_>>(), ["b"]);
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+    assert!(matches!(in_use, Err(StoreError::IdExists { .. })), "{in_use:?}");
+    assert_eq!(shown, (1, 2));
+}
+
+#[tokio::test]
+async fn test_id_in_use_names_who_has_it() {
+    let database = Database::new();
+    let (here, there) = (database.open_as("a", "me"), database.open_as("a", "you"));
+    add(&there, "web", 1).await.unwrap();
+    add(&here, "db", 2).await.unwrap();
+
+    let of_others = add(&here, "web", 1).await;
+    let own = add(&here, "other", 2).await;
+
+    assert!(matches!(&of_others, Err(StoreError::IdExists { name, .. }) if name.as_str() == "web"), "{of_others:?}");
+    assert!(matches!(&own, Err(StoreError::Exists { .. })), "{own:?}");
 }

@@ -21,6 +21,9 @@ use crate::vm::{Vm, VmEntry, VmId, VmName};
 pub enum StoreError {
     #[error("VM `{name}` already exists")]
     Exists { name: VmName },
+    /// Another user or host has the VM.
+    #[error("VM `{name}` cannot be added: another user or host has a VM with its ID `{id}`")]
+    IdExists { name: VmName, id: VmId },
     /// The VM is not at the expected revision, or was removed.
     #[error("VM `{id}` was changed or removed by another process")]
     Conflict { id: VmId },
@@ -123,6 +126,9 @@ impl Explain for StoreError {
                 .hint(format!("run `maqet apply {name} FILE` to change it"))
                 .hint("pass `--name` to choose another name")
                 .hint(format!("run `maqet rm {name}` to remove it")),
+            Self::IdExists { .. } => Explanation::new("vm.id-exists", Fault::State)
+                .hint("list the VMs of all hosts with `maqet ls --host '*'`")
+                .hint("remove it there, or move it to this host with `maqet host evict`"),
             Self::Conflict { .. } => Explanation::new("store.conflict", Fault::Busy).hint("run the command again"),
             Self::Reverted { .. } => {
                 Explanation::new("history.entry-conflict", Fault::State).hint("show the history with `maqet history`")
@@ -310,8 +316,8 @@ pub trait EventLog: Send + Sync {
 pub trait Store: VmRepository + StorageLedger + SnapshotLedger + HistoryLog + EventLog + HostLedger {
     /// Writes all of `changes` or nothing; they are durable when it returns.
     ///
-    /// A dropped future may still have written. Errors: `Exists` if the name or ID of a new VM is in use; `Conflict`
-    /// if a VM is not at the expected revision or was removed; `Reverted` if an entry of the history reverts one that
+    /// A dropped future may still have written. Errors: `Exists` if the name or ID of a new VM is in use, `IdExists` if
+    /// another user or host has the ID; `Conflict` if a VM is not at the expected revision or was removed; `Reverted` if an entry of the history reverts one that
     /// another one reverts; `Busy`, `Full`, `Corrupt`, `Unavailable`, `Failed`; those of
     /// servers, and in addition `ReadOnly` and `Interrupted`.
     async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError>;
