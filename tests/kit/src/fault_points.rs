@@ -2,6 +2,10 @@
 
 use maqet_fault_points::FaultPoint;
 
+/// The steps of commands that need a database of several hosts; their own tests kill a process at each.
+pub const FAULT_POINTS_OF_HOSTS: &[FaultPoint] =
+    &[FaultPoint::BeforeCommit("host.evict"), FaultPoint::StoreWritten, FaultPoint::Committed("host.evict")];
+
 /// All steps but those of `database move`; a test kills a process at each, and fails if one is never reached.
 pub const FAULT_POINTS: &[FaultPoint] = &[
     FaultPoint::BeforeCommit("add"),

@@ -37,7 +37,7 @@ pub mod variable;
 pub mod wait;
 
 pub use collector::Collector;
-pub use fault_points::FAULT_POINTS;
+pub use fault_points::{FAULT_POINTS, FAULT_POINTS_OF_HOSTS};
 pub use faulty::FAULTY_NAME;
 pub use home::TestHome;
 pub use run::{Finished, Maqet, Running};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use maqet_testkit::TestHome;
 use maqet_testkit::guest::paused_yaml;
 use maqet_testkit::postgres::{PostgresSchema, PostgresServer, server};
 use maqet_testkit::wait::until;
+use maqet_testkit::{FAULT_POINTS_OF_HOSTS, TestHome};
 use serde_json::json;
 
 use crate::postgres::Host;
@@ -310,4 +310,32 @@ fn test_network_stalled_is_an_error_in_time() {
     let list = home.maqet(["ls", "--format", "json", "--database", &url]).run().code(124);
 
     assert_eq!(list.json_error()["error"]["code"], "store.timed-out");
+}
+
+#[test]
+fn test_evict_killed_at_every_step_moves_all_or_nothing() {
+    let pair = Pair::new();
+    let killed = TestHome::with_fault_points();
+    let maqet = |arguments: &[&str]| {
+        killed.maqet(arguments).env("MAQET_DATABASE", &pair.schema.url).env("MAQET_HOST", "killed")
+    };
+    pair.old.add("web");
+    pair.old.add("db");
+
+    for point in FAULT_POINTS_OF_HOSTS {
+        let evicted = maqet(&["host", "evict", "old", "--force"]).env("MAQET_FAULT_POINT", point.to_string()).run();
+        assert_eq!(evicted.code, None, "it was not killed at {point}:\n{evicted}");
+        let listed = maqet(&["ls", "--format", "json"]).run().ok().json_value();
+        let moved = listed.as_array().unwrap().len();
+
+        assert!([0, 2].contains(&moved), "{point}: {listed}");
+        if moved == 0 {
+            maqet(&["host", "evict", "old", "--force"]).run().ok();
+        }
+        maqet(&["doctor"]).run().ok();
+        maqet(&["start", "web"]).run().ok();
+        maqet(&["stop", "--force", "web"]).run().ok();
+        pair.old.ok(["host", "evict", "killed", "--force"]);
+    }
+    assert_eq!(killed.qemu_pids(), Vec::<i32>::new());
 }

@@ -11,7 +11,7 @@ use maqet_domain::qmp::RunState;
 use maqet_domain::vm::{BootNumber, MonitorAnswer, Phase, Run, RunPaths};
 use maqet_domain::{Explain, Timestamp};
 use maqet_fault_points::FaultPoint;
-use maqet_testkit::FAULT_POINTS;
+use maqet_testkit::{FAULT_POINTS, FAULT_POINTS_OF_HOSTS};
 use serde_json::json;
 
 use crate::world::{World, process};
@@ -19,7 +19,7 @@ use crate::world::{World, process};
 #[test]
 fn test_fault_points_cover_every_changing_operation() {
     let table = table().unwrap();
-    let has = |wanted: FaultPoint| FAULT_POINTS.contains(&wanted);
+    let has = |wanted: FaultPoint| FAULT_POINTS.contains(&wanted) || FAULT_POINTS_OF_HOSTS.contains(&wanted);
 
     let without: Vec<&str> = table
         .names()
