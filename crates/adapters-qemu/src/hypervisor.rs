@@ -21,7 +21,7 @@ use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::process::PidScope;
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{BinaryError, Hypervisor, ImageServer, Launch, LaunchError, Launched, Processes, QemuBinary};
-use maqet_domain::qmp::wording::NameList;
+use maqet_domain::qmp::wording::{ListedName, NameList};
 use maqet_domain::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails, StoppedTime};
 use maqet_fault_points::FaultPoints;
 
@@ -94,7 +94,7 @@ impl Hypervisor for QemuHypervisor {
         binary::find(&self.environment, &self.versions, wanted).await
     }
 
-    async fn names(&self, binary: &Path, list: NameList) -> Vec<String> {
+    async fn names(&self, binary: &Path, list: NameList) -> Vec<ListedName> {
         names::names(&self.environment, binary, list).await
     }
 

@@ -89,7 +89,7 @@ impl Explain for DiskError {
                 .hint("correct the `socket` under `storage`"),
             Self::InUse { user, .. } => Explanation::new("storage.in-use", Fault::Busy)
                 .hint(format!("stop it with `maqet stop {user}`"))
-                .hint("set `readonly: true` for the drive in both VMs, if neither writes it"),
+                .hint("set `readonly: true` for the drive in both VMs, if neither writes it; for a backing file that a VM writes, use a copy"),
             Self::UsedTwice { .. } => Explanation::new("storage.use-conflict", Fault::Usage)
                 .hint("remove one of the two, under `storage`, `arguments` or `args`")
                 .hint("set `readonly` for both, if the guest only reads it"),

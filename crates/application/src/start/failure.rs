@@ -7,8 +7,11 @@ use maqet_domain::error::{Explain, Explanation};
 use maqet_domain::machine::{self, Machine};
 use maqet_domain::port::LaunchError;
 use maqet_domain::qemu::{OptionString, switch_values};
-use maqet_domain::qmp::wording::{Endpoint, Lookup, NameList, Names, Recognized, recognize};
-use maqet_domain::text::{did_you_mean, quote, similar};
+use maqet_domain::qmp::wording::{
+    Endpoint, ListedName, Lookup, NameList, Names, Recognized, default_machine_type, near_machine_types, near_names,
+    other_architectures_of, recognize,
+};
+use maqet_domain::text::{did_you_mean, quote};
 use maqet_domain::vm::VmName;
 
 use super::tpm::TPM_NAME;
@@ -72,11 +75,12 @@ impl Diagnosis<'_> {
         let message = self.recognized.message;
         let binary = self.command_line.binary().to_string_lossy();
         let version = self.app.ports.hypervisor.binary(&binary).await.map(|found| format!("QEMU {}", found.version));
+        let default = self.default_machine_type().await;
         let names = Names {
             vm: self.vm.as_str(),
             qemu: version.as_deref().unwrap_or("QEMU"),
             binary: &binary,
-            machine: machine_type(self.command_line.args()).unwrap_or("default"),
+            machine: machine_type(self.command_line.args()).unwrap_or(&default),
             bridge: &bridge(self.command_line.args()),
             kvm: &self.app.preflight().kvm_obstacle(self.machine),
         };
@@ -93,14 +97,10 @@ impl Diagnosis<'_> {
             }
             Lookup::Nothing | Lookup::Kvm | Lookup::Tpm => {}
             Lookup::Names(list) => {
-                // A CPU model is followed by its features.
-                let known = self.app.ports.hypervisor.names(self.command_line.binary(), list).await;
-                explanation.hints.extend(did_you_mean(&similar(part, known.iter().map(String::as_str))));
+                let near = near_names(part, &self.listed(list).await, self.is_network_card());
+                explanation.hints.extend(did_you_mean(&near));
             }
-            Lookup::MachineType => {
-                let known = self.app.ports.hypervisor.names(self.command_line.binary(), NameList::Machine).await;
-                explanation.hints.extend(did_you_mean(&similar(names.machine, known.iter().map(String::as_str))));
-            }
+            Lookup::MachineType => explanation.hints.extend(self.machine_type_hint(names.machine).await),
             Lookup::ForwardedPort => return self.port(Endpoint::of_rule(part), &names).await,
             Lookup::ListeningPort => {
                 return self.port(self.listening_port(), &names).await;
@@ -118,6 +118,36 @@ impl Diagnosis<'_> {
         }
         explanation.hints.extend(self.recognized.hints(&names));
         (self.recognized.cause(&names), explanation)
+    }
+
+    /// Returns the names that QEMU prints in a list.
+    async fn listed(&self, list: NameList) -> Vec<ListedName> {
+        self.app.ports.hypervisor.names(self.command_line.binary(), list).await
+    }
+
+    /// Returns the machine type that QEMU has taken, if none is given and the message names it.
+    async fn default_machine_type(&self) -> String {
+        let is_given = machine_type(self.command_line.args()).is_some();
+        if is_given || !self.recognized.message.cause.contains("<machine>") {
+            return String::new();
+        }
+        default_machine_type(&self.listed(NameList::Machine).await).unwrap_or("none").to_owned()
+    }
+
+    /// Returns the machine types that are meant instead of one that QEMU does not have, or the architecture that has it.
+    async fn machine_type_hint(&self, wanted: &str) -> Option<String> {
+        let listed = self.listed(NameList::Machine).await;
+        if let [first, rest @ ..] = other_architectures_of(wanted, &listed) {
+            let others: String = rest.iter().map(|other| format!(" and `{other}`")).collect();
+            return Some(format!("`{wanted}` is a machine type of `{first}`{others}: set `arch: {first}`"));
+        }
+        did_you_mean(&near_machine_types(wanted, &listed))
+    }
+
+    /// Returns whether the switch of the message adds a network card.
+    fn is_network_card(&self) -> bool {
+        let argument = self.recognized.switch.and_then(|switch| switch.split_once(' '));
+        argument.is_some_and(|(_, argument)| OptionString::parse("device", argument).get("netdev").is_some())
     }
 
     /// Returns how to start the program that serves a socket, by what uses its character device.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use crate::error::{Explain, Explanation, Fault};
+use crate::qmp::wording::architectures_of;
 use crate::text::quoted_list;
 
 /// A UEFI firmware as its descriptor describes it: code and variables.
@@ -76,6 +77,9 @@ impl Explain for FirmwareError {
             (Self::SecureBootNotFound { machine, .. }, _) if machine == "pc" || machine.starts_with("pc-i440fx") => {
                 "set `machine: q35`: Secure Boot needs its system management mode".to_owned()
             }
+            (Self::MachineNotFound { machine, architecture, .. }, _) if is_of_another(machine, architecture) => {
+                format!("set `arch: {}`, which the name of the `binary` does not say", architectures_of(machine)[0])
+            }
             (Self::MachineNotFound { known, .. }, _) => {
                 format!("set `machine` to a type that installed firmware supports: {}", quoted_list(known))
             }
@@ -84,6 +88,12 @@ impl Explain for FirmwareError {
         };
         Explanation::new("host.firmware-not-found", Fault::Host).hint(hint)
     }
+}
+
+/// Returns whether a well-known machine type is not one of an architecture, as with a `binary` of another one.
+fn is_of_another(machine: &str, architecture: &str) -> bool {
+    let architectures = architectures_of(machine);
+    !architectures.is_empty() && !architectures.contains(&architecture)
 }
 
 /// Finds firmware by the descriptors that distributions install (`docs/interop/firmware.json`, QEMU 7.2).
@@ -95,4 +105,20 @@ pub trait FirmwareCatalog: Send + Sync {
     /// Descriptors are searched in the order of the specification: the user's, the host's, the packages', by file name.
     /// Errors: `NotFound`, `MachineNotFound` or `SecureBootNotFound` if none matches.
     async fn uefi(&self, request: &FirmwareRequest) -> Result<UefiFirmware, FirmwareError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_missing_firmware_of_another_architecture_says_which() {
+        let hint = |machine: &str| {
+            let (architecture, known) = ("x86_64".to_owned(), vec!["q35".to_owned()]);
+            FirmwareError::MachineNotFound { architecture, machine: machine.to_owned(), known }.explain().hints
+        };
+
+        assert_eq!(hint("virt-7.2"), ["set `arch: aarch64`, which the name of the `binary` does not say"]);
+        assert_eq!(hint("microvm"), ["set `machine` to a type that installed firmware supports: `q35`"]);
+    }
 }

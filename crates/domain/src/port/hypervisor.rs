@@ -10,7 +10,7 @@ use crate::command_line::CommandLine;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::qemu::QemuVersion;
 use crate::qmp::RunState;
-use crate::qmp::wording::NameList;
+use crate::qmp::wording::{ListedName, NameList};
 use crate::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails, StoppedTime};
 
 /// A QEMU binary that was run successfully.
@@ -184,7 +184,7 @@ pub trait Hypervisor: Send + Sync {
     async fn binary(&self, binary: &str) -> Result<QemuBinary, BinaryError>;
 
     /// Returns the names that a binary prints in a list; none if it cannot be run.
-    async fn names(&self, binary: &Path, list: NameList) -> Vec<String>;
+    async fn names(&self, binary: &Path, list: NameList) -> Vec<ListedName>;
 
     /// Starts QEMU in its own session, and returns once its command monitor reported the run state.
     ///

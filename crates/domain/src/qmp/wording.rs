@@ -8,14 +8,17 @@ mod endpoint;
 mod exit_messages;
 mod help;
 mod hmp;
+mod near_names;
 mod socket_path;
 mod start_warnings;
 
 pub use self::agent::{is_command_disabled, is_frozen, is_unknown_process};
 pub use self::endpoint::{Endpoint, Transport};
 pub use self::exit_messages::{ExitMessage, Lookup, NameList, Names, Recognized, Role, exit_messages, recognize};
-pub use self::help::listed_names;
+pub use self::help::{ListedName, listed_names};
 pub use self::hmp::{hmp_failure, is_stream_pending, stream_failure};
+pub(crate) use self::near_names::architectures_of;
+pub use self::near_names::{default_machine_type, near_machine_types, near_names, other_architectures_of};
 pub use self::socket_path::{ListeningSocket, StreamBackend};
 pub use self::start_warnings::start_warnings;
 
