@@ -135,7 +135,7 @@ mod tests {
         for text in TEXTS.into_iter().chain(words) {
             let list = format!("[a, {text}]");
             let (machine, problems) =
-                machine(&format!("args: {list}\nhooks: {{vm.started: {list}}}\narguments: [x: {list}]"));
+                machine(&format!("args: [-a, {text}]\nhooks: {{vm.started: {list}}}\narguments: [x: {list}]"));
 
             assert_eq!(problems, []);
             assert_eq!((machine.args[1].as_str(), machine.hooks[0].command[1].as_str()), (text, text));
