@@ -137,9 +137,10 @@ impl Diagnosis<'_> {
     /// Returns the machine types that are meant instead of one that QEMU does not have, or the architecture that has it.
     async fn machine_type_hint(&self, wanted: &str) -> Option<String> {
         let listed = self.listed(NameList::Machine).await;
-        if let [first, rest @ ..] = other_architectures_of(wanted, &listed) {
-            let others: String = rest.iter().map(|other| format!(" and `{other}`")).collect();
-            return Some(format!("`{wanted}` is a machine type of `{first}`{others}: set `arch: {first}`"));
+        let others = other_architectures_of(wanted, &listed);
+        if let Some(first) = others.first() {
+            let all: Vec<String> = others.iter().map(|other| format!("`{other}`")).collect();
+            return Some(format!("`{wanted}` is a machine type of {}: set `arch: {first}`", all.join(" and ")));
         }
         did_you_mean(&near_machine_types(wanted, &listed))
     }
