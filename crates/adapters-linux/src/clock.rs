@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use maqet_domain::guest::Nonce;
-use maqet_domain::port::{Clock, IdSource};
+use maqet_domain::port::{Clock, IdSource, MoveId};
 use maqet_domain::snapshot::SnapshotSetId;
 use maqet_domain::vm::VmId;
 use uuid::Uuid;
@@ -28,6 +28,10 @@ impl IdSource for RandomIds {
 
     fn snapshot_set_id(&self) -> SnapshotSetId {
         SnapshotSetId::from_uuid(Uuid::new_v4())
+    }
+
+    fn move_id(&self) -> MoveId {
+        MoveId::new(Uuid::new_v4().into_bytes())
     }
 
     fn nonce(&self) -> Nonce {

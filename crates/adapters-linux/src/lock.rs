@@ -28,8 +28,8 @@ use crate::process::{LockKind, PidScope, find_locker, proc_file};
 /// The largest note that is read; one has about 200 bytes.
 const MAX_NOTE_BYTES: usize = 4 << 10;
 
-/// Locks as files in a folder, one for each VM and keyboard; a file stays until its VM is removed. Those of images and
-/// of the trash are removed with the lock: nothing tells when an image is gone.
+/// Locks as files in a folder, one for each VM and keyboard; a file stays until its VM is removed. Those of images,
+/// of the trash and of moves are removed with the lock: nothing tells when an image is gone.
 ///
 /// A process that waited for a file that was removed meanwhile locks the new one instead.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ impl FileLocks {
             LockName::Vm(id) => self.folder.join(format!("vm-{id}.lock")),
             LockName::Keyboard(id) => self.folder.join(format!("keyboard-{id}.lock")),
             LockName::Trash => self.folder.join(TRASH_LOCK),
+            LockName::Move => self.folder.join(MOVE_LOCK),
             LockName::Image(path) => {
                 // Two images that share one merely wait for each other.
                 let hash = stable_hash(path.as_os_str().as_encoded_bytes());
@@ -137,13 +138,14 @@ impl Locks for FileLocks {
             Ok(file) => {
                 // A courtesy to others: without a note, as on a full disk, the lock is held all the same.
                 let _ = write_note(&file, operation, self.scope());
-                let is_retired = matches!(name, LockName::Image(_) | LockName::Trash);
+                let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move);
                 Ok(Box::new(FileLock { file, path, is_retired }))
             }
             Err(file) => {
                 let holder = read_note(&file).map(|note| current_holder(note, &file, self.scope()));
                 Err(match name {
                     LockName::Trash => LockError::TrashInUse { holder, waited },
+                    LockName::Move => LockError::DatabaseInUse { holder, waited },
                     LockName::Image(path) => LockError::ImageInUse { path: path.clone(), holder, waited },
                     LockName::Vm(_) | LockName::Keyboard(_) => LockError::InUse { vm: None, holder, waited },
                 })
@@ -198,6 +200,9 @@ fn locked_inode(line: &str) -> Option<u64> {
 
 /// The name of the lock of the trash.
 pub(crate) const TRASH_LOCK: &str = "trash.lock";
+
+/// The name of the lock of moves of databases.
+pub(crate) const MOVE_LOCK: &str = "move.lock";
 
 /// Begins the name of the lock of an image, which is followed by a hash of its path and `.lock`.
 pub(crate) const IMAGE_LOCK_PREFIX: &str = "image-";

@@ -12,7 +12,7 @@ use maqet_domain::vm::{BootNumber, VmId};
 
 use crate::backup_store::left_over_backups;
 use crate::copies::{copied_at, database_of, vm_folders};
-use crate::lock::{FileLocks, IMAGE_LOCK_PREFIX, RUN_LOCK_PREFIX, TRASH_LOCK, parse_lock_name};
+use crate::lock::{FileLocks, IMAGE_LOCK_PREFIX, MOVE_LOCK, RUN_LOCK_PREFIX, TRASH_LOCK, parse_lock_name};
 use crate::private_file::unless_missing;
 use crate::process::PidScope;
 use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
@@ -203,9 +203,11 @@ fn locked_vm(path: &Path) -> Option<VmId> {
     is_free(path).then_some(id)
 }
 
-/// Returns whether this is the lock of an image or of the trash, which stays if its holder is killed.
+/// Returns whether this is the lock of an image, of the trash or of moves, which stays if its holder is killed.
 fn is_lock_of_image(path: &Path) -> bool {
-    let is_it = |name: &OsStr| name == TRASH_LOCK || name.as_encoded_bytes().starts_with(IMAGE_LOCK_PREFIX.as_bytes());
+    let is_it = |name: &OsStr| {
+        name == TRASH_LOCK || name == MOVE_LOCK || name.as_encoded_bytes().starts_with(IMAGE_LOCK_PREFIX.as_bytes())
+    };
     path.file_name().is_some_and(is_it)
 }
 

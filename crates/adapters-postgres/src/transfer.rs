@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use deadpool::managed::Object;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{MoveMark, StoreContent, StoreError, StoreTransfer};
 use maqet_fault_points::{FaultPoint, FaultPoints};
@@ -53,13 +54,18 @@ impl PostgresTransfer {
         Ok(self.pool.reply(self.moves(&client)).await?.of(&self.identity).cloned())
     }
 
-    async fn try_export(&self) -> Result<StoreContent, Failure> {
-        let client = self.pool.connect().await?;
-        if self.pool.reply(schema::state(&client, self.location())).await? == State::Absent {
-            return Ok(StoreContent::default());
-        }
+    async fn try_export(&self, mark: Option<&MoveMark>) -> Result<StoreContent, Failure> {
+        let client = match mark {
+            // As for a command: a database that is lost, or was moved, is not an empty one.
+            None => Object::take(self.pool.get().await?),
+            Some(_) => self.pool.connect().await?,
+        };
         self.pool.reply(client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")).await?;
-        self.content(&client).await
+        let moves = self.pool.reply(self.moves(&client)).await?;
+        match moves.of(&self.identity) {
+            found if found == mark => self.content(&client).await,
+            found => Err(MoveMark::missing(found, self.location()).into()),
+        }
     }
 
     /// Reads everything; more than one read, to be made in one transaction.
@@ -74,22 +80,29 @@ impl PostgresTransfer {
         })
     }
 
-    async fn try_import(&self, content: StoreContent, source: MoveMark) -> Result<(), Failure> {
+    async fn try_import(
+        &self,
+        content: StoreContent,
+        mark: MoveMark,
+        replaced: Option<MoveMark>,
+    ) -> Result<(), Failure> {
         let client = self.pool.connect().await?;
         if self.pool.reply(schema::state(&client, self.location())).await?.current_id().is_none() {
             self.pool.reply(schema::migrate(&client, self.location())).await?;
         }
         drop(client);
         let (client, moves) = self.begin().await?;
-        let (MoveMark::From { url, .. } | MoveMark::To { url, .. }) = &source;
-        let is_replaced = moves.of(&self.identity).is_some_and(|mark| mark.is_replaced_by(url));
-        if !is_replaced && !self.content(&client).await?.is_empty() {
+        let is_free = match moves.of(&self.identity) {
+            Some(found) => replaced.as_ref() == Some(found),
+            None => self.content(&client).await?.is_empty(),
+        };
+        if !is_free {
             let location = self.location().to_owned();
             return Err(StoreError::NotEmpty { location }.into());
         }
         self.execute(&client, &write::clear(&self.identity)).await?;
         self.fill(&client, content.renumbered()).await?;
-        self.commit(&client, moves, Some(source)).await
+        self.commit(&client, moves, Some(mark)).await
     }
 
     async fn fill(&self, client: &Client, content: StoreContent) -> Result<(), Failure> {
@@ -145,8 +158,20 @@ impl PostgresTransfer {
         Ok(true)
     }
 
-    async fn try_clear_mark(&self) -> Result<(), Failure> {
+    async fn try_clear_mark(&self, mark: &MoveMark) -> Result<(), Failure> {
         let (client, moves) = self.begin().await?;
+        match moves.of(&self.identity) {
+            Some(found) if found == mark => self.commit(&client, moves, None).await,
+            found => Err(MoveMark::missing(found, self.location()).into()),
+        }
+    }
+
+    async fn try_undo_import(&self, mark: &MoveMark) -> Result<(), Failure> {
+        let (client, moves) = self.begin().await?;
+        if moves.of(&self.identity) != Some(mark) {
+            return Ok(());
+        }
+        self.execute(&client, &write::clear(&self.identity)).await?;
         self.commit(&client, moves, None).await
     }
 
@@ -165,12 +190,17 @@ impl StoreTransfer for PostgresTransfer {
         self.try_mark().await.map_err(|failure| self.error(failure))
     }
 
-    async fn export(&self) -> Result<StoreContent, StoreError> {
-        self.try_export().await.map_err(|failure| self.error(failure))
+    async fn export(&self, mark: Option<MoveMark>) -> Result<StoreContent, StoreError> {
+        self.try_export(mark.as_ref()).await.map_err(|failure| self.error(failure))
     }
 
-    async fn import(&self, content: StoreContent, source: MoveMark) -> Result<(), StoreError> {
-        self.try_import(content, source).await.map_err(|failure| self.error(failure))
+    async fn import(
+        &self,
+        content: StoreContent,
+        mark: MoveMark,
+        replaced: Option<MoveMark>,
+    ) -> Result<(), StoreError> {
+        self.try_import(content, mark, replaced).await.map_err(|failure| self.error(failure))
     }
 
     async fn leave(&self, content: StoreContent, mark: MoveMark) -> Result<bool, StoreError> {
@@ -184,7 +214,11 @@ impl StoreTransfer for PostgresTransfer {
         }
     }
 
-    async fn clear_mark(&self) -> Result<(), StoreError> {
-        self.try_clear_mark().await.map_err(|failure| self.error(failure))
+    async fn clear_mark(&self, mark: MoveMark) -> Result<(), StoreError> {
+        self.try_clear_mark(&mark).await.map_err(|failure| self.error(failure))
+    }
+
+    async fn undo_import(&self, mark: MoveMark) -> Result<(), StoreError> {
+        self.try_undo_import(&mark).await.map_err(|failure| self.error(failure))
     }
 }

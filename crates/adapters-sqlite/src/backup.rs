@@ -30,12 +30,13 @@ pub(crate) fn folder_of(path: &Path) -> PathBuf {
 
 /// Backs up the database that `connection` reads, and removes the oldest backups.
 pub(crate) fn create(path: &DatabasePath, connection: &Connection) -> Result<PathBuf, StoreError> {
-    create_named(&folder_of(&path.file), |target| create_at(path, connection, target))
+    create_named(&folder_of(&path.file), true, |target| create_at(path, connection, target))
 }
 
-/// Has `create` make a backup in `folder` under a new name, and removes the oldest backups.
+/// Has `create` make a backup in `folder` under a new name, and removes the oldest backups if it `rotates`.
 pub(crate) fn create_named(
     folder: &Path,
+    rotates: bool,
     create: impl Fn(&Path) -> Result<(), StoreError>,
 ) -> Result<PathBuf, StoreError> {
     make_folder(folder).map_err(|error| io_error(folder, error))?;
@@ -51,7 +52,9 @@ pub(crate) fn create_named(
             created => break created.map(|()| target)?,
         }
     };
-    rotate(folder);
+    if rotates {
+        rotate(folder);
+    }
     Ok(target)
 }
 

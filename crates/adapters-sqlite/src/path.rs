@@ -26,7 +26,7 @@ pub(crate) enum Presence {
 #[derive(Debug, Clone)]
 pub(crate) struct DatabasePath {
     /// The path as the caller wrote it, for messages.
-    location: String,
+    pub(crate) location: String,
     /// The folder, without symbolic links.
     pub(crate) folder: PathBuf,
     /// The file in that folder.

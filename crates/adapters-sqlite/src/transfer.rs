@@ -49,27 +49,33 @@ impl StoreTransfer for SqliteTransfer {
         .await
     }
 
-    async fn export(&self) -> Result<StoreContent, StoreError> {
-        let path = self.path.clone();
+    async fn export(&self, mark: Option<MoveMark>) -> Result<StoreContent, StoreError> {
+        let (path, location) = (self.path.clone(), self.url());
         on_own_thread(ACTION, move || match existing(&path)? {
-            Some(path) => export(&path),
+            Some(path) => export(&path, mark.as_ref()),
+            None if mark.is_some() => Err(MoveMark::missing(None, &location)),
             None => Ok(StoreContent::default()),
         })
         .await
     }
 
-    async fn import(&self, content: StoreContent, source: MoveMark) -> Result<(), StoreError> {
+    async fn import(
+        &self,
+        content: StoreContent,
+        mark: MoveMark,
+        replaced: Option<MoveMark>,
+    ) -> Result<(), StoreError> {
         let Self { path, faults } = self.clone();
         on_own_thread(ACTION, move || {
             let path = DatabasePath::resolve(&path)?;
             let content = content.renumbered();
             if path.presence()? == Presence::Absent {
-                match create_filled(&path, &content, Some(&source), &faults) {
+                match create_filled(&path, &content, Some(&mark), &faults) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     created => return created.map_err(|error| path.io_error(error)),
                 }
             }
-            replace(&path, &content, &source, &faults)
+            replace(&path, &content, &mark, replaced.as_ref(), &faults)
         })
         .await
     }
@@ -79,40 +85,62 @@ impl StoreTransfer for SqliteTransfer {
         on_own_thread(ACTION, move || {
             let path = DatabasePath::resolve(&path)?;
             write(&path, |transaction| {
-                if schema::mark(transaction)?.is_some() || read::content(transaction)? != content {
-                    return Ok(false);
+                if let Some(found) = schema::mark(transaction)? {
+                    return Ok(Err(path.marked(&found)));
                 }
-                schema::set_mark(transaction, Some(&mark))?;
-                Ok(true)
-            })
+                let is_same = read::content(transaction)? == content;
+                if is_same {
+                    schema::set_mark(transaction, Some(&mark))?;
+                }
+                Ok(Ok(is_same))
+            })?
         })
         .await
     }
 
-    async fn clear_mark(&self) -> Result<(), StoreError> {
-        let path = self.path.clone();
+    async fn clear_mark(&self, mark: MoveMark) -> Result<(), StoreError> {
+        let (path, location) = (self.path.clone(), self.url());
         on_own_thread(ACTION, move || {
             let path = DatabasePath::resolve(&path)?;
-            write(&path, |transaction| schema::set_mark(transaction, None))
+            write(&path, |transaction| match schema::mark(transaction)? {
+                Some(found) if found == mark => schema::set_mark(transaction, None).map(Ok),
+                found => Ok(Err(MoveMark::missing(found.as_ref(), &location))),
+            })?
+        })
+        .await
+    }
+
+    async fn undo_import(&self, mark: MoveMark) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        on_own_thread(ACTION, move || {
+            let Some(path) = existing(&path)? else { return Ok(()) };
+            write(&path, |transaction| {
+                if schema::mark(transaction)?.is_some_and(|found| found == mark) {
+                    write::clear(transaction)?;
+                    schema::set_mark(transaction, None)?;
+                }
+                Ok(())
+            })
         })
         .await
     }
 }
 
 /// Creates a database with `content` as a backup at `file`, whole or not at all; without a file, as one of the backups of
-/// the database at `database`, of which the oldest are removed. Returns its path.
+/// the database at `database`, of which the oldest are removed if it `rotates`. Returns its path.
 ///
 /// Errors: `BackupExists`, and those of the file system.
 pub async fn back_up_content(
     database: PathBuf,
     content: StoreContent,
     file: Option<PathBuf>,
+    rotates: bool,
 ) -> Result<PathBuf, StoreError> {
     on_own_thread("back up the database", move || {
         let content = content.renumbered();
         match file {
             Some(file) => create_backup(&content, &file).map(|()| file),
-            None => backup::create_named(&backup::folder_of(&database), |file| create_backup(&content, file)),
+            None => backup::create_named(&backup::folder_of(&database), rotates, |file| create_backup(&content, file)),
         }
     })
     .await
@@ -147,14 +175,18 @@ fn open(path: &DatabasePath) -> Result<Reader, StoreError> {
     Ok(reader)
 }
 
-fn export(path: &DatabasePath) -> Result<StoreContent, StoreError> {
+fn export(path: &DatabasePath, mark: Option<&MoveMark>) -> Result<StoreContent, StoreError> {
     let mut connection = open(path)?.connection;
     let mut read = || {
         // A transaction sees the database as it is at its first read.
         let transaction = connection.transaction()?;
-        read::content(&transaction)
+        let found = schema::mark(&transaction)?;
+        if found.as_ref() != mark {
+            return Ok(Err(MoveMark::missing(found.as_ref(), &path.location)));
+        }
+        read::content(&transaction).map(Ok)
     };
-    retry_while_busy(limits::BUSY_TIMEOUT, &mut read).map_err(|error| path.sqlite_error(ACTION, error))
+    retry_while_busy(limits::BUSY_TIMEOUT, &mut read).map_err(|error| path.sqlite_error(ACTION, error))?
 }
 
 /// Creates a database that holds `content`, as a whole.
@@ -181,17 +213,17 @@ fn filled(content: &StoreContent, mark: Option<&MoveMark>) -> Result<Vec<u8>, ru
     create::content_of(&mut connection)
 }
 
-/// Writes `content` to a database that is empty, or that holds what an earlier move left.
+/// Writes `content` to a database that is empty, or that has the mark `replaced`.
 fn replace(
     path: &DatabasePath,
     content: &StoreContent,
-    source: &MoveMark,
+    mark: &MoveMark,
+    replaced: Option<&MoveMark>,
     faults: &FaultPoints,
 ) -> Result<(), StoreError> {
-    let (MoveMark::From { url, .. } | MoveMark::To { url, .. }) = source;
     let is_written = write(path, |transaction| {
         let is_free = match schema::mark(transaction)? {
-            Some(mark) => mark.is_replaced_by(url),
+            Some(found) => replaced == Some(&found),
             None => read::content(transaction)?.is_empty(),
         };
         if !is_free {
@@ -199,7 +231,7 @@ fn replace(
         }
         write::clear(transaction)?;
         write::fill(transaction, content).map_err(sqlite_cause)?;
-        schema::set_mark(transaction, Some(source))?;
+        schema::set_mark(transaction, Some(mark))?;
         faults.reach(FaultPoint::StoreWritten);
         Ok(true)
     })?;

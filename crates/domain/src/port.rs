@@ -62,7 +62,7 @@ pub use self::store::{
     EventLog, ForeignVm, HistoryLog, HostLedger, HostRecord, SnapshotLedger, StorageLedger, Store, StoreError,
     VmRepository,
 };
-pub use self::transfer::{Databases, MoveMark, OtherDatabase, StoreContent, StoreTransfer};
+pub use self::transfer::{Databases, MoveId, MoveMark, OtherDatabase, StoreContent, StoreTransfer};
 pub use self::trash::{Trash, TrashError, TrashPlace};
 
 #[cfg(feature = "mocks")]

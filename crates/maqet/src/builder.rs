@@ -227,6 +227,7 @@ async fn open_store(
         factories: factories.clone(),
         context: store_context(settings),
         name: name.clone(),
+        copies: Arc::clone(&copies) as _,
         transfer,
         default_file: settings.data_dir.join("maqet.db"),
     };

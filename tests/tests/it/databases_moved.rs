@@ -1,11 +1,12 @@
 //! `database move`, and backups of databases on a server.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use maqet_fault_points::{FaultPoint, VARIABLE};
 use maqet_testkit::guest::paused_yaml;
 use maqet_testkit::postgres::{PostgresSchema, PostgresServer, server};
-use maqet_testkit::{Maqet, TestHome};
+use maqet_testkit::{Maqet, Running, TestHome, process, wait};
 use serde_json::{Value, json};
 
 use crate::postgres::Host;
@@ -194,6 +195,110 @@ fn test_database_move_killed_at_each_step_is_finished_by_another() {
         }
         both.json(&direction[0], &["stop", "web", "--force"]);
     }
+}
+
+/// Starts a move that stops itself at a step, and another one, which waits for it.
+#[track_caller]
+fn two_moves(both: &Both, from: &str, to: [&str; 2], point: FaultPoint) -> [Running; 2] {
+    let first = both.maqet(from, &["database", "move", "--to", to[0]]).env(VARIABLE, format!("{point}:stop")).spawn();
+    process::until_suspended(first.pid());
+    let second = both.maqet(from, &["database", "move", "--to", to[1]]).spawn();
+    let is_lock = |path: PathBuf| path.extension().is_some_and(|extension| extension == "lock");
+    wait::until(wait::LONG, "the second move to open a lock", || {
+        let mut opened = fs::read_dir(format!("/proc/{}/fd", second.pid())).ok()?.flatten();
+        opened.any(|entry| fs::read_link(entry.path()).is_ok_and(is_lock)).then_some(())
+    });
+    [first, second]
+}
+
+/// Of two moves at once, one moves everything, and the other one moves nothing.
+#[test]
+fn test_database_moved_twice_at_once_loses_nothing() {
+    let server = server();
+    for is_to_server in [true, false] {
+        let both = Both::new(TestHome::with_fault_points(), &server);
+        let [from, to] = both.direction(is_to_server);
+        add_vms(&both, &from);
+        let before = both.all(&from);
+
+        let [first, second] = two_moves(&both, &from, [&to, &to], FaultPoint::MoveCopied);
+        process::resume(first.pid());
+        let (first, second) = (first.wait().ok(), second.wait());
+
+        assert_eq!(first.json_value()["vms"], json!(1));
+        assert_eq!(second.code(4).json_error()["error"]["code"], "store.moved-refused");
+        assert_eq!(both.all(&to), before);
+        both.json(&to, &["stop", "web", "--force"]);
+    }
+}
+
+/// A move that waited for one which was killed finishes it.
+#[test]
+fn test_database_move_finishes_one_that_is_killed_meanwhile() {
+    let server = server();
+    for is_to_server in [true, false] {
+        let both = Both::new(TestHome::with_fault_points(), &server);
+        let [from, to] = both.direction(is_to_server);
+        add_vms(&both, &from);
+        let before = both.all(&from);
+
+        let [first, second] = two_moves(&both, &from, [&to, &to], FaultPoint::MoveLeft);
+        process::end(first.pid());
+        let second = second.wait().ok();
+        assert_eq!(first.wait().code, None);
+
+        assert_eq!(second.json_value()["vms"], json!(1));
+        assert_eq!(both.all(&to), before);
+        both.json(&to, &["stop", "web", "--force"]);
+    }
+}
+
+/// Of two moves to different databases, the one that comes too late says where everything is, and leaves nothing.
+#[test]
+fn test_database_moved_to_two_databases_at_once_is_in_one() {
+    let server = server();
+    for is_to_server in [true, false] {
+        let both = Both::new(TestHome::with_fault_points(), &server);
+        let [from, to] = both.direction(is_to_server);
+        let other = format!("sqlite:{}", both.home.path("other.db").display());
+        add_vms(&both, &from);
+        let before = both.all(&from);
+
+        let [first, second] = two_moves(&both, &from, [&to, &other], FaultPoint::MoveCopied);
+        process::resume(first.pid());
+        first.wait().ok();
+        let refused = second.wait().code(4).json_error()["error"].clone();
+
+        assert_eq!(refused["code"], "store.moved-refused", "{refused}");
+        assert_eq!(both.all(&to), before);
+        assert!(!both.home.path("other.db").exists());
+        both.json(&to, &["stop", "web", "--force"]);
+    }
+}
+
+/// A database that is lost, or was moved, is not an empty one, and no backup of it takes the place of others.
+#[test]
+fn test_database_of_a_server_that_is_lost_or_moved_is_not_backed_up() {
+    let server = server();
+    let schema = server.schema();
+    let host = Host::new("a", &schema);
+    host.add("web");
+    let backup = |code: i32| host.maqet(["database", "backup", "--format", "json"]).run().code(code);
+    let kept = backup(0).json_value()["file"].as_str().map(PathBuf::from).unwrap();
+    let file = host.home.path("moved.db");
+    let file = file.to_str().unwrap();
+
+    server.query(&format!("ALTER SCHEMA {0} RENAME TO {0}_lost; CREATE SCHEMA {0}", schema.name));
+    let lost = backup(1).json_error()["error"]["code"].clone();
+    server.query(&format!("DROP SCHEMA {0} CASCADE; ALTER SCHEMA {0}_lost RENAME TO {0}", schema.name));
+    host.ok(["database", "move", "--to", file]);
+    let moved = backup(4).json_error()["error"]["code"].clone();
+    host.maqet(["database", "move", "--to", &schema.url, "--database", file]).run().ok();
+
+    assert_eq!((lost, moved), (json!("store.not-found"), json!("store.moved-refused")));
+    let backups = fs::read_dir(kept.parent().unwrap()).unwrap();
+    assert_eq!(backups.map(|entry| entry.unwrap().path()).collect::<Vec<_>>(), [kept]);
+    assert_eq!(host.ok(["ls", "--format", "json"]).json_value()[0]["name"], "web");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{
-    EventLog, HistoryLog, HostLedger, MoveMark, StorageLedger, Store, StoreError, StoreTransfer, VmRepository,
+    EventLog, HistoryLog, HostLedger, MoveId, MoveMark, StorageLedger, Store, StoreError, StoreTransfer, VmRepository,
 };
 use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::sample;
@@ -342,17 +342,18 @@ async fn test_vms_of_an_unfinished_move_are_not_taken_over() {
     let vm = add(&old, "web", 1).await.unwrap();
     new.list().await.unwrap();
     let transfer = old.transfer();
-    let content = transfer.export().await.unwrap();
-    let (url, at) = ("sqlite:/d/here.db".to_owned(), Timestamp::UNIX_EPOCH);
-    assert!(transfer.leave(content.clone(), MoveMark::To { url: url.clone(), at }).await.unwrap());
-    transfer.import(content, MoveMark::From { url, at }).await.unwrap();
+    let content = transfer.export(None).await.unwrap();
+    let (id, url, at) = (MoveId::new([1; 16]), "sqlite:/d/here.db".to_owned(), Timestamp::UNIX_EPOCH);
+    let (left, filled) = (MoveMark::To { id, url: url.clone(), at }, MoveMark::From { id, url, at });
+    assert!(transfer.leave(content.clone(), left.clone()).await.unwrap());
+    transfer.import(content, filled.clone(), Some(left)).await.unwrap();
 
     let hidden = (new.foreign().await.unwrap(), new.foreign_vm(&vm.entry.id).await.unwrap());
     let hosts = new.hosts().await.unwrap();
     // As of an eviction that has read the VM before.
     let refused = new.commit(taking(&vm, Revision::FIRST)).await;
     let in_use = add(&new, "other", 1).await;
-    transfer.clear_mark().await.unwrap();
+    transfer.clear_mark(filled).await.unwrap();
     let shown = (new.foreign().await.unwrap().len(), new.hosts().await.unwrap().len());
     new.commit(taking(&vm, Revision::FIRST)).await.unwrap();
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::MoveId;
 use crate::guest::Nonce;
 use crate::history::Actor;
 use crate::qmp::wording::Endpoint;
@@ -25,6 +26,9 @@ pub trait IdSource: Send + Sync {
 
     /// Returns a new ID for a set of snapshots.
     fn snapshot_set_id(&self) -> SnapshotSetId;
+
+    /// Returns a new ID for a move of a database.
+    fn move_id(&self) -> MoveId;
 
     /// Returns a text that identifies a command in a guest.
     fn nonce(&self) -> Nonce;

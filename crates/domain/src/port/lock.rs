@@ -22,6 +22,8 @@ pub enum LockName {
     Image(PathBuf),
     /// The trash, whose entries are made, restored and deleted one at a time.
     Trash,
+    /// Moves of databases: one at a time.
+    Move,
 }
 
 /// The process that holds a lock.
@@ -53,6 +55,8 @@ pub enum LockError {
     ImageInUse { path: PathBuf, holder: Option<Holder>, waited: Duration },
     #[error("the trash is locked by {}; waited {waited:?}", describe(holder.as_ref()))]
     TrashInUse { holder: Option<Holder>, waited: Duration },
+    #[error("the database is locked by {}; waited {waited:?}", describe(holder.as_ref()))]
+    DatabaseInUse { holder: Option<Holder>, waited: Duration },
     #[error("cannot lock `{}`", path.display())]
     Failed { path: PathBuf, source: Cause },
 }
@@ -65,6 +69,7 @@ impl LockError {
             Self::InUse { holder: None, .. }
             | Self::ImageInUse { .. }
             | Self::TrashInUse { .. }
+            | Self::DatabaseInUse { .. }
             | Self::Failed { .. } => false,
         }
     }
@@ -74,7 +79,9 @@ impl LockError {
     pub fn about(self, name: &str) -> Self {
         match self {
             Self::InUse { holder, waited, .. } => Self::InUse { vm: Some(name.to_owned()), holder, waited },
-            Self::ImageInUse { .. } | Self::TrashInUse { .. } | Self::Failed { .. } => self,
+            Self::ImageInUse { .. } | Self::TrashInUse { .. } | Self::DatabaseInUse { .. } | Self::Failed { .. } => {
+                self
+            }
         }
     }
 }
@@ -93,7 +100,7 @@ fn describe(holder: Option<&Holder>) -> String {
 impl Explain for LockError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::InUse { .. } | Self::ImageInUse { .. } | Self::TrashInUse { .. } => {
+            Self::InUse { .. } | Self::ImageInUse { .. } | Self::TrashInUse { .. } | Self::DatabaseInUse { .. } => {
                 Explanation::new("lock.in-use", Fault::Busy).hint("try again once the other operation is done")
             }
             Self::Failed { .. } => Explanation::new("lock.failed", Fault::Host)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::StoreError;
 use crate::change::StorageRecord;
@@ -60,12 +61,26 @@ impl StoreContent {
     }
 }
 
+/// Identifies a move: the marks of both databases have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MoveId(Uuid);
+
+impl MoveId {
+    /// Uses 16 random bytes.
+    pub const fn new(random: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(random))
+    }
+}
+
 /// The part that a database has, or had, in a move; commands do not use a database with a mark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MoveMark {
     /// Its content is in another database.
     To {
+        /// The move.
+        id: MoveId,
         /// The URL of that database, without secrets.
         url: String,
         /// When it was moved.
@@ -73,6 +88,8 @@ pub enum MoveMark {
     },
     /// It is being filled from another database, or the process that did was killed.
     From {
+        /// The move.
+        id: MoveId,
         /// The URL of that database, without secrets.
         url: String,
         /// When the move began.
@@ -87,6 +104,21 @@ impl MoveMark {
         match self {
             Self::To { url, .. } => StoreError::Moved { location, to: url.clone() },
             Self::From { url, .. } => StoreError::MoveUnfinished { location, from: url.clone() },
+        }
+    }
+
+    /// Returns why a database at `location` is not one with this mark; `found` is what it has instead.
+    pub fn missing(found: Option<&Self>, location: &str) -> StoreError {
+        match found {
+            Some(found) => found.error(location),
+            None => StoreError::NotVerified { location: location.to_owned() },
+        }
+    }
+
+    /// Returns the move.
+    pub const fn id(&self) -> MoveId {
+        match self {
+            Self::To { id, .. } | Self::From { id, .. } => *id,
         }
     }
 
@@ -110,28 +142,34 @@ pub trait StoreTransfer: Send + Sync {
     /// Errors: those of reads.
     async fn mark(&self) -> Result<Option<MoveMark>, StoreError>;
 
-    /// Reads everything, as it is at one moment, whatever the mark is.
+    /// Reads everything, as it is at one moment, at which the database has this mark, or none.
     ///
-    /// Errors: those of reads.
-    async fn export(&self) -> Result<StoreContent, StoreError>;
+    /// Errors: `Moved` and `MoveUnfinished` for another mark, `NotVerified` if the mark is gone; those of reads.
+    async fn export(&self, mark: Option<MoveMark>) -> Result<StoreContent, StoreError>;
 
-    /// Writes all of `content` or nothing, and marks the database as filled from `source`.
+    /// Writes all of `content` or nothing, and sets `mark`.
     ///
-    /// A database that does not exist is created. One whose mark says that it is
-    /// [replaced by](MoveMark::is_replaced_by) `source` loses what it holds. Errors: `NotEmpty` for any other that is not
-    /// empty; those of commits.
-    async fn import(&self, content: StoreContent, source: MoveMark) -> Result<(), StoreError>;
+    /// A database that does not exist is created. One with the mark `replaced` loses what it holds. Errors: `NotEmpty` for
+    /// any other that is not empty; those of commits.
+    async fn import(&self, content: StoreContent, mark: MoveMark, replaced: Option<MoveMark>)
+    -> Result<(), StoreError>;
 
     /// Marks the database as moved, unless it holds something else than `content` by now; returns whether it did. From then
     /// on no process can write to it, not even one that has it open.
     ///
-    /// A database that others share drops what it held. Errors: those of commits.
+    /// A database that others share drops what it held. Errors: `Moved` and `MoveUnfinished` for one with a mark; those of
+    /// commits.
     async fn leave(&self, content: StoreContent, mark: MoveMark) -> Result<bool, StoreError>;
 
-    /// Removes the mark.
+    /// Removes this mark.
+    ///
+    /// Errors: `Moved` and `MoveUnfinished` for another mark, `NotVerified` if there is none; those of commits.
+    async fn clear_mark(&self, mark: MoveMark) -> Result<(), StoreError>;
+
+    /// Removes this mark with all that the database holds; does nothing if it does not have the mark.
     ///
     /// Errors: those of commits.
-    async fn clear_mark(&self) -> Result<(), StoreError>;
+    async fn undo_import(&self, mark: MoveMark) -> Result<(), StoreError>;
 }
 
 /// A database that is not the one in use.
@@ -205,8 +243,8 @@ mod tests {
 
     #[test]
     fn test_mark_is_replaced_by_its_own_source_only() {
-        let (url, at) = ("sqlite:/d/a.db".to_owned(), Timestamp::UNIX_EPOCH);
-        let marks = [MoveMark::To { url: url.clone(), at }, MoveMark::From { url, at }];
+        let (id, url, at) = (MoveId::new([1; 16]), "sqlite:/d/a.db".to_owned(), Timestamp::UNIX_EPOCH);
+        let marks = [MoveMark::To { id, url: url.clone(), at }, MoveMark::From { id, url, at }];
 
         assert!(marks.iter().all(|mark| mark.is_replaced_by("sqlite:/d/a.db")));
         assert!(!marks.iter().any(|mark| mark.is_replaced_by("sqlite:/d/b.db")));

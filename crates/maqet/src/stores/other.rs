@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use maqet_adapters_sqlite::back_up_content;
-use maqet_domain::port::{Databases, OtherDatabase, StoreContent, StoreError, StoreTransfer};
+use maqet_domain::port::{Databases, OtherDatabase, StoreContent, StoreError, StoreTransfer, VmCopies};
 
 use super::{StoreContext, StoreFactories};
 use crate::OpenError;
@@ -16,6 +16,8 @@ pub(crate) struct OtherDatabases {
     pub(crate) context: StoreContext,
     /// The name of the database in use.
     pub(crate) name: String,
+    /// The copies of its VMs.
+    pub(crate) copies: Arc<dyn VmCopies>,
     /// What moves it, if its kind can be moved.
     pub(crate) transfer: Option<Arc<dyn StoreTransfer>>,
     /// Beside it are the backups in the data directory.
@@ -39,7 +41,9 @@ impl Databases for OtherDatabases {
     }
 
     async fn back_up(&self, content: StoreContent, file: Option<PathBuf>) -> Result<PathBuf, StoreError> {
-        back_up_content(self.default_file.clone(), content, file).await
+        // One of nothing, although there were VMs, takes the place of none that has them.
+        let is_lost = content.vms.is_empty() && self.copies.count().await > 0;
+        back_up_content(self.default_file.clone(), content, file, !is_lost).await
     }
 }
 

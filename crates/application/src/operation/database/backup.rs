@@ -56,7 +56,7 @@ impl Operation for DatabaseBackup {
             // Of a server, which has tools for the whole of it.
             Err(StoreError::BackupUnsupported { .. }) => {
                 let databases = &app.ports.databases;
-                let content = databases.current()?.transfer.export().await?;
+                let content = databases.current()?.transfer.export(None).await?;
                 databases.back_up(content, self.file.clone()).await?
             }
             made => made?,

@@ -65,13 +65,18 @@ impl Operation for DatabaseMove {
         if source.name == target.name {
             return Err(StoreError::MoveToItself { location }.into());
         }
+        // Held until nothing is left to do: of two moves at once, the second one finds out what the first one did.
+        let _one_at_a_time = app.ports.locks.lock(&LockName::Move, Self::NAME, app.timeouts().lock).await?;
         let mover = Mover { app, source, target };
-        let content = match mover.source.transfer.mark().await? {
-            None => mover.copy().await?,
-            Some(mark) if mover.is_interrupted(&mark).await? => mover.target.transfer.export().await?,
-            Some(mark) => return Err(mark.error(&location).into()),
+        let mut guards = HashMap::new();
+        let (content, filled) = match mover.source.transfer.mark().await? {
+            None => mover.copy(&mut guards).await?,
+            Some(mark) => {
+                let Some(filled) = mover.interrupted(&mark).await? else { return Err(mark.error(&location).into()) };
+                (mover.target.transfer.export(Some(filled.clone())).await?, filled)
+            }
         };
-        mover.finish().await?;
+        mover.finish(filled).await?;
         Ok(Done::reading(DatabaseMoved {
             from: location,
             to: mover.target.transfer.url(),
@@ -90,34 +95,45 @@ struct Mover<'a> {
 }
 
 impl Mover<'_> {
-    /// Returns whether a database with this mark was left by a move to the target that was killed before its end.
-    async fn is_interrupted(&self, mark: &MoveMark) -> Result<bool, Error> {
-        let (source, target) = (self.source.transfer.url(), self.target.transfer.url());
-        let left = matches!(mark, MoveMark::To { url, .. } if *url == target);
-        let found = if left { self.target.transfer.mark().await? } else { None };
-        Ok(matches!(found, Some(MoveMark::From { url, .. }) if url == source))
+    /// Returns the mark of the target if a source with this mark was left by a move to it that was killed before its end.
+    async fn interrupted(&self, mark: &MoveMark) -> Result<Option<MoveMark>, Error> {
+        let MoveMark::To { id: left, .. } = mark else { return Ok(None) };
+        let found = self.target.transfer.mark().await?;
+        Ok(found.filter(|found| matches!(found, MoveMark::From { id, .. } if id == left)))
     }
 
-    /// Copies everything, and marks the source as moved; returns what was copied.
-    async fn copy(&self) -> Result<StoreContent, Error> {
+    /// Copies everything, and marks the source as moved; returns what was copied, and the mark of the target.
+    async fn copy(&self, guards: &mut HashMap<VmId, Box<dyn Guard>>) -> Result<(StoreContent, MoveMark), Error> {
         let (source, target) = (&*self.source.transfer, &*self.target.transfer);
-        let mut guards = HashMap::new();
+        let (id, at) = (self.app.ports.ids.move_id(), self.app.ports.clock.now());
+        let filled = MoveMark::From { id, url: source.url(), at };
+        let left = MoveMark::To { id, url: target.url(), at };
         for _ in 0..MAX_MOVE_ATTEMPTS {
-            self.lock_vms(&mut guards).await?;
+            self.lock_vms(guards).await?;
             // Held until the source is marked: entries of the trash belong to a database as well.
             let _trash = lock_trash(self.app, DatabaseMove::NAME).await?;
-            let content = source.export().await?;
-            let at = self.app.ports.clock.now();
-            target.import(content.clone(), MoveMark::From { url: source.url(), at }).await?;
-            let copied = target.export().await?;
+            // Before the source is read, which has no mark then either: no other move completed what is replaced.
+            let replaced = target.mark().await?.filter(|mark| mark.is_replaced_by(&source.url()));
+            let content = source.export(None).await?;
+            target.import(content.clone(), filled.clone(), replaced).await?;
+            let copied = target.export(Some(filled.clone())).await?;
             if copied.renumbered() != content.clone().renumbered() {
                 return Err(StoreError::NotVerified { location: target.url() }.into());
             }
             self.app.faults.reach(FaultPoint::MoveCopied);
             // Others may have written: not to a locked VM, but a new one, or an event.
-            if source.leave(content.clone(), MoveMark::To { url: target.url(), at }).await? {
-                self.app.faults.reach(FaultPoint::MoveLeft);
-                return Ok(content);
+            match source.leave(content.clone(), left.clone()).await {
+                Ok(true) => {
+                    self.app.faults.reach(FaultPoint::MoveLeft);
+                    return Ok((content, filled));
+                }
+                Ok(false) => {}
+                Err(error @ StoreError::Moved { .. }) => {
+                    // To another database: by a process with another state directory.
+                    let _not_critical = target.undo_import(filled).await;
+                    return Err(error.into());
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Err(StoreError::MoveContended { location: source.url() }.into())
@@ -137,13 +153,13 @@ impl Mover<'_> {
     }
 
     /// Makes the files that name their database those of the target, which is used from then on.
-    async fn finish(&self) -> Result<(), Error> {
+    async fn finish(&self, filled: MoveMark) -> Result<(), Error> {
         let name = &self.target.name;
         let handed_over = self.app.ports.maintenance.copies.hand_over(name).await;
         handed_over.map_err(|source| StoreError::Failed { action: "write the copies of the VMs", source })?;
         let _trash = lock_trash(self.app, DatabaseMove::NAME).await?;
         self.app.ports.trash.hand_over(name).await?;
         self.app.faults.reach(FaultPoint::MoveHandedOver);
-        Ok(self.target.transfer.clear_mark().await?)
+        Ok(self.target.transfer.clear_mark(filled).await?)
     }
 }

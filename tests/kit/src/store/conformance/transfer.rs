@@ -5,7 +5,7 @@ use std::sync::Arc;
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::history::{HistoryEntry, HistoryQuery};
-use maqet_domain::port::{MoveMark, Store, StoreContent, StoreError, StoreTransfer};
+use maqet_domain::port::{MoveId, MoveMark, Store, StoreContent, StoreError, StoreTransfer};
 use maqet_domain::vm::Phase;
 
 use super::{Subject, commit, names, one, sample};
@@ -23,6 +23,7 @@ macro_rules! transfer_conformance {
         $crate::transfer_conformance! { $subject;
             test_import_of_everything_comes_back_whole
             test_import_is_refused_where_there_is_something
+            test_marks_of_other_moves_are_kept
             test_leave_is_refused_after_a_change
             test_left_database_refuses_open_and_new_handles
             test_moved_back_is_used_again
@@ -41,11 +42,11 @@ macro_rules! transfer_conformance {
 const HERE: &str = "sqlite:/d/here.db";
 
 fn from(url: &str) -> MoveMark {
-    MoveMark::From { url: url.to_owned(), at: Timestamp::UNIX_EPOCH }
+    MoveMark::From { id: MoveId::new([1; 16]), url: url.to_owned(), at: Timestamp::UNIX_EPOCH }
 }
 
 fn to(url: &str) -> MoveMark {
-    MoveMark::To { url: url.to_owned(), at: Timestamp::UNIX_EPOCH }
+    MoveMark::To { id: MoveId::new([1; 16]), url: url.to_owned(), at: Timestamp::UNIX_EPOCH }
 }
 
 /// Writes something of each kind: a running VM with pending work, one that was removed, and changes that were undone.
@@ -80,7 +81,7 @@ async fn fill(store: &dyn Store) {
 
 async fn filled(subject: &dyn TransferSubject) -> StoreContent {
     fill(&*subject.open()).await;
-    subject.transfer().export().await.unwrap()
+    subject.transfer().export(None).await.unwrap()
 }
 
 /// Moves away what the subject holds, which is then empty or free to be replaced, and returns it.
@@ -96,10 +97,10 @@ pub async fn test_import_of_everything_comes_back_whole(subject: &impl TransferS
     let content = taken(subject).await;
     let transfer = subject.transfer();
 
-    transfer.import(content.clone(), from(HERE)).await.unwrap();
+    transfer.import(content.clone(), from(HERE), Some(to(HERE))).await.unwrap();
     let unfinished = subject.open().list().await;
-    let found = transfer.export().await.unwrap();
-    transfer.clear_mark().await.unwrap();
+    let found = transfer.export(Some(from(HERE))).await.unwrap();
+    transfer.clear_mark(from(HERE)).await.unwrap();
 
     let counts = [content.vms.len(), content.storage.len(), content.snapshots.len(), content.history.len()];
     assert_eq!((counts, content.events.len()), ([1, 3, 2, 4], 8));
@@ -118,22 +119,56 @@ async fn fill_more(store: &dyn Store) {
     commit(store, ChangeSet { history, events, ..ChangeSet::default() }).await;
 }
 
-/// Only what a move from the same database left is replaced.
+/// Only a database with the mark that was seen is replaced.
 pub async fn test_import_is_refused_where_there_is_something(subject: &impl TransferSubject) {
     let content = filled(subject).await;
     let transfer = subject.transfer();
 
-    let of_use = transfer.import(StoreContent::default(), from(HERE)).await;
-    let kept = transfer.export().await.unwrap();
+    let of_use = transfer.import(StoreContent::default(), from(HERE), None).await;
+    let kept = transfer.export(None).await.unwrap();
     assert!(transfer.leave(content.clone(), to(HERE)).await.unwrap());
-    transfer.import(content.clone(), from(HERE)).await.unwrap();
-    let left_by_another = transfer.import(StoreContent::default(), from("sqlite:/d/other.db")).await;
-    transfer.import(StoreContent::default(), from(HERE)).await.unwrap();
+    transfer.import(content.clone(), from(HERE), Some(to(HERE))).await.unwrap();
+    let mut refused = vec![of_use];
+    // Another move, although from the same database.
+    for replaced in [None, Some(to(HERE)), Some(of_another_move())] {
+        refused.push(transfer.import(StoreContent::default(), of_another_move(), replaced).await);
+    }
+    let found = transfer.export(Some(from(HERE))).await.unwrap();
+    transfer.import(StoreContent::default(), of_another_move(), Some(from(HERE))).await.unwrap();
 
-    assert!(matches!(of_use, Err(StoreError::NotEmpty { .. })), "{of_use:?}");
-    assert_eq!(kept, content);
-    assert!(matches!(left_by_another, Err(StoreError::NotEmpty { .. })), "{left_by_another:?}");
-    assert!(transfer.export().await.unwrap().is_empty());
+    for refused in refused {
+        assert!(matches!(refused, Err(StoreError::NotEmpty { .. })), "{refused:?}");
+    }
+    assert_eq!((&kept, found.renumbered()), (&content, content.clone().renumbered()));
+    assert!(transfer.export(Some(of_another_move())).await.unwrap().is_empty());
+}
+
+fn of_another_move() -> MoveMark {
+    MoveMark::From { id: MoveId::new([2; 16]), url: HERE.to_owned(), at: Timestamp::UNIX_EPOCH }
+}
+
+/// A move that lost the race neither takes what was moved for all there is, nor ends what another one began.
+pub async fn test_marks_of_other_moves_are_kept(subject: &impl TransferSubject) {
+    let content = taken(subject).await;
+    let transfer = subject.transfer();
+
+    let left = transfer.export(None).await;
+    let left_again = transfer.leave(StoreContent::default(), to("sqlite:/d/other.db")).await;
+    transfer.import(content.clone(), from(HERE), Some(to(HERE))).await.unwrap();
+    let ended = transfer.clear_mark(of_another_move()).await;
+    let read_back = transfer.export(Some(of_another_move())).await;
+    transfer.undo_import(of_another_move()).await.unwrap();
+    let kept = transfer.export(Some(from(HERE))).await.unwrap();
+    transfer.undo_import(from(HERE)).await.unwrap();
+    let ended_again = transfer.clear_mark(from(HERE)).await;
+
+    assert!(matches!(left, Err(StoreError::Moved { .. })), "{left:?}");
+    assert!(matches!(left_again, Err(StoreError::Moved { .. })), "{left_again:?}");
+    assert!(matches!(ended, Err(StoreError::MoveUnfinished { .. })), "{ended:?}");
+    assert!(matches!(read_back, Err(StoreError::MoveUnfinished { .. })), "{read_back:?}");
+    assert_eq!(kept.renumbered(), content.renumbered());
+    assert!(matches!(ended_again, Err(StoreError::NotVerified { .. })), "{ended_again:?}");
+    assert!(transfer.export(None).await.unwrap().is_empty());
 }
 
 /// What was written after it was copied is not lost.
@@ -154,7 +189,7 @@ pub async fn test_left_database_refuses_open_and_new_handles(subject: &impl Tran
     let open = subject.open();
     fill(&*open).await;
     let transfer = subject.transfer();
-    let content = transfer.export().await.unwrap();
+    let content = transfer.export(None).await.unwrap();
 
     assert!(transfer.leave(content.clone(), to(HERE)).await.unwrap());
 
@@ -165,7 +200,7 @@ pub async fn test_left_database_refuses_open_and_new_handles(subject: &impl Tran
     for refused in [added, noted, read.map(drop)] {
         assert!(matches!(&refused, Err(StoreError::Moved { to, .. }) if to == HERE), "{refused:?}");
     }
-    assert!(!matches!(again, Ok(true)), "{again:?}");
+    assert!(matches!(again, Err(StoreError::Moved { .. })), "{again:?}");
     assert_eq!(transfer.mark().await.unwrap(), Some(to(HERE)));
 }
 
@@ -175,10 +210,10 @@ pub async fn test_moved_back_is_used_again(subject: &impl TransferSubject) {
     content.events.truncate(1);
     let transfer = subject.transfer();
 
-    transfer.import(content.clone(), from(HERE)).await.unwrap();
-    transfer.clear_mark().await.unwrap();
+    transfer.import(content.clone(), from(HERE), Some(to(HERE))).await.unwrap();
+    transfer.clear_mark(from(HERE)).await.unwrap();
 
     assert_eq!(transfer.mark().await.unwrap(), None);
     assert_eq!(names(&*subject.open()).await, ["web"]);
-    assert_eq!(transfer.export().await.unwrap().renumbered(), content.renumbered());
+    assert_eq!(transfer.export(None).await.unwrap().renumbered(), content.renumbered());
 }
