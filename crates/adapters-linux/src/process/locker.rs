@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::PidScope;
+use super::identity::read_stat;
 
 /// A kind of lock (proc(5), `/proc/locks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,17 @@ pub fn process_name(pid: u32) -> Option<String> {
 
 fn holds(pid: u32, file: &Metadata, kind: LockKind) -> bool {
     let process = Path::new("/proc").join(pid.to_string());
+    if has_locked(&process, file, kind) {
+        return true;
+    }
+    // The main thread of a process that is being killed can be gone before the others, which still have its files.
+    let is_main_thread_gone = read_stat(pid).is_some_and(|stat| stat.state == b'Z');
+    let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    is_main_thread_gone && threads.into_iter().any(|thread| has_locked(&thread.path(), file, kind))
+}
+
+/// Returns whether a process or a thread, a directory of `/proc`, has the file open and a lock through it.
+fn has_locked(process: &Path, file: &Metadata, kind: LockKind) -> bool {
     let opened = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     let is_it = |open: &DirEntry| {
         let found = fs::metadata(open.path());
@@ -75,6 +87,37 @@ mod tests {
         assert!(is_lock(open_file, LockKind::OpenFile) && !is_lock(open_file, LockKind::Flock));
         assert!(!is_lock("pos:\t0", LockKind::Flock));
         assert!(!is_lock("", LockKind::Flock));
+    }
+
+    /// A process whose main thread ends before another one.
+    const WITHOUT_MAIN_THREAD: &str = "#include <pthread.h>\n#include <unistd.h>\n\
+        static void *rest(void *unused) { for (;;) pause(); return unused; }\n\
+        int main(void) { pthread_t other; pthread_create(&other, 0, rest, 0); pthread_exit(0); }\n";
+
+    #[test]
+    fn test_find_locker_process_without_its_main_thread_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, program) = (folder.path().join("a.c"), folder.path().join("a"));
+        fs::write(&source, WITHOUT_MAIN_THREAD).unwrap();
+        let compiled = std::process::Command::new("cc").arg("-pthread").arg(&source).arg("-o").arg(&program).status();
+        assert!(compiled.unwrap().success());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let found = file.as_file().metadata().unwrap();
+        file.as_file().lock().unwrap();
+
+        let given = file.as_file().try_clone().unwrap();
+        let mut child = std::process::Command::new(&program).stdin(given).spawn().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+        while read_stat(child.id()).is_none_or(|stat| stat.state != b'Z') {
+            assert!(std::time::Instant::now() < deadline, "the main thread does not end");
+            std::thread::yield_now();
+        }
+        let locker = find_locker(&found, LockKind::Flock);
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        assert_eq!(locker, Some(child.id()));
+        assert_eq!(find_locker(&found, LockKind::Flock), None);
     }
 
     #[test]

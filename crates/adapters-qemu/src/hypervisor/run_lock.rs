@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::error::io_error;
 use super::find::runs_qemu;
-use crate::limits::RUN_LOCK_TIMEOUT;
+use crate::limits::{RUN_END_TIMEOUT, RUN_LOCK_TIMEOUT};
 
 /// The locks of the QEMU processes of a database, one file for each VM.
 #[derive(Debug, Clone)]
@@ -40,6 +40,14 @@ enum Locker {
     Visible(Vec<u32>),
     /// A process of another PID namespace, or one whose open files cannot be read.
     Hidden,
+}
+
+/// A process that keeps the next run from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocking {
+    Running(u32),
+    /// One that is being killed: its command line is gone before its locks.
+    Ending(u32),
 }
 
 impl RunLocks {
@@ -70,8 +78,11 @@ impl RunLocks {
                 // Another process may be checking it at this moment.
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => retry_pause().await,
                 Err(TryLockError::WouldBlock) => match find_holder(&file) {
-                    Locker::Visible(pids) => match pids.into_iter().find(|pid| runs_qemu(*pid)) {
-                        Some(pid) => return Err(LaunchError::RunLocked { pid }),
+                    Locker::Visible(pids) => match blocking(&pids) {
+                        Some(Blocking::Ending(_)) if Instant::now() < deadline + RUN_END_TIMEOUT => retry_pause().await,
+                        Some(Blocking::Running(pid) | Blocking::Ending(pid)) => {
+                            return Err(LaunchError::RunLocked { pid });
+                        }
                         // A program that a wrapper of QEMU left running keeps the old file.
                         None => fs::remove_file(&path).map_err(failed)?,
                     },
@@ -100,8 +111,8 @@ impl RunLocks {
 
     /// Returns whether QEMU runs the VM in a process that is not visible here.
     ///
-    /// A process whose main thread has ended before the others has no open files in `/proc`, but still has its locks,
-    /// and another process may be checking a lock at this moment: both are over soon, a hidden QEMU is not.
+    /// The last thread of a process has closed its files a moment before its locks are gone, and another process may be
+    /// checking a lock at this moment: both are over soon, a hidden QEMU is not.
     pub(super) async fn is_held_by_hidden(&self, paths: &RunPaths) -> bool {
         let deadline = Instant::now() + RUN_LOCK_TIMEOUT;
         while self.has_no_visible_holder(paths).await {
@@ -146,6 +157,12 @@ impl RunLocks {
         let id = vm_records.file_name().unwrap_or_default();
         self.folder.join(format!("{RUN_LOCK_PREFIX}{}.lock", id.to_string_lossy()))
     }
+}
+
+fn blocking(pids: &[u32]) -> Option<Blocking> {
+    let is_ending = |pid: u32| PidScope::current().stat_of(pid).is_some_and(|stat| stat.state == b'Z');
+    let running = pids.iter().find(|pid| runs_qemu(**pid)).map(|pid| Blocking::Running(*pid));
+    running.or_else(|| pids.iter().find(|pid| is_ending(**pid)).map(|pid| Blocking::Ending(*pid)))
 }
 
 fn run_name(paths: &RunPaths) -> &OsStr {
