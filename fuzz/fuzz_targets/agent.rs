@@ -17,13 +17,12 @@ fuzz_target!(|bytes: &[u8]| {
     let mut decoder = AgentDecoder::new(7);
     for piece in bytes.chunks(usize::from(*piece).max(1)) {
         match decoder.push(piece) {
-            Ok(Some(AgentReply::Synchronized)) => decoder.expect_reply(LIMIT),
             Ok(Some(AgentReply::Return(value))) => {
                 let _ = (CommandStatus::from_reply(&value), GuestInterface::from_reply(&value));
                 let _ = (GuestSystem::from_reply(&value), AgentVersion::from_reply(&value), started_process(&value));
                 decoder.expect_reply(LIMIT);
             }
-            Ok(Some(AgentReply::Error { .. })) => decoder.expect_reply(LIMIT),
+            Ok(Some(AgentReply::Synchronized | AgentReply::Error { .. })) => decoder.expect_reply(LIMIT),
             Ok(None) => {}
             Err(invalid) => {
                 assert!(!invalid.to_string().is_empty());

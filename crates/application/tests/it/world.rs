@@ -11,11 +11,11 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    Guard, HostFacts, Kvm, Launched, MetricsAdded, MockBackupImages, MockBackupStore, MockBuilds, MockClock,
-    MockConsoles, MockDatabases, MockDialer, MockDiskImages, MockFirmwareCatalog, MockGuestAgents, MockGuestPorts,
-    MockHooks, MockHost, MockHypervisor, MockIdSource, MockImageTools, MockJournal, MockLocks, MockMetricStore,
-    MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas,
-    MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
+    BackupListing, Guard, HostFacts, Kvm, Launched, MetricsAdded, MockBackupImages, MockBackupStore, MockBuilds,
+    MockClock, MockConsoles, MockDatabases, MockDialer, MockDiskImages, MockFirmwareCatalog, MockGuestAgents,
+    MockGuestPorts, MockHooks, MockHost, MockHypervisor, MockIdSource, MockImageTools, MockJournal, MockLocks,
+    MockMetricStore, MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords,
+    MockSchemas, MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -187,7 +187,7 @@ impl World {
             hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),
             image_tools: Arc::new(MockImageTools::new()),
-            backups: Arc::new(MockBackupStore::new()),
+            backups: Arc::new(no_backups()),
             backup_images: Arc::new(std::mem::take(&mut self.backup_images)),
             records: Arc::new(records),
             pictures: Arc::new(std::mem::take(&mut self.pictures)),
@@ -289,6 +289,13 @@ fn probe() -> MockProbe {
     let mut probe = MockProbe::new();
     probe.expect_space().returning(|_| None);
     probe
+}
+
+fn no_backups() -> MockBackupStore {
+    let mut backups = MockBackupStore::new();
+    backups.expect_directory().returning(|parent, vm, _, _| Ok(parent.join(vm)));
+    backups.expect_list().returning(|_| Ok(BackupListing::default()));
+    backups
 }
 
 fn empty_trash() -> MockTrash {
