@@ -102,6 +102,11 @@ impl PostgresMaintenance {
 
     async fn try_presence(&self, vms: &[VmId]) -> Result<Vec<VmPresence>, Failure> {
         let client = self.pool.connect().await?;
+        let location = self.pool.url().location();
+        let state = self.pool.reply(schema::state(&client, location)).await?;
+        if state != State::Absent && state.current_id().is_none() {
+            self.pool.reply(schema::migrate(&client, location)).await?;
+        }
         self.pool.reply(read::presence(&client, vms)).await
     }
 

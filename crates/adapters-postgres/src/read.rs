@@ -108,11 +108,10 @@ pub(crate) fn foreign_storage(id: VmId, identity: &Identity) -> Query<StorageRec
 /// All identities that used the store or have VMs in it, by host and owner.
 pub(crate) fn hosts() -> Query<HostRecord> {
     let sql = concat!(
-        "SELECT host, owner, coalesce(seen_at, last_created_at, 0), \
-        greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint \
-            - coalesce(seen_at, last_created_at, 0) / 1000000, 0), \
+        "SELECT host, owner, seen_at, CASE WHEN seen_at IS NOT NULL THEN \
+            greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint - seen_at / 1000000, 0) END, \
         coalesce(vms, 0), coalesce(open_runs, 0) \
-        FROM host FULL JOIN (SELECT host, owner, max(created_at) AS last_created_at, count(*) AS vms, \
+        FROM host FULL JOIN (SELECT host, owner, count(*) AS vms, \
             count(*) FILTER (WHERE phase <> 'ended') AS open_runs FROM vm GROUP BY host, owner) AS of_vms \
         USING (host, owner) WHERE ",
         unmoved!(),
@@ -234,8 +233,10 @@ pub(crate) async fn presence(client: &Client, vms: &[VmId]) -> Result<Vec<VmPres
     // The kind is part of the query, as the index has only rows of this kind.
     let sql = format!(
         "SELECT asked.id, vm.id IS NOT NULL, \
-        CASE WHEN vm.id IS NULL THEN (SELECT max(at) FROM event WHERE event.vm = asked.id AND kind = '{}') END \
-        FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) LEFT JOIN vm ON vm.id = asked.id ORDER BY place",
+        CASE WHEN vm.id IS NULL THEN (SELECT max(at) FROM event WHERE event.vm = asked.id AND kind = '{}') END, \
+        departed.at, departed.is_removed \
+        FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) LEFT JOIN vm ON vm.id = asked.id \
+        LEFT JOIN departed ON departed.vm = asked.id ORDER BY place",
         kind::VM_REMOVED
     );
     let ids: Vec<Uuid> = vms.iter().map(|id| Uuid::from_bytes(id.bytes())).collect();
@@ -243,10 +244,16 @@ pub(crate) async fn presence(client: &Client, vms: &[VmId]) -> Result<Vec<VmPres
     let presence = |row: &Row| {
         let mut columns = Columns::new(row);
         columns.skip(1);
-        Ok(match (columns.get()?, columns.optional_moment()?) {
-            (true, _) => VmPresence::Held,
-            (false, Some(at)) => VmPresence::Removed { at },
-            (false, None) => VmPresence::Unknown,
+        let (is_held, removed_at) = (columns.get()?, columns.optional_moment()?);
+        let (departed_at, was_removed) = (columns.optional_moment()?, columns.get::<Option<bool>>()?);
+        Ok(match (removed_at, departed_at) {
+            _ if is_held => VmPresence::Held,
+            (removed_at, Some(at)) if removed_at.is_none_or(|removed_at| removed_at < at) => match was_removed {
+                Some(true) => VmPresence::Removed { at },
+                Some(false) | None => VmPresence::Moved { at },
+            },
+            (Some(at), _) => VmPresence::Removed { at },
+            (None, _) => VmPresence::Unknown,
         })
     };
     rows.iter().map(presence).collect()
@@ -274,8 +281,8 @@ fn host(row: &Row) -> Result<HostRecord, Failure> {
     Ok(HostRecord {
         host: columns.get()?,
         owner: columns.get()?,
-        seen_at: columns.moment()?,
-        unseen: Duration::from_millis(columns.count()?),
+        seen_at: columns.optional_moment()?,
+        unseen: columns.optional_count()?.map(Duration::from_millis),
         vms: columns.count()?,
         open_runs: columns.count()?,
     })

@@ -111,6 +111,7 @@ impl PostgresTransfer {
         let storage = storage.into_iter().map(Change::StorageAdded);
         let snapshots = snapshots.into_iter().map(|record| Change::SnapshotAdded(Box::new(record)));
         let changes = ChangeSet { changes: vms.chain(storage).chain(snapshots).collect(), ..ChangeSet::default() };
+        self.execute(client, &[write::show_life(&self.identity)]).await?;
         self.execute(client, &write::statements(&changes, &self.identity)?.changes).await?;
 
         let count = i64::try_from(history.len()).unwrap_or(i64::MAX);
@@ -153,6 +154,7 @@ impl PostgresTransfer {
         if self.content(&client).await? != *content {
             return Ok(false);
         }
+        self.execute(&client, &[write::depart(&self.identity)]).await?;
         self.execute(&client, &write::clear(&self.identity)).await?;
         self.commit(&client, moves, Some(mark)).await?;
         Ok(true)

@@ -322,11 +322,11 @@ fn remove_storage(path: &Path, identity: &Identity) -> Statement {
 fn prune_history(limit: u32, identity: &Identity) -> Statement {
     let sql = "DELETE FROM history WHERE sequence IN (SELECT sequence FROM history \
         WHERE store_host = $1 AND store_owner = $2 AND sequence <= \
-            CASE WHEN currval(pg_get_serial_sequence('history', 'sequence')) % $5 = 0 THEN \
+            CASE WHEN hashint8(currval(pg_get_serial_sequence('history', 'sequence'))) % $5 = 0 THEN \
                 (SELECT sequence FROM history WHERE store_host = $1 AND store_owner = $2 \
                 ORDER BY sequence DESC OFFSET $3 LIMIT 1) END \
         ORDER BY sequence LIMIT $4 FOR UPDATE SKIP LOCKED)";
-    // A short history is found at once.
+    // A short history is limited at once. Else, hosts that alternate share the numbers, whose hashes follow no pattern.
     let interval = if limit < limits::PRUNED_AT_ONCE { 1 } else { limits::PRUNING_INTERVAL };
     let mut values = vec![Value::text(&identity.host), Value::text(&identity.owner)];
     values.extend([limit, limits::PRUNED_AT_ONCE, interval].map(|number| Value::Number(Some(number.into()))));
@@ -440,6 +440,25 @@ fn insert_rows<T>(
     let rows = rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
     let values = vec![Value::text(&identity.host), Value::text(&identity.owner), Value::json(&rows)?];
     Ok(Statement::new(sql, values))
+}
+
+/// Records that the host of `identity` is there.
+pub(crate) fn show_life(identity: &Identity) -> Statement {
+    let sql = "INSERT INTO host VALUES ($1, $2, (extract(epoch FROM clock_timestamp()) * 1000)::bigint * 1000000) \
+        ON CONFLICT (host, owner) DO UPDATE SET seen_at = excluded.seen_at";
+    Statement::new(sql, vec![Value::text(&identity.host), Value::text(&identity.owner)])
+}
+
+/// Returns the statement that records which VMs of `identity` are about to go to another database, and which were removed.
+///
+/// By the clock of the server: those of hosts that have copies may be ahead of it, or behind.
+pub(crate) fn depart(identity: &Identity) -> Statement {
+    let sql = "INSERT INTO departed SELECT DISTINCT ON (id) id, \
+            (extract(epoch FROM clock_timestamp()) * 1000)::bigint * 1000000, is_removed \
+        FROM (SELECT id, false AS is_removed FROM vm WHERE host = $1 AND owner = $2 \
+            UNION SELECT vm, true FROM event WHERE host = $1 AND owner = $2 AND kind = 'vm.removed' AND vm IS NOT NULL) AS one \
+        ORDER BY id, is_removed ON CONFLICT (vm) DO UPDATE SET at = excluded.at, is_removed = excluded.is_removed";
+    Statement::new(sql, vec![Value::text(&identity.host), Value::text(&identity.owner)])
 }
 
 /// Returns the statements that remove everything of `identity`; the foreign keys remove definitions and snapshots.

@@ -3,6 +3,8 @@
 pub(crate) mod disks;
 pub(crate) mod error;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use maqet_domain::port::{HostRecord, Store, StoreError};
 
@@ -20,24 +22,24 @@ impl Hosts {
 
     /// Returns what is recorded about the user of a host who used the store last.
     pub(crate) fn last_seen(&self, host: &str) -> Option<&HostRecord> {
-        self.0.iter().filter(|record| record.host == host).min_by_key(|record| record.unseen)
+        let of_host = self.0.iter().filter(|record| record.host == host);
+        of_host.min_by_key(|record| record.unseen.unwrap_or(Duration::MAX))
     }
 
-    /// Returns since when a host is away; `None` if a command of one of its users used the store not long ago.
+    /// Returns since when a host is away; `None` if a command of one of its users used the store not long ago, or if that is
+    /// not known.
     pub(crate) fn away_since(&self, host: &str) -> Option<Timestamp> {
         let last = self.last_seen(host)?;
-        (last.unseen >= limits::HOST_AWAY_AFTER).then_some(last.seen_at)
+        last.seen_at.filter(|_| last.unseen.is_some_and(|unseen| unseen >= limits::HOST_AWAY_AFTER))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn record(host: &str, owner: &str, unseen: Duration) -> HostRecord {
-        let seen_at = Timestamp::UNIX_EPOCH - unseen;
+        let (seen_at, unseen) = (Some(Timestamp::UNIX_EPOCH - unseen), Some(unseen));
         HostRecord { host: host.to_owned(), owner: owner.to_owned(), seen_at, unseen, vms: 0, open_runs: 0 }
     }
 
@@ -49,9 +51,11 @@ mod tests {
             record("gone", "you", limit),
             record("there", "me", limit * 3),
             record("there", "you", limit / 2),
+            HostRecord { seen_at: None, unseen: None, ..record("new", "me", limit) },
         ]);
 
-        assert_eq!(hosts.away_since("gone"), Some(record("gone", "you", limit).seen_at));
+        assert_eq!(hosts.away_since("gone"), record("gone", "you", limit).seen_at);
+        assert_eq!(hosts.away_since("new"), None);
         assert_eq!(hosts.away_since("there"), None);
         assert_eq!(hosts.away_since("unknown"), None);
     }

@@ -13,3 +13,11 @@ INSERT INTO host SELECT host COLLATE "C", owner COLLATE "C",
 
 -- The history is limited for each user of a host.
 CREATE INDEX history_of_store ON history (store_host, store_owner, sequence);
+
+-- VMs whose rows and events went to another database, so that no host takes its old copy of one for that of a lost VM.
+CREATE TABLE departed (
+    vm         uuid PRIMARY KEY,
+    at         bigint NOT NULL,
+    -- Whether it had been removed before.
+    is_removed boolean NOT NULL
+);

@@ -18,6 +18,8 @@ pub enum HostError {
     NoVms { host: String, owner: String, owners: Vec<String> },
     #[error("host `{host}` is not away: user `{owner}` ran a command there {ago} ago")]
     InUse { host: String, owner: String, ago: HumanDuration },
+    #[error("it is not known when a command last ran on host `{host}`")]
+    NeverSeen { host: String },
     #[error("VMs may be running on host `{host}`, as they were when last recorded: {}", quoted_list(vms))]
     MayRun { host: String, vms: Vec<VmName> },
     #[error("the disks of VM `{vm}` cannot be used on this host")]
@@ -42,6 +44,8 @@ impl Explain for HostError {
             }
             Self::InUse { .. } => Explanation::new("host.in-use", Fault::State)
                 .hint("stop its VMs there first, or make sure that the host is off and pass `--force`"),
+            Self::NeverSeen { .. } => Explanation::new("host.in-use", Fault::State)
+                .hint("run a command on it, or make sure that it is off and pass `--force`"),
             Self::MayRun { .. } => Explanation::new("host.vms-in-use", Fault::State)
                 .hint("make sure that the host is off, and pass `--force`; two QEMUs would destroy the disks"),
             Self::DisksUnavailable { .. } => Explanation::new("host.disks-unavailable", Fault::State)

@@ -44,6 +44,11 @@ pub enum VmPresence {
         /// When, the last time.
         at: Timestamp,
     },
+    /// It was moved to another database, by another user or host.
+    Moved {
+        /// When, the last time.
+        at: Timestamp,
+    },
     /// Nothing: it was never added, or the database is older than the VM.
     Unknown,
 }
@@ -56,7 +61,7 @@ impl VmPresence {
     pub fn is_lost_since(self, copied_at: Option<Timestamp>) -> bool {
         match self {
             Self::Held => false,
-            Self::Removed { at } => copied_at.is_some_and(|copied_at| copied_at > at),
+            Self::Removed { at } | Self::Moved { at } => copied_at.is_some_and(|copied_at| copied_at > at),
             Self::Unknown => true,
         }
     }
@@ -158,6 +163,8 @@ mod tests {
         assert!(VmPresence::Removed { at: at(1) }.is_lost_since(Some(at(2))));
         assert!(!VmPresence::Removed { at: at(2) }.is_lost_since(Some(at(1))));
         assert!(!VmPresence::Removed { at: at(1) }.is_lost_since(None));
+        assert!(VmPresence::Moved { at: at(1) }.is_lost_since(Some(at(2))));
+        assert!(!VmPresence::Moved { at: at(2) }.is_lost_since(Some(at(1))));
         assert!(!VmPresence::Held.is_lost_since(Some(at(1))));
     }
 }

@@ -218,10 +218,11 @@ pub struct HostRecord {
     pub host: String,
     /// The name of the user there.
     pub owner: String,
-    /// When one of its commands last used the store, by the clock of the store; a minute of activity is recorded once.
-    pub seen_at: Timestamp,
-    /// How long ago that was.
-    pub unseen: Duration,
+    /// When one of its commands last used the store, by the clock of the store, if that was recorded; a minute of activity
+    /// is recorded once.
+    pub seen_at: Option<Timestamp>,
+    /// How long ago that was; `None` if it is not known.
+    pub unseen: Option<Duration>,
     /// The number of its VMs.
     pub vms: u64,
     /// The number of those whose last recorded run has not ended.

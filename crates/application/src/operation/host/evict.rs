@@ -145,7 +145,8 @@ impl HostEvict {
             && let Some(last) = hosts.last_seen(&self.host)
         {
             let (host, owner) = (self.host.clone(), last.owner.clone());
-            let ago = HumanDuration::new(std::time::Duration::from_secs(last.unseen.as_secs()));
+            let Some(unseen) = last.unseen else { return Err(HostError::NeverSeen { host }.into()) };
+            let ago = HumanDuration::new(std::time::Duration::from_secs(unseen.as_secs()));
             return Err(HostError::InUse { host, owner, ago }.into());
         }
         let may_run = |entry: &&VmEntry| entry.open_run().is_some() || entry.pending.is_some();

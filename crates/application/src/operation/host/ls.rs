@@ -42,8 +42,10 @@ pub struct HostInfo {
     pub vms: u64,
     /// The number of those whose last recorded run has not ended.
     pub running: u64,
-    /// When a command of the user last used the database, to the minute, by the clock of the database.
-    pub seen_at: Timestamp,
+    /// When a command of the user last used the database, to the minute, by the clock of the database; `None` if that was
+    /// not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<Timestamp>,
     /// When a command of any user of the host last did, if the host is away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub away_since: Option<Timestamp>,
@@ -80,7 +82,7 @@ impl Operation for HostLs {
                 is_own: true,
                 vms: entries.len() as u64,
                 running: entries.iter().filter_map(VmEntry::open_run).count() as u64,
-                seen_at: app.ports.clock.now(),
+                seen_at: Some(app.ports.clock.now()),
                 away_since: None,
             });
         }

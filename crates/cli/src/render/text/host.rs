@@ -15,10 +15,12 @@ impl TextOutput for Vec<HostInfo> {
             let (style, status) = match info.away_since {
                 Some(since) => (UNUSUAL, format!("away since {since:.0}")),
                 None if info.is_own => (PLAIN, "this host".to_owned()),
+                None if info.seen_at.is_none() => (PLAIN, "unknown".to_owned()),
                 None => (PLAIN, "active".to_owned()),
             };
             let (vms, running) = (info.vms.to_string(), info.running.to_string());
-            let cells = [info.host.clone(), info.owner.clone(), status, vms, running, whole_seconds(&info.seen_at)];
+            let seen = info.seen_at.as_ref().map(whole_seconds).unwrap_or_default();
+            let cells = [info.host.clone(), info.owner.clone(), status, vms, running, seen];
             (style, cells.map(Cow::from))
         });
         write_table(out, &["HOST", "OWNER", "STATUS", "VMS", "RUNNING", "SEEN"], 2, rows)
