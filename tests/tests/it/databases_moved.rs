@@ -1,6 +1,7 @@
 //! `database move`, and backups of databases on a server.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use maqet_fault_points::{FaultPoint, VARIABLE};
@@ -149,6 +150,25 @@ fn test_database_move_between_servers_and_refusals() {
     assert!(!unknown.to_string().contains("secret"), "{unknown}");
     assert_eq!(both.all(&other), before);
     both.json(&other, &["stop", "web", "--force"]);
+}
+
+/// Nothing tells from two names that they are of one database, and an empty one is as good as a new one.
+#[test]
+fn test_database_moved_to_itself_under_another_name_is_still_used() {
+    let server = server();
+    let both = Both::new(TestHome::new(), &server);
+    symlink(both.home.data(), both.home.path("link")).unwrap();
+    let [file, url] = both.direction(true);
+    let linked = format!("sqlite:{}", both.home.path("link/maqet.db").display());
+    let named = url.replace("host=/", "host=//");
+
+    for (from, to) in [(file, linked), (url, named)] {
+        both.json(&from, &["ls"]);
+        let refused = both.refused(&from, &["database", "move", "--to", &to], 2);
+
+        assert_eq!(refused["code"], "store.move-invalid", "{to}");
+        assert_eq!(both.json(&from, &["ls"]), json!([]));
+    }
 }
 
 /// Wherever a move is killed, the old database is the one in use until all is copied, and the same command finishes.

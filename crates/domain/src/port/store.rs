@@ -119,6 +119,14 @@ fn database_option(url: &str) -> String {
     format!("--database {}", quote(url))
 }
 
+/// Adds what a URL of a server lacks: it is recorded without the user and the password.
+fn with_user(explanation: Explanation, urls: &[&str]) -> Explanation {
+    if !urls.iter().any(|url| url.contains("://")) {
+        return explanation;
+    }
+    explanation.hint("add the user, unless it has your name: `postgres://USER@HOST/DATABASE`")
+}
+
 impl Explain for StoreError {
     fn explain(&self) -> Explanation {
         match self {
@@ -173,18 +181,15 @@ impl Explain for StoreError {
             Self::BackupUnsupported { .. } => Explanation::new("store.backup-unsupported", Fault::Usage)
                 .hint("run `pg_dump --format=custom --file=FILE DATABASE`"),
             Self::Moved { to, .. } => {
-                let explanation = Explanation::new("store.moved-refused", Fault::State)
-                    .hint(format!("set `database: {to}` in `maqet.conf`, or pass `{}`", database_option(to)));
-                if to.starts_with("sqlite:") {
-                    explanation
-                } else {
-                    // The URL is recorded without the user and the password.
-                    explanation.hint("add the user, unless it has your name: `postgres://USER@HOST/DATABASE`")
-                }
+                let use_it = format!("set `database: {to}` in `maqet.conf`, or pass `{}`", database_option(to));
+                with_user(Explanation::new("store.moved-refused", Fault::State).hint(use_it), &[to])
             }
-            Self::MoveUnfinished { location, from } => Explanation::new("store.move-interrupted", Fault::State).hint(
-                format!("run `maqet {} database move --to {}` to finish it", database_option(from), quote(location)),
-            ),
+            Self::MoveUnfinished { location, from } => {
+                let finish = format!("{} database move --to {}", database_option(from), quote(location));
+                let explanation = Explanation::new("store.move-interrupted", Fault::State)
+                    .hint(format!("run `maqet {finish}` to finish it"));
+                with_user(explanation, &[from, location])
+            }
             Self::NotEmpty { .. } => Explanation::new("store.content-exists", Fault::State)
                 .hint("choose a new database, or one in which this user of this host has nothing"),
             Self::MoveToItself { .. } => {

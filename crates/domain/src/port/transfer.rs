@@ -207,6 +207,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::error::Explain;
     use crate::event::Event;
     use crate::history::{Actor, Call, EntryKind, HistoryEntry};
 
@@ -248,5 +249,25 @@ mod tests {
 
         assert!(marks.iter().all(|mark| mark.is_replaced_by("sqlite:/d/a.db")));
         assert!(!marks.iter().any(|mark| mark.is_replaced_by("sqlite:/d/b.db")));
+    }
+
+    /// URLs are recorded without the user.
+    #[test]
+    fn test_hints_of_an_unfinished_move_add_the_user_of_a_server() {
+        let hints = |url: &str, location: &str| {
+            let mark = MoveMark::From { id: MoveId::new([1; 16]), url: url.to_owned(), at: Timestamp::UNIX_EPOCH };
+            mark.error(location).explain().hints
+        };
+        let user = "add the user, unless it has your name: `postgres://USER@HOST/DATABASE`";
+
+        let from_server = hints("postgres://db/maqet", "/d/a.db");
+        let to_server = hints("sqlite:/d/a.db", "postgres://db/maqet");
+
+        assert_eq!(
+            from_server,
+            ["run `maqet --database postgres://db/maqet database move --to /d/a.db` to finish it", user]
+        );
+        assert_eq!(to_server.last().map(String::as_str), Some(user));
+        assert_eq!(hints("sqlite:/d/a.db", "/d/b.db").len(), 1);
     }
 }

@@ -116,6 +116,11 @@ impl Mover<'_> {
             let replaced = target.mark().await?.filter(|mark| mark.is_replaced_by(&source.url()));
             let content = source.export(None).await?;
             target.import(content.clone(), filled.clone(), replaced).await?;
+            if source.mark().await?.as_ref() == Some(&filled) {
+                // Under another name: by a link, or another address of the server. It was empty, so nothing was replaced.
+                target.undo_import(filled).await?;
+                return Err(StoreError::MoveToItself { location: target.url() }.into());
+            }
             let copied = target.export(Some(filled.clone())).await?;
             if copied.renumbered() != content.clone().renumbered() {
                 return Err(StoreError::NotVerified { location: target.url() }.into());
