@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use maqet_testkit::guest::paused_yaml;
 use maqet_testkit::postgres::{PostgresSchema, PostgresServer, server};
+use maqet_testkit::process;
 use maqet_testkit::wait::until;
 use maqet_testkit::{FAULT_POINTS_OF_HOSTS, TestHome};
 use serde_json::json;
@@ -249,28 +249,52 @@ fn test_evict_during_a_start_makes_one_qemu() {
     pair.new.ok(["stop", "--force", "web"]);
 }
 
+/// Without a disk, no lock of an image keeps the second QEMU from starting: the row of the VM alone does.
 #[test]
-fn test_evict_and_starts_on_two_hosts_make_one_qemu() {
-    let pair = Pair::new();
-    pair.add("web");
+fn test_evict_at_a_step_of_a_start_ends_its_qemu() {
+    let mut pair = Pair::new();
+    pair.old.home = TestHome::with_fault_points();
+    pair.old.add("web");
 
-    // At another moment of the start each time.
-    for delay in [0, 40, 80, 120] {
-        let start = pair.old.maqet(["start", "web"]).spawn();
-        thread::sleep(Duration::from_millis(delay));
-        let evicted = pair.new.maqet(["host", "evict", "old", "--force"]).run().code;
-        let there = pair.new.maqet(["start", "web"]).run().code;
-        let here = start.wait().code;
+    for point in ["start.marked:stop", "launch.answered:stop"] {
+        let start = pair.old.maqet(["start", "web", "--format", "json"]).env("MAQET_FAULT_POINT", point).spawn();
+        process::until_suspended(start.pid());
+        pair.new.ok(["host", "evict", "old", "--force"]);
+        pair.new.ok(["start", "web"]);
+        process::resume(start.pid());
+        let refused = start.wait();
 
-        assert!(pair.qemus() <= 1, "start: {here:?}, evict: {evicted:?}, start on the new host: {there:?}");
-        let new_has_it = evicted == Some(0);
-        assert_eq!(there == Some(0) || here == Some(0), pair.qemus() == 1, "{here:?} {evicted:?} {there:?}");
-        let owner = if new_has_it { &pair.new } else { &pair.old };
-        owner.ok(["stop", "--force", "web"]);
-        if new_has_it {
-            pair.old.ok(["host", "evict", "new", "--force"]);
-        }
+        assert_eq!(refused.code, Some(75), "{point}: {refused}");
+        assert_eq!(refused.json_error()["error"]["code"], "store.conflict", "{point}: {refused}");
+        assert_eq!((pair.old.home.qemu_pids(), pair.new.home.qemu_pids().len()), (vec![], 1), "{point}");
+        pair.new.ok(["stop", "--force", "web"]);
+        pair.old.ok(["host", "evict", "new", "--force"]);
     }
+}
+
+#[test]
+fn test_evict_during_a_compaction_keeps_the_image() {
+    let mut pair = Pair::new();
+    pair.old.home = TestHome::with_fault_points();
+    pair.add("web");
+    pair.old.ok(["start", "web"]);
+    pair.old.ok(["stop", "--force", "web"]);
+    let disk = pair.old.home.path("web.qcow2");
+    let zeros = Command::new("qemu-io").args(["-c", "write -P 0 0 2M"]).arg(&disk).output().unwrap();
+    assert!(zeros.status.success(), "{zeros:?}");
+    let inode = || fs::metadata(&disk).unwrap().ino();
+    let before = inode();
+
+    let compact = pair.old.maqet(["storage", "compact", "web", "hdd", "--format", "json"]);
+    let compact = compact.env("MAQET_FAULT_POINT", "image.written:stop").spawn();
+    process::until_suspended(compact.pid());
+    pair.new.ok(["host", "evict", "old", "--force"]);
+    process::resume(compact.pid());
+    let refused = compact.wait();
+
+    assert_eq!(refused.code, Some(75), "{refused}");
+    assert_eq!(refused.json_error()["error"]["code"], "store.conflict", "{refused}");
+    assert_eq!(inode(), before);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::history::Irreversible;
-use maqet_domain::port::RewritePlan;
+use maqet_domain::port::{RewritePlan, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -106,6 +106,11 @@ impl Operation for StorageCompact {
         };
         if !replaced {
             return Ok(Done::reading(done).about(entry.id));
+        }
+        // Another host may have taken the VM over while the image was rewritten, and write to it.
+        let found = app.ports.store.by_id(&entry.id).await?;
+        if found.is_none_or(|found| found.entry.revision != entry.revision) {
+            return Err(StoreError::Conflict { id: entry.id }.into());
         }
         rewritten.put_in_place()?;
         let data =
