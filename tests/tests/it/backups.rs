@@ -60,8 +60,10 @@ pub(super) fn left_over(home: &TestHome) -> Vec<String> {
     let is_hidden = |path: &Path| path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
     let files = home.files().into_iter().filter_map(|path| path.strip_prefix(&data).ok().map(Path::to_owned));
     let files = files.filter(|path| is_hidden(path)).map(|path| path.display().to_string());
-    let servers = home.processes().into_iter().filter(|found| found.command.contains("-machine none"));
-    files.chain(servers.map(|found| found.command)).collect()
+    let servers = || home.processes().into_iter().filter(|found| found.command.contains("-machine none"));
+    // What ends a server with maqet may not have begun its program yet, and ends once it has.
+    let _none = wait::try_until(wait::LONG, || servers().next().is_none().then_some(()));
+    files.chain(servers().map(|found| found.command)).collect()
 }
 
 /// A VM with two disks of 4 MiB that exist.

@@ -367,10 +367,10 @@ fn test_start_option_refused_by_qemu_shows_its_message() {
     home.add(&format!("{}  - {{icount: nonsense}}\n", guest::paused_yaml("web")));
 
     assert_snapshot!(failure(&home, &["start", "web"]), @"
-    vm.start-failed, exit code 1
-    error: VM `web` failed to start
+    qemu.option-invalid, exit code 2
+    error: VM `web` failed to start: the `shift` of `icount` is invalid
       caused by: QEMU exited with exit code 1: -icount nonsense: icount: Invalid shift value
-      hint: check the command line with `maqet info web --command-line`
+      hint: set a number from 0 to 10, or `auto`, in `-icount nonsense`
     ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
     assert_eq!(home.json(&["status", "web"])["status"], "defined");

@@ -158,7 +158,7 @@ fn test_device_del_drive_controller_is_refused_and_unlisted() {
 
     assert!(error["message"].as_str().unwrap().ends_with("other devices are connected to it"), "{error}");
     assert!(has(&home, "scsi") && has(&home, "hdd"));
-    assert_eq!(unknown["hints"][0], "use one of the devices: `hdd`, `cd`, `maqet-rng`");
+    assert_eq!(unknown["hints"][0], "use one of the devices: `cd`, `hdd`, `maqet-rng`");
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn test_schema_accepts_every_form_accepted_by_check() {
         json!({"name": "web", "network": {"mode": "user", "forward": ["2222:22"], "mac": "52:54:00:12:34:56"}}),
         json!({"name": "web", "storage": [{"name": "a", "size": "1.5G", "discard": true, "bootindex": 1}]}),
         json!({"name": "web", "storage": [{"name": "a", "size": 1_048_576, "discard": "unmap", "serial": 7}]}),
-        json!({"name": "web", "arguments": ["enable-kvm", {"smp": 2}, {"foo": ["a", "b"]}], "args": ["-S", 1]}),
+        json!({"name": "web", "arguments": ["enable-kvm", {"smp": 2}, {"foo": ["a", "b"]}], "args": ["-smp", 1]}),
     ];
 
     for definition in right {
