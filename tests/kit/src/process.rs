@@ -69,7 +69,7 @@ pub fn catches(pid: u32, signal: u32) -> bool {
     mask & (1 << (signal - 1)) != 0
 }
 
-/// Stops a process as SIGSTOP does, and waits until all of its threads stand still.
+/// Stops a process as SIGSTOP does, and waits until all of its threads are stopped.
 ///
 /// A thread that has the CPU, or waits for it, stops only once it runs again.
 ///
@@ -82,7 +82,7 @@ pub fn suspend(pid: u32) {
     until_suspended(pid);
 }
 
-/// Waits until a process that stops itself stands still.
+/// Waits until a process that stops itself is stopped.
 ///
 /// # Panics
 ///
@@ -90,7 +90,7 @@ pub fn suspend(pid: u32) {
 #[track_caller]
 pub fn until_suspended(pid: u32) {
     let stands = |task: DirEntry| fs::read(task.path().join("stat")).is_ok_and(|stat| state(&stat) == Some(b'T'));
-    wait::until(wait::LONG, "the process to stand still", || {
+    wait::until(wait::LONG, "all threads of the process to be stopped", || {
         fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().all(stands).then_some(())
     });
 }

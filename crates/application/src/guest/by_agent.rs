@@ -23,7 +23,7 @@ pub(crate) struct Ended {
     pub(crate) is_truncated: bool,
 }
 
-/// What is to be done about a command before it ends by itself.
+/// When a running command is signaled and given up, and what it was sent.
 struct Ending {
     deadline: Option<Instant>,
     kill_after: Duration,
