@@ -76,10 +76,7 @@ impl QemuHypervisor {
             && !wrappers.is_empty()
         {
             let scope = PidScope::current();
-            wrappers.retain(|wrapper| {
-                scope.reap(wrapper);
-                scope.is_alive(wrapper)
-            });
+            wrappers.retain(|wrapper| !scope.reap(wrapper));
         }
         let killed = self.killed.lock().map(|mut killed| std::mem::take(&mut *killed)).unwrap_or_default();
         for process in killed {

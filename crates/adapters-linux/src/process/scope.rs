@@ -108,12 +108,15 @@ impl PidScope {
         self.is_proc_own.then(|| read_stat(pid)).flatten()
     }
 
-    /// Reaps exactly this process if it is a dead child of this one.
-    pub fn reap(&self, process: &ProcessIdentity) {
-        let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
-        if self.stat(process).is_some_and(|stat| stat.state == b'Z') {
-            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        }
+    /// Reaps exactly this process if it is a dead child of this one; returns whether there is nothing left to reap.
+    ///
+    /// Its state is read once: a process that was alive here and is dead at a second look would never be reaped.
+    pub fn reap(&self, process: &ProcessIdentity) -> bool {
+        let Some(stat) = self.stat(process) else { return true };
+        let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return true };
+        // A process is dead in `/proc` with its main thread, and can be reaped with its last one.
+        let reaped = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        stat.state == b'Z' && !matches!(reaped(), Ok(None))
     }
 }
 
@@ -133,7 +136,10 @@ fn is_shown_as(status: &str, pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use proptest::prelude::*;
+    use rustix::io::Errno;
 
     use super::*;
 
@@ -173,6 +179,22 @@ mod tests {
         assert!(!scope.is_alive(&ProcessIdentity { start_ticks: me.start_ticks + 1, ..me.clone() }));
         assert!(!scope.is_alive(&ProcessIdentity { boot_id: BootId("another".to_owned()), ..me.clone() }));
         assert!(!scope.is_alive(&ProcessIdentity { namespace: Some(PidNamespace(1)), ..me }));
+    }
+
+    #[test]
+    fn test_reap_tells_whether_a_child_is_left() {
+        let scope = PidScope::current();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let process = scope.identify(child.id()).unwrap();
+
+        assert!(!scope.reap(&process), "it runs");
+        drop(child.stdin.take());
+        while !scope.reap(&process) {
+            std::thread::yield_now();
+        }
+
+        assert_eq!(child.wait().unwrap_err().raw_os_error(), Some(Errno::CHILD.raw_os_error()));
+        assert!(scope.reap(&process), "it is gone");
     }
 
     /// A process that was started once: in which boot and namespace, with which pid, when.
