@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use maqet_application::operation::{
-    Apply, Redo, Rm, SnapshotCreate, SnapshotLoad, SnapshotRm, StorageAttach, StorageConvert, StorageResize, Undo,
-    table,
+    Apply, Redo, Rm, SnapshotCreate, SnapshotLoad, SnapshotRm, StorageAttach, StorageCompact, StorageConvert,
+    StorageResize, Undo, table,
 };
 use maqet_application::{App, Error, Operation};
 use maqet_domain::Explain;
@@ -36,6 +36,7 @@ enum Step {
     Attach(u8, usize),
     Resize(u8, usize, u8),
     Convert(u8, usize, bool),
+    Compact(u8, usize),
     Undo,
     Redo,
 }
@@ -61,7 +62,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (vm.clone(), few.clone()).prop_map(|(vm, name)| Step::RemoveSnapshot(vm, name)),
         2 => (vm.clone(), drive.clone()).prop_map(|(vm, drive)| Step::Attach(vm, drive)),
         3 => (vm.clone(), drive.clone(), few).prop_map(|(vm, drive, more)| Step::Resize(vm, drive, more)),
-        3 => (vm, drive, any::<bool>()).prop_map(|(vm, drive, is_raw)| Step::Convert(vm, drive, is_raw)),
+        3 => (vm.clone(), drive.clone(), any::<bool>()).prop_map(|(vm, drive, raw)| Step::Convert(vm, drive, raw)),
+        1 => (vm, drive).prop_map(|(vm, drive)| Step::Compact(vm, drive)),
         6 => Just(Step::Undo),
         3 => Just(Step::Redo),
     ];
@@ -258,6 +260,7 @@ impl Laws {
                 let format = if is_raw { "raw" } else { "qcow2" };
                 self.change(StorageConvert::new(vm(number), DRIVES[drive], format)).await;
             }
+            Step::Compact(number, drive) => self.change(StorageCompact::new(vm(number), DRIVES[drive])).await,
             Step::Undo => self.undo().await,
             Step::Redo => self.redo().await,
         }

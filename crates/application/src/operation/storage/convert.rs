@@ -349,13 +349,13 @@ impl StorageConvert {
         let (vm, path) = (&target.vm, &conversion.to.path);
         let Some(new) = &conversion.definition else { return Ok(None) };
         let tools = &app.ports.image_tools;
-        let source = ExpectedImage { file: conversion.old, ..ExpectedImage::new(target.image.path.clone()) };
         // The drive gets its content again, which is the same even if it was written and undone meanwhile.
         let old = ExpectedImage {
+            file: conversion.old,
             modified: tools.modified(&target.image.path).await,
             format: Some(target.image.format.clone()),
             copied_from: Some(CopySource { path: path.clone(), format: conversion.to.format.clone() }),
-            ..source.clone()
+            ..ExpectedImage::new(target.image.path.clone())
         };
         // What was written to it since would be lost, also by what is no VM.
         let written = ExpectedImage {
@@ -366,8 +366,11 @@ impl StorageConvert {
             copied_from: Some(CopySource { path: target.image.path.clone(), format: target.image.format.clone() }),
             ..ExpectedImage::new(path.clone())
         };
-        let expected =
-            Expected { images: vec![source], free_paths: vec![path.clone()], ..Expected::vm(vm).not_started_since(vm) };
+        // It may have been written in another way since, as by a conversion in place: whatever it is, it stays.
+        let (format, size) = (Some(target.image.format.clone()), Some(conversion.size));
+        let found_again = ExpectedImage { format, size, ..ExpectedImage::new(target.image.path.clone()) };
+        let (images, free_paths) = (vec![found_again], vec![path.clone()]);
+        let expected = Expected { images, free_paths, ..Expected::vm(vm).not_started_since(vm) };
         let again = Self { revert: Some(Box::new(Revert::new(expected))), ..self.clone() };
         let record = app.ports.store.storage_at(path).await?;
         let stored = StoredDefinition { definition: vm.definition.clone(), origins: vm.origins.clone() };
