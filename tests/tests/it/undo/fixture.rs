@@ -33,7 +33,9 @@ pub(super) fn web_with_data(home: &TestHome) {
 /// Returns a digest of what the guest sees of an image.
 pub(super) fn content(home: &TestHome, image: &Path, format: &str) -> u64 {
     let raw = home.path("content.raw");
-    let convert = Command::new("qemu-img").args(["convert", "-f", format, "-O", "raw"]).arg(image).arg(&raw).output();
+    // Shared, as it may be the disk of a VM that runs.
+    let convert =
+        Command::new("qemu-img").args(["convert", "-U", "-f", format, "-O", "raw"]).arg(image).arg(&raw).output();
     assert!(convert.as_ref().is_ok_and(|done| done.status.success()), "{convert:?}");
     let mut digest = DefaultHasher::new();
     fs::read(&raw).unwrap().hash(&mut digest);
@@ -53,9 +55,9 @@ pub(super) fn state(home: &TestHome) -> Value {
         rows("SELECT path || ' ' || vm || ' ' || drive || ' ' || kind FROM storage WHERE vm IS NOT NULL ORDER BY path");
     let mut disks = BTreeMap::new();
     for (file, format) in
-        rows("SELECT path FROM storage WHERE vm IS NOT NULL").iter().map(|path| (path, extension(path)))
+        rows("SELECT path FROM storage WHERE vm IS NOT NULL").iter().map(|path| (path, format_of(path)))
     {
-        let snapshots = Command::new("qemu-img").args(["info", "--output", "json", file]).output().unwrap();
+        let snapshots = Command::new("qemu-img").args(["info", "-U", "--output", "json", file]).output().unwrap();
         let info: Value = serde_json::from_slice(&snapshots.stdout).unwrap();
         let names: Vec<&Value> =
             info["snapshots"].as_array().into_iter().flatten().map(|found| &found["name"]).collect();
@@ -65,6 +67,7 @@ pub(super) fn state(home: &TestHome) -> Value {
     json!({ "vms": vms, "definitions": definitions, "records": records, "disks": disks })
 }
 
-fn extension(path: &str) -> &'static str {
-    if Path::new(path).extension().is_some_and(|extension| extension == "raw") { "raw" } else { "qcow2" }
+/// Returns the format of an image; the state of a TPM is compared byte by byte.
+fn format_of(path: &str) -> &'static str {
+    if Path::new(path).extension().is_some_and(|extension| extension == "qcow2") { "qcow2" } else { "raw" }
 }

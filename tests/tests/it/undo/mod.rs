@@ -4,5 +4,6 @@ mod firmware;
 mod fixture;
 mod killed;
 mod refused;
+mod removing;
 mod several;
 mod steps;
