@@ -4,13 +4,14 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::{self, FileType};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs::{self, File, FileType};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
-use maqet_domain::port::{PathKind, Paths};
-use rustix::fs::major;
+use maqet_domain::port::{FileError, PathKind, Paths};
+use rustix::fs::{OFlags, major};
 
 use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
 
@@ -41,6 +42,27 @@ impl Paths for LocalPaths {
         let mut files: Vec<PathBuf> = files.map(|(path, _)| path).collect();
         files.sort();
         files
+    }
+
+    async fn read(&self, path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
+        let path = || path.to_owned();
+        let failed = |error: io::Error| FileError::Failed { path: path(), source: error.into() };
+        // Without NONBLOCK, a FIFO would block until something writes to it.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = match File::options().read(true).custom_flags(flags).open(path()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(FileError::NotFound { path: path() }),
+            Err(error) => return Err(failed(error)),
+        };
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(FileError::NotAFile { path: path() });
+        }
+        let mut content = Vec::new();
+        file.take(limit as u64 + 1).read_to_end(&mut content).map_err(failed)?;
+        if content.len() > limit {
+            return Err(FileError::TooLarge { path: path(), limit });
+        }
+        Ok(content)
     }
 }
 

@@ -133,8 +133,10 @@ impl Hypervisor for QemuHypervisor {
 
     async fn finish_launch(&self, paths: &RunPaths) {
         run_paths::remove_open_overlays(paths);
-        if let Err(error) = qmp_log::turn_on(paths).await {
-            tracing::warn!(%error, paths = %paths.records.display(), "cannot turn the QMP log on");
+        match qmp_log::turn_on(paths).await {
+            // QEMU answers, so it has read them.
+            Ok(()) => run_paths::remove_start_files(paths),
+            Err(error) => tracing::warn!(%error, paths = %paths.records.display(), "cannot turn the QMP log on"),
         }
     }
 

@@ -331,3 +331,7 @@ pub const LINK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often it asks.
 pub const LINK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How large the files of a seed may be together, and each of them: they are held in memory and in the runtime directory,
+/// which often is in memory, too.
+pub const MAX_SEED_BYTES: usize = 8 << 20;

@@ -2,7 +2,7 @@
 //!
 //! [`preflight`] checks without creating anything: paths that no guest may access (`path_policy`), disks and files that
 //! must exist and that QEMU can open (`check_disks`, `backing`, `drives`), images that were created once and are gone
-//! ([`lost_images`]), images that differ from the definition ([`mismatches`]), firmware (`firmware`). Then
+//! ([`lost_images`]), images that differ from the definition ([`mismatches`]), firmware (`firmware`), the files of a `seed`. Then
 //! [`create_disks`] creates the missing images. `setup_commands` prints the same preparation as shell commands.
 //!
 //! A changed definition is checked in part as well, where its problems have a source location; `drive_conflicts`, files
@@ -26,6 +26,7 @@ pub(crate) mod lost_images;
 pub(crate) mod mismatches;
 mod path_policy;
 pub(crate) mod preflight;
+mod seed;
 mod setup_commands;
 pub(crate) mod tap_devices;
 pub(crate) mod tpm;

@@ -4,6 +4,7 @@ mod firmware;
 mod guest;
 mod hardware;
 mod image_server;
+mod seed;
 mod setup_commands;
 mod storage;
 #[cfg(test)]
@@ -113,6 +114,7 @@ impl CommandLine {
         switches.extend(machine.switches.iter().cloned());
         let mut last = machine.device_switches(&context.architecture, &context.binary);
         last.extend(guest::switches(machine, context)?);
+        last.extend(seed::switches(machine, context)?);
 
         // The Python maqet put `args` before `arguments`, and the order of devices matters to guests.
         let raw = machine.args.iter().cloned();

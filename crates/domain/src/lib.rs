@@ -13,6 +13,7 @@
 //! | [`config`] | the YAML tree with source locations, and the problems found in it |
 //! | [`keyboard`], [`hook`], [`path_policy`] | keys and layouts, hooks, directories that are not shared with guests |
 //! | [`guest`] | the channels of a VM, the protocol of the guest agent, commands in the guest |
+//! | [`first_boot`] | what a guest is set up with: the seed for cloud-init |
 //! | [`storage`], [`network`], [`hotplug`] | drives and storage types, cards and forwarded ports, devices added while QEMU runs |
 //! | [`machine`] | the checked description of a machine, and the configuration keys it is read from |
 //! | [`vm`], [`snapshot`] | VMs and their runs, and the state of a VM ([`vm::Status`]) |
@@ -31,6 +32,7 @@ pub mod command_line;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod first_boot;
 pub mod guest;
 pub mod history;
 pub mod hook;

@@ -21,6 +21,7 @@ mod ram;
 mod raw_images;
 #[cfg(test)]
 mod reading;
+mod seed;
 mod switches;
 mod tap_devices;
 mod tpm;
@@ -49,6 +50,7 @@ use std::collections::HashMap;
 use strum::VariantArray;
 
 use crate::config::{Diagnostics, KeyPath, Node, Problem};
+use crate::first_boot::Seed;
 use crate::hook::Hook;
 use crate::network::NetworkSpec;
 use crate::qemu::{OptionString, Switch, option_parts, option_value};
@@ -118,6 +120,8 @@ pub struct Machine {
     pub devices: Devices,
     /// Whether it has channels to its guest; where it has a bus for them if `None`.
     pub agent: Option<bool>,
+    /// What its guest is set up with, if anything.
+    pub seed: Option<Seed>,
     /// The first serial port.
     pub serial: Serial,
     /// Whether QEMU runs in its sandbox.
@@ -155,6 +159,7 @@ impl Default for Machine {
             network: Vec::new(),
             devices: Devices::default(),
             agent: None,
+            seed: None,
             serial: Serial::Console,
             sandbox: true,
             labels: Vec::new(),

@@ -42,7 +42,7 @@ pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, descr
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm, PortObstacle, PortUser};
 pub use self::hypervisor::{
     BinaryError, Freeze, FrozenCgroup, Hypervisor, ImageServer, Launch, LaunchError, Launched, ProcessError, Processes,
-    QemuBinary, Signal,
+    QemuBinary, RunFile, Signal,
 };
 pub use self::image_tools::{
     ImageCheck, ImageFile, ImageLink, ImageRepair, ImageTools, ImageWork, RewritePlan, RewrittenImage,
@@ -52,7 +52,7 @@ pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
 pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMaintenance, VmCopy, VmPresence};
 pub use self::metric::{MetricError, MetricStore, MetricsAdded};
 pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
-pub use self::path::{PathKind, Paths};
+pub use self::path::{FileError, PathKind, Paths};
 pub use self::picture::{PictureError, PictureFile, Pictures};
 pub use self::probe::{ClosedPath, DirectoryFacts, DirectoryState, Probe, Space};
 pub use self::process_stats::{ProcessStats, ProcessUsage};

@@ -30,6 +30,7 @@ mod exec;
 mod exec_endings;
 mod firmware;
 mod firmware_files;
+mod first_boot;
 mod foreign_content;
 mod full_disks;
 mod guest;

@@ -27,7 +27,8 @@ use super::helper;
 use super::qmp_log::QmpLog;
 use super::run_lock::RunLocks;
 use super::run_paths::{
-    create, make_private, remove_overlays, remove_sockets, remove_sockets_now, reserve_logs, rotate,
+    create, create_start_files, make_private, remove_overlays, remove_sockets, remove_sockets_now, remove_start_files,
+    reserve_logs, rotate,
 };
 use crate::image::user_of;
 use crate::limits::{
@@ -84,6 +85,7 @@ impl Launcher<'_> {
             return Err(LaunchError::SocketPathTooLong { path: longest });
         }
         create(paths)?;
+        create_start_files(&launch.files)?;
         rotate(&paths.records, self.kept_boots);
         let qmp_log = QmpLog::prepare(paths).map_err(|error| io_error("create the QMP log", &paths.records, error))?;
 
@@ -135,6 +137,7 @@ impl Attempt<'_> {
         self.is_over = true;
         make_private(self.paths);
         remove_overlays(self.paths);
+        remove_start_files(self.paths);
         let child = self.child.take()?;
         let pid = child.pid();
         child.detach();

@@ -1,16 +1,18 @@
 //! The files of a run: created before QEMU, removed after it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::slice;
 
 use maqet_adapters_linux::log_file;
-use maqet_adapters_linux::private_file::{fresh_fifo, fresh_log, private_file, private_folder, unless_missing};
+use maqet_adapters_linux::private_file::{
+    fresh_fifo, fresh_log, new_private_file, private_file, private_folder, unless_missing,
+};
 use maqet_domain::guest::PortSet;
-use maqet_domain::port::LaunchError;
+use maqet_domain::port::{LaunchError, RunFile};
 use maqet_domain::vm::{BootNumber, MonitorRole, ProcessIdentity, RunPaths};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 
@@ -91,10 +93,35 @@ fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).collect();
     files.extend(MonitorRole::ALL.iter().map(|role| lock_path(paths, *role)));
     files.extend(paths.guest_sockets().chain(guest_locks(paths)));
+    files.extend(start_files(paths));
     let serial = [paths.serial_input(), paths.serial_output(), paths.serial_socket(), console_lock(paths)];
     // The pid file last: without the others, its absence says nothing about QEMU.
     files.extend(serial.into_iter().chain([spare_start_notes(paths), paths.pid_file()]));
     files
+}
+
+/// Returns the files that QEMU only reads while it starts.
+fn start_files(paths: &RunPaths) -> impl Iterator<Item = PathBuf> + '_ {
+    [paths.seed_image()].into_iter()
+}
+
+/// Creates the files that QEMU only reads while it starts.
+pub(super) fn create_start_files(files: &[RunFile]) -> Result<(), LaunchError> {
+    for RunFile { path, content } in files {
+        let create = || {
+            unless_missing(fs::remove_file(path))?;
+            new_private_file(path)?.write_all(content)
+        };
+        create().map_err(|error| io_error("create", path, error))?;
+    }
+    Ok(())
+}
+
+/// Removes them: QEMU has read them, or has them open.
+pub(super) fn remove_start_files(paths: &RunPaths) {
+    for file in start_files(paths) {
+        let _ = fs::remove_file(file);
+    }
 }
 
 /// Returns the locks of the channels to the guest.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
-use maqet_domain::port::ImageError;
+use maqet_domain::first_boot::InvalidSeed;
+use maqet_domain::port::{FileError, ImageError};
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
@@ -46,6 +47,10 @@ pub enum DiskError {
     #[error(transparent)]
     Foreign(#[from] ForeignContent),
     #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Seed(#[from] InvalidSeed),
+    #[error(transparent)]
     OverlayTooSmall(#[from] OverlayTooSmall),
     /// An image that maqet would create if it had a size.
     #[error("{error}")]
@@ -78,6 +83,8 @@ impl Explain for DiskError {
             Self::Lost(lost) => lost.explain(),
             Self::Firmware(refusal) => refusal.explain(),
             Self::Foreign(foreign) => foreign.explain(),
+            Self::File(error) => error.explain(),
+            Self::Seed(invalid) => invalid.explain(),
             Self::OverlayTooSmall(overlay) => {
                 Explanation::new("storage.size-conflict", Fault::Usage).hint(overlay.help())
             }

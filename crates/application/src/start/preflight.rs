@@ -2,7 +2,9 @@
 
 use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext, UefiFiles};
 use maqet_domain::machine::{AccelChoice, Machine};
-use maqet_domain::port::{DiskImages, FirmwareCatalog, Host, HostFacts, Hypervisor, Kvm, LaunchError, Paths, Store};
+use maqet_domain::port::{
+    DiskImages, FirmwareCatalog, Host, HostFacts, Hypervisor, Kvm, LaunchError, Paths, RunFile, Store,
+};
 use maqet_domain::vm::{ProcessIdentity, RunPaths, VmEntry};
 
 use super::check_disks::CheckedDisks;
@@ -21,8 +23,16 @@ pub(crate) struct Preflight<'a> {
     pub(crate) folders: &'a Directories,
 }
 
+/// A start whose checks found nothing wrong.
+pub(crate) struct CheckedStart<'m> {
+    pub(crate) command_line: CommandLine,
+    /// What QEMU reads while it starts.
+    pub(crate) files: Vec<RunFile>,
+    pub(crate) disks: CheckedDisks<'m>,
+}
+
 impl Preflight<'_> {
-    /// Checks all that a start needs and does not create, and returns the command line and the disks.
+    /// Checks all that a start needs and does not create, and returns the command line, its files and the disks.
     ///
     /// `recreate` are images to create even if they were created once.
     pub(crate) async fn check<'m>(
@@ -31,15 +41,16 @@ impl Preflight<'_> {
         machine: &'m Machine,
         paths: &RunPaths,
         recreate: &[String],
-    ) -> Result<(CommandLine, CheckedDisks<'m>), Error> {
+    ) -> Result<CheckedStart<'m>, Error> {
         self.check_paths(machine).await?;
         self.check_link_sockets(machine).await?;
         self.check_firmware_files(entry, machine).await?;
+        let files = self.start_files(entry, machine, paths).await?;
         let command_line = self.command_line(entry, machine, paths).await?;
         let taps = self.check_tap_devices(machine)?;
         let mut disks = self.check_disks(entry, machine, recreate).await?;
         disks.warnings.extend(taps);
-        Ok((command_line, disks))
+        Ok(CheckedStart { command_line, files, disks })
     }
 
     /// Computes the command line that runs `machine` with its files at `paths`.

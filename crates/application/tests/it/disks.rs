@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use maqet_domain::Timestamp;
 use maqet_domain::port::{
-    Clock, DiskImages, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair, ImageSummary,
-    ImageTools, ImageUse, ImageUser, ImageWork, PathKind, Paths, RewritePlan, RewrittenImage, Trash, TrashError,
-    TrashPlace,
+    Clock, DiskImages, FileError, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair,
+    ImageSummary, ImageTools, ImageUse, ImageUser, ImageWork, PathKind, Paths, RewritePlan, RewrittenImage, Trash,
+    TrashError, TrashPlace,
 };
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::ImageSnapshot;
@@ -135,6 +135,10 @@ impl Paths for Disks {
 
     async fn files(&self, directory: &Path) -> Vec<PathBuf> {
         self.files().images.keys().filter(|path| path.starts_with(directory)).cloned().collect()
+    }
+
+    async fn read(&self, path: &Path, _limit: usize) -> Result<Vec<u8>, FileError> {
+        Err(FileError::NotFound { path: path.to_owned() })
     }
 }
 

@@ -12,6 +12,7 @@ mod mistyped;
 mod network;
 mod numa;
 mod raw_arguments;
+mod seed;
 mod storage;
 mod table;
 
@@ -35,7 +36,7 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
         registry.register(Arc::new(*key))?;
     }
     registry.register(Arc::new(storage::Storage { drivers: drivers.clone() }))?;
-    for key in devices::DEVICE_KEYS.iter().chain(guest::GUEST_KEYS).chain(table::OTHER_KEYS) {
+    for key in devices::DEVICE_KEYS.iter().chain(guest::GUEST_KEYS).chain(seed::SEED_KEYS).chain(table::OTHER_KEYS) {
         registry.register(Arc::new(*key))?;
     }
     Ok(registry)

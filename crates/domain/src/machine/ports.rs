@@ -94,7 +94,7 @@ impl Machine {
         let cards = self.network.iter().filter(|card| card.mode != NetworkMode::None).count();
         let raw = self.user_switches().filter(|(name, argument)| adds_device(name, argument.unwrap_or_default()));
         let own = self.device_texts().filter(|text| is_on_root_bus(text)).count();
-        controllers.len() + drives + cards + raw.count() + own + self.devices.slots()
+        controllers.len() + drives + cards + raw.count() + own + self.devices.slots() + usize::from(self.seed.is_some())
     }
 
     /// Returns the arguments of the user's `-device` switches.

@@ -1,5 +1,6 @@
 //! QEMU: its binary and its processes.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,8 +74,25 @@ pub struct Launch {
     pub command_line: CommandLine,
     /// Where its files are; the launch creates the directories.
     pub paths: RunPaths,
+    /// Files that QEMU reads while it starts; they are private, and removed once it has.
+    pub files: Vec<RunFile>,
     /// How long QEMU may take to respond on its command monitor.
     pub timeout: Duration,
+}
+
+/// A file of a run, whose content may be secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RunFile {
+    /// Its path, in the directory of the sockets.
+    pub path: PathBuf,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+impl fmt::Debug for RunFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunFile").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// A QEMU that was launched.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::storage::FileKind;
 
 /// The kind of file that a path names.
@@ -34,6 +35,37 @@ impl PathKind {
     }
 }
 
+/// Why a file of the user could not be read.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum FileError {
+    #[error("`{}` not found", path.display())]
+    NotFound { path: PathBuf },
+    #[error("`{}` is not a regular file", path.display())]
+    NotAFile { path: PathBuf },
+    #[error("`{}` has more than {limit} bytes", path.display())]
+    TooLarge { path: PathBuf, limit: usize },
+    #[error("cannot read `{}`", path.display())]
+    Failed { path: PathBuf, source: Cause },
+}
+
+impl Explain for FileError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NotFound { .. } => Explanation::new("config.file-not-found", Fault::NotFound)
+                .hint("correct the path in the definition, or create the file"),
+            Self::NotAFile { .. } => {
+                Explanation::new("config.file-invalid", Fault::Usage).hint("set the path of a regular file")
+            }
+            Self::TooLarge { .. } => {
+                Explanation::new("config.file-too-large", Fault::Usage).hint("share large files with the guest instead")
+            }
+            Self::Failed { .. } => Explanation::new("config.file-unavailable", Fault::Host)
+                .hint("check the owner and the permissions of the file"),
+        }
+    }
+}
+
 /// Inspects paths of the host.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
@@ -48,4 +80,9 @@ pub trait Paths: Send + Sync {
     ///
     /// Symbolic links, and names that begin with a dot, are left out; so is what cannot be read.
     async fn files(&self, directory: &Path) -> Vec<PathBuf>;
+
+    /// Returns the content of a regular file of at most `limit` bytes; symbolic links are followed.
+    ///
+    /// Errors: `NotFound`, `NotAFile`, `TooLarge`, `Failed`.
+    async fn read(&self, path: &Path, limit: usize) -> Result<Vec<u8>, FileError>;
 }

@@ -177,6 +177,11 @@ impl RunPaths {
         self.sockets.join("tpm.sock")
     }
 
+    /// Returns the image with the seed of the guest; QEMU has it open, and its name is removed.
+    pub fn seed_image(&self) -> PathBuf {
+        self.sockets.join("seed.iso")
+    }
+
     /// Returns the socket of the guest agent.
     pub fn agent_socket(&self) -> PathBuf {
         self.sockets.join("agent.sock")

@@ -44,6 +44,22 @@ pub fn debian_yaml(name: &str, files: &DebianFiles) -> String {
     )
 }
 
+/// Returns a VM that boots the same system with cloud-init and sshd, and with a forwarded port to the latter.
+#[must_use]
+pub fn seeded_yaml(name: &str, files: &DebianFiles) -> String {
+    let masked = ["serial-getty@ttyS0", "getty@tty1", "systemd-logind"]
+        .map(|unit| format!(" systemd.mask={unit}.service"))
+        .concat();
+    let [kernel, initramfs, disk] = [files.kernel(), files.initramfs(), files.disk()].map(|file| quoted(&file));
+    format!(
+        "name: {name}\nmemory: 384M\naccel: tcg\n\
+         storage: [{{name: root, backing_file: {disk}, backing_format: qcow2}}]\n\
+         network: [{{mode: user, forward: [\"0:22\"]}}]\n\
+         arguments:\n  - {{kernel: {kernel}}}\n  - {{initrd: {initramfs}}}\n  \
+         - {{append: \"console=ttyS0{masked}\"}}\n"
+    )
+}
+
 /// Returns a path as a YAML scalar; JSON's quotes are YAML's double quotes.
 pub(super) fn quoted(path: &std::path::Path) -> String {
     serde_json::Value::from(path.to_str().expect("paths of tests are text")).to_string()

@@ -33,6 +33,7 @@ use crate::start::failure::{diagnose, uses_of};
 use crate::start::image_owner::{ImageOwner, image_error, image_owner};
 use crate::start::link_listeners::{require_free_ports, require_free_sockets, require_links};
 use crate::start::mismatches::ImageMismatches;
+use crate::start::preflight::CheckedStart;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::{Observation, VmStatus};
 use crate::{App, Error, HumanDuration, limits};
@@ -143,12 +144,12 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         let preflight = app.preflight();
         preflight.require_unused(&vm.entry, &paths).await?;
         let checked = preflight.check(&vm.entry, &machine, &paths, recreate).await?;
-        preflight.require_unlocked(&checked.1.drives).await?;
+        preflight.require_unlocked(&checked.disks.drives).await?;
         require_free_ports(app, &vm.entry.name, &machine).await?;
-        require_free_sockets(app, &vm.entry.name, checked.0.args(), &paths.sockets).await?;
+        require_free_sockets(app, &vm.entry.name, checked.command_line.args(), &paths.sockets).await?;
         Ok::<_, Error>(checked)
     };
-    let (command_line, disks) = match job.run(prepare).await? {
+    let CheckedStart { command_line, files, disks } = match job.run(prepare).await? {
         Ok(checked) => checked,
         Err(Error::Image(source)) => return Err(image_error(app, &vm.entry, source).await),
         Err(error) => return Err(error),
@@ -164,7 +165,7 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         roll_back(app, &entry, vm.entry.run.clone(), &error.to_string()).await;
         return Err(error);
     }
-    let launch = Launch { command_line, paths, timeout };
+    let launch = Launch { command_line, paths, files, timeout };
     let span = tracing::trace_span!("launch", vm = %vm.entry.name);
     let launched = app.meter.step(step::LAUNCH, span, app.ports.hypervisor.launch(&launch));
     match job.run(launched).await {

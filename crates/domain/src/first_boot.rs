@@ -1,0 +1,15 @@
+//! What a guest is set up with at its first boot: a seed for cloud-init.
+//!
+//! A [`Seed`] is what the definition says. [`Seed::render`] makes the files of cloud-init's data source `NoCloud` from it, and
+//! [`SeedFiles::image`] the image of a CD with them, which QEMU gives to the guest as a read-only disk.
+
+mod iso9660;
+mod public_key;
+mod seed;
+mod user_data;
+
+pub use self::public_key::{InvalidPublicKey, PublicKey};
+pub use self::seed::{
+    HostFiles, InvalidSeed, NetworkConfig, Seed, SeedFiles, SeedOwner, SeedSource, TextSource, is_host_name,
+};
+pub use self::user_data::{CloudConfig, GuestFile, GuestUser, RunCommand};
