@@ -4,6 +4,7 @@ mod binary;
 mod error;
 mod evidence;
 pub(crate) mod find;
+mod foreground;
 mod helper;
 mod image_server;
 mod launch;

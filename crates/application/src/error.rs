@@ -486,6 +486,10 @@ fn state_hints(vm: &VmName, status: Status, halted: Option<HaltReason>, action: 
             format!("stop it first with `maqet stop {vm}`"),
             format!("kill and remove it with `maqet rm --force {vm}`"),
         ],
+        // It does not run in the foreground of this process.
+        (Action::Start, true) if [Status::Running, Status::Paused, Status::Suspended].contains(&status) => {
+            vec![format!("stop it first with `maqet stop {vm}`")]
+        }
         (Action::ChangeDisks, true) => vec![format!("stop it first with `maqet stop {vm}`")],
         (Action::Start, true) => vec![format!("stop it with `maqet stop --force {vm}`, then start it again")],
         (_, _) => Vec::new(),

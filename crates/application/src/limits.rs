@@ -178,6 +178,9 @@ pub const WAIT_ROUNDS_PER_QUERY: u32 = 20;
 /// How often conditions are checked; a check takes under a millisecond.
 pub const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How often `wait` checks a VM of which only the end of QEMU matters, which it notices at once.
+pub const WAIT_END_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often the screen is captured; a picture has a few MB.
 pub const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
 

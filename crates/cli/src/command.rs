@@ -7,6 +7,7 @@ mod database;
 mod define;
 mod events;
 mod exec;
+mod foreground;
 mod hardware;
 mod input;
 mod keyboard;
@@ -95,10 +96,11 @@ async fn run_qmp(maqet: &Maqet, command: QmpSubcommand, output: &Output) -> Resu
     }
 }
 
-/// Returns whether a command handles SIGINT and SIGTERM itself: in the shell, Ctrl-C is a key with its own meaning, and a
-/// command in a guest gets them.
+/// Returns whether a command handles SIGINT and SIGTERM itself: in the shell, Ctrl-C is a key with its own meaning, a
+/// command in a guest gets them, and a VM in the foreground is stopped by them.
 pub(crate) fn handles_signals(command: &Command) -> bool {
-    matches!(command, Command::Exec(_)) || is_interactive_shell(command)
+    let is_foreground = matches!(command, Command::Start(start) if start.foreground);
+    matches!(command, Command::Exec(_)) || is_foreground || is_interactive_shell(command)
 }
 
 /// Returns the exit code of a command that failed.

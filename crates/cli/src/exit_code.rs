@@ -11,6 +11,9 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// `exec` failed before the command ran.
 pub(crate) const NOT_STARTED: u8 = 125;
 
+/// The VM ended under `exec` or `start --foreground`.
+pub(crate) const VM_ENDED: u8 = 255;
+
 /// Returns the exit code of `exec` for an error: the codes of a shell for a program that cannot be run.
 pub(crate) fn of_exec(report: &ErrorReport) -> u8 {
     match report.code {
@@ -45,7 +48,8 @@ Exit codes:
   75   locked or busy: try again
   124  timed out; it may still complete
   125  `exec` failed before the command ran
-  130  interrupted";
+  130  interrupted
+  255  the VM ended under `exec` or `start --foreground`: its guest panicked, or QEMU was killed";
 
 #[cfg(test)]
 mod tests {
@@ -55,7 +59,7 @@ mod tests {
     fn test_table_has_every_exit_code() {
         use Fault::{Busy, Failed, Host, NotFound, State, TimedOut, Usage};
         let faults = [Failed, Usage, NotFound, State, Host, Busy, TimedOut].map(from_fault);
-        let expected: Vec<u8> = [DONE].into_iter().chain(faults).chain([NOT_STARTED, INTERRUPTED]).collect();
+        let expected: Vec<u8> = [DONE].into_iter().chain(faults).chain([NOT_STARTED, INTERRUPTED, VM_ENDED]).collect();
 
         let first_words = TABLE.lines().skip(1).filter_map(|line| line.split_whitespace().next());
         let codes: Vec<u8> = first_words.map(|code| code.parse().unwrap()).collect();

@@ -18,6 +18,7 @@ mod exit_code;
 mod logging;
 mod render;
 mod run;
+mod service;
 mod signal;
 mod stream;
 mod terminal;

@@ -55,6 +55,11 @@ impl Output {
         self.format == Format::Table
     }
 
+    /// Returns whether notes are not shown.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet
+    }
+
     /// Waits for `work` and shows progress on standard error if it takes long.
     pub(crate) async fn progress<T>(&self, message: &str, work: impl Future<Output = T>) -> T {
         let mut value = None;

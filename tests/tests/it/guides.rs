@@ -125,3 +125,24 @@ fn test_commands_of_the_guide_on_shared_hosts_work() {
     assert_eq!(home.json(&["ls"])[0]["name"], "web");
     assert!(home.maqet(["config", "show"]).run().ok().stdout.contains(&address));
 }
+
+/// The service and the job of the guide on VMs that outlive a shell: the tools that read them find nothing wrong.
+#[test]
+fn test_files_of_the_guide_on_services_are_valid() {
+    let page = include_str!("../../../docs/guide/after-logout.md");
+    let block = |start: &str| page.split(start).nth(1).unwrap().split("```").next().unwrap();
+    let home = TestHome::new();
+    let maqet = home.maqet([""; 0]).into_command().get_program().to_owned();
+    let unit = block("```ini\n").replace("%h/.cargo/bin/maqet", &maqet.to_string_lossy());
+    let file = home.write("vm-web.service", unit);
+    let job =
+        home.write("job.sh", block("A Slurm job that boots a VM and lets it work until it powers off:\n\n```sh\n"));
+
+    let syntax = Command::new("sh").arg("-n").arg(job).output().unwrap();
+    assert!(syntax.status.success(), "{syntax:?}");
+    match Command::new("systemd-analyze").args(["verify"]).arg(&file).env("HOME", home.root()).output() {
+        // Unknown keys are printed, with exit code 0.
+        Ok(verified) => assert_eq!(String::from_utf8_lossy(&verified.stderr), "", "{verified:?}"),
+        Err(error) => eprintln!("SKIPPED: the unit is not verified, as systemd-analyze cannot be run: {error}"),
+    }
+}

@@ -31,6 +31,7 @@ mod exec_endings;
 mod firmware;
 mod firmware_files;
 mod first_boot;
+mod foreground;
 mod foreign_content;
 mod full_disks;
 mod guest;

@@ -4,12 +4,17 @@ use std::fmt::{self, Display};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::mpsc;
+use std::thread;
 
 use process_wrap::std::{ChildWrapper, CommandWrap};
 use tokio::runtime::Handle;
 
-use super::pidfd::Pidfd;
+use super::pidfd::{Pidfd, ProcessEnd};
 use crate::limits::KILL_TIMEOUT;
+
+/// The stack of a thread that only waits.
+const STACK_BYTES: usize = 64 << 10;
 
 /// A child process that is killed on drop, unless it exited, was [detached](Self::detach), or
 /// [runs to its end](Self::run_to_end).
@@ -28,7 +33,10 @@ impl ChildGuard {
     ///
     /// Errors: whatever the system reports.
     pub fn spawn(command: &mut CommandWrap) -> io::Result<Self> {
-        let mut child = command.spawn()?;
+        Self::guard(command.spawn()?)
+    }
+
+    fn guard(mut child: Box<dyn ChildWrapper>) -> io::Result<Self> {
         match Pidfd::open(child.id()).and_then(|pidfd| pidfd.ok_or_else(|| io::ErrorKind::NotFound.into())) {
             Ok(pidfd) => Ok(Self { child, pidfd: Some(pidfd), runs_to_end: false }),
             Err(error) => {
@@ -37,6 +45,29 @@ impl ChildGuard {
                 Err(error)
             }
         }
+    }
+
+    /// Starts `command` from a thread that lives as long as the child: the kernel sends a parent-death signal when the
+    /// *thread* ends that started the child (`PR_SET_PDEATHSIG` of prctl(2)), and a thread of a runtime may end early.
+    ///
+    /// Errors: whatever the system reports.
+    pub fn spawn_from_own_thread(mut command: CommandWrap) -> io::Result<Self> {
+        let (sender, spawned) = mpsc::channel();
+        let start = move || {
+            let child = command.spawn();
+            // Its files, such as the standard input of the child, are not held longer than the child lives.
+            drop(command);
+            // Opened before the receiver can reap the child, after which its number means another process.
+            let end = child.as_ref().ok().and_then(|child| ProcessEnd::open(child.id()));
+            if sender.send(child).is_ok()
+                && let Some(end) = end
+            {
+                end.wait();
+            }
+        };
+        thread::Builder::new().name("qemu-parent".to_owned()).stack_size(STACK_BYTES).spawn(start)?;
+        let child = spawned.recv().map_err(|_| io::Error::other("the thread that starts the process has failed"))??;
+        Self::guard(child)
     }
 
     /// Returns its process ID.

@@ -1,8 +1,9 @@
 //! A handle that refers to one process, whatever happens to its number (`pidfd_open(2)`).
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
@@ -38,5 +39,22 @@ impl Pidfd {
     /// Reaps the process if it is a child of this one and exited.
     pub(crate) fn reap(&self) {
         let _ = waitid(WaitId::PidFd(self.0.fd().as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
+/// The end of a process, for a thread that does nothing else than wait for it.
+#[derive(Debug)]
+pub(crate) struct ProcessEnd(OwnedFd);
+
+impl ProcessEnd {
+    /// Opens the process that has `pid` now; `None` if that cannot be done.
+    pub(crate) fn open(pid: u32) -> Option<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
+    }
+
+    /// Blocks until the process has exited, whether or not it is reaped.
+    pub(crate) fn wait(&self) {
+        while poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None) == Err(Errno::INTR) {}
     }
 }

@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::error::io_error;
 use super::evidence::StartNotes;
 use super::find::find_process;
+use super::foreground;
 use super::helper;
 use super::qmp_log::QmpLog;
 use super::run_lock::RunLocks;
@@ -218,7 +219,8 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch, lock: File) -> Resul
     let stdout = stderr.try_clone().map_err(|error| io_error("create the log", &log, error))?;
     let binary = launch.command_line.binary();
 
-    let mut command = environment.command(binary);
+    let mut command =
+        if launch.is_foreground { foreground::command(environment, binary)? } else { environment.command(binary) };
     command.args(launch.command_line.args()).current_dir("/");
     command.stdin(lock).stdout(stdout).stderr(stderr);
     let mut command = CommandWrap::from(command);
@@ -226,7 +228,9 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch, lock: File) -> Resul
 
     // QEMU must not inherit files that a shell left open here, such as a lock of `flock(1)` or a pipe.
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
-    ChildGuard::spawn(&mut command).map_err(|error| io_error("run", binary, error))
+    let spawned =
+        if launch.is_foreground { ChildGuard::spawn_from_own_thread(command) } else { ChildGuard::spawn(&mut command) };
+    spawned.map_err(|error| io_error("run", binary, error))
 }
 
 /// Waits until the command monitor replied and the QMP log is on.

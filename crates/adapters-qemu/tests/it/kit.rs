@@ -90,7 +90,7 @@ impl Bench {
             is_root: rustix::process::geteuid().is_root(),
         };
         let command_line = CommandLine::new(&machine, &setting).unwrap();
-        Launch { command_line, paths: self.paths.clone(), files: Vec::new(), timeout: TIMEOUT }
+        Launch { command_line, paths: self.paths.clone(), files: Vec::new(), timeout: TIMEOUT, is_foreground: false }
     }
 
     /// Starts a VM that is paused from its first instruction.

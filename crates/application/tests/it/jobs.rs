@@ -83,7 +83,7 @@ fn wait_for(condition: &str) -> Wait {
 async fn test_cancelled_operations_return_and_the_next_one_runs() {
     let app = idle().await;
 
-    assert_cancelled(cancelled(&app, wait_for("stopped")).await);
+    assert_cancelled(cancelled(&app, wait_for("status=stopped")).await);
     assert_cancelled(cancelled(&app, QmpType::new("web", "a").delay("1s".parse().ok())).await);
     assert_cancelled(cancelled(&app, QmpBalloon::new("web").size("128M".to_owned())).await);
     assert_cancelled(cancelled(&app, QmpEject::new("web", "cd")).await);

@@ -24,6 +24,10 @@ Examples:
   maqet start web db --timeout 2m
   maqet start web --wait 'serial:login: $' --wait port:22
   maqet start web --dry-run
+  maqet start web --foreground --grace 20s     for a job or a service: the VM ends with it
+
+With --foreground, the exit code is 0 if the guest powered off or the VM was stopped by a command, 128 and the number of
+the signal that ended it (130 for Ctrl-C, 143 for SIGTERM), and 255 if the guest panicked or QEMU was killed or crashed.
 
 {CONDITIONS}"))]
 pub(crate) struct StartArgs {
@@ -41,6 +45,15 @@ pub(crate) struct StartArgs {
     /// Start QEMU, but not the guest, until `maqet resume`
     #[arg(long, conflicts_with_all = ["wait", "dry_run"])]
     pub(crate) paused: bool,
+    /// Stay until the VM stops, and show its serial output; SIGINT, SIGTERM or SIGHUP stops the VM, a second one kills it
+    ///
+    /// QEMU is killed when this process ends, even by SIGKILL. Tells a service manager when the VM is ready
+    /// (`sd_notify(3)`). With --quiet or --format json, the serial output is not shown.
+    #[arg(long, conflicts_with_all = ["all", "dry_run"])]
+    pub(crate) foreground: bool,
+    /// With --foreground: time for the guest to power off after a signal [default: `timeouts.power_down`, else 30s]
+    #[arg(long, value_name = "DURATION", requires = "foreground")]
+    pub(crate) grace: Option<HumanDuration>,
     /// Print the shell commands that would be run, without starting anything
     #[arg(long)]
     pub(crate) dry_run: bool,

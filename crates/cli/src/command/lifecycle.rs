@@ -22,7 +22,10 @@ const MAX_CONCURRENT_VMS: usize = 8;
 const IMAGE_IN_USE: &str = "storage.image-in-use";
 
 pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, ErrorReport> {
-    let StartArgs { vms, wait, timeout, recreate, paused, dry_run } = args;
+    if args.foreground {
+        return super::foreground::start(maqet, args, output).await;
+    }
+    let StartArgs { vms, wait, timeout, recreate, paused, dry_run, foreground: _, grace: _ } = args;
     if dry_run {
         return run_on_each(maqet, vms, output, "reading", |vm| operation::Info::new(vm).command_line(true)).await;
     }
@@ -64,7 +67,7 @@ pub(super) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Resu
     run_on_each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
 }
 
-fn with_absolute_paths(conditions: Vec<Condition>) -> Result<Vec<Condition>, ErrorReport> {
+pub(super) fn with_absolute_paths(conditions: Vec<Condition>) -> Result<Vec<Condition>, ErrorReport> {
     let with_absolute_path = |condition| match condition {
         Condition::File(path) => Ok(Condition::File(absolute(&path)?)),
         other => Ok(other),
@@ -83,7 +86,7 @@ pub(super) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Resu
 }
 
 /// Notes that the power of a guest was cut, and what helps.
-fn note_power_cut(vm: &str, after_ms: Option<u64>, output: &Output) {
+pub(super) fn note_power_cut(vm: &str, after_ms: Option<u64>, output: &Output) {
     if after_ms.is_some() {
         output.note(&format!(
             "the power of `{vm}` was cut, as its guest ignored the power button or was too slow: \

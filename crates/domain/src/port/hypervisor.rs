@@ -78,6 +78,9 @@ pub struct Launch {
     pub files: Vec<RunFile>,
     /// How long QEMU may take to respond on its command monitor.
     pub timeout: Duration,
+    /// Whether the process that starts QEMU stays with it: QEMU is killed when that process ends, and does not react to
+    /// the signals that a terminal or a job scheduler sends to a whole group of processes.
+    pub is_foreground: bool,
 }
 
 /// A file of a run, whose content may be secret.
@@ -125,7 +128,7 @@ pub enum LaunchError {
     ImageInUse { path: PathBuf, by: Option<ImageUser> },
     #[error("socket path is too long ({} bytes, the limit is {}): `{}`", path.as_os_str().len(), RunPaths::SOCKET_PATH_MAX, path.display())]
     SocketPathTooLong { path: PathBuf },
-    /// A program that QEMU needs is not installed; `package` is the Debian package.
+    /// A program that QEMU needs, or its start, is not installed; `package` is the Debian package.
     #[error("`{program}` is not installed")]
     HelperNotFound { program: &'static str, package: &'static str },
     /// QEMU runs the VM already, in a process that is not visible here.

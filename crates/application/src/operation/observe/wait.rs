@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use derive_setters::Setters;
-use maqet_domain::vm::{RunPaths, Status, VmEntry, VmId};
+use maqet_domain::vm::{RunPaths, Status, Vm, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -36,12 +36,14 @@ pub struct Wait {
     /// Since when events and serial output count; by default events from now on, and serial output since the start of
     /// the VM.
     pub since: Option<WaitSince>,
+    /// The boot whose end to wait for as well: the VM may have been started again meanwhile.
+    pub boot: Option<u32>,
 }
 
 impl Wait {
     /// Waits until all `conditions` of the VM `vm` are met.
     pub fn new(vm: impl Into<String>, conditions: Vec<Condition>) -> Self {
-        Self { vm: vm.into(), conditions, any: false, timeout: None, since: None }
+        Self { vm: vm.into(), conditions, any: false, timeout: None, since: None, boot: None }
     }
 }
 
@@ -100,9 +102,12 @@ impl Wait {
         loop {
             let vm = app.ports.store.by_id(&id).await?;
             let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
+            if self.is_over(&entry) {
+                return Ok((VmStatus::new(&entry, &app.observer().observe(&entry).await), Vec::new()));
+            }
             // The conditions do not show that the guest is halted.
             rounds += 1;
-            let is_close = rounds.is_multiple_of(limits::WAIT_ROUNDS_PER_QUERY);
+            let is_close = self.is_for_the_end() || rounds.is_multiple_of(limits::WAIT_ROUNDS_PER_QUERY);
             let checked = self.check(app, &entry, &mut watchers, (is_close, deadline)).await?;
             let met = watchers.iter().filter(|watcher| watcher.is_met);
             if let Some(vm) = checked {
@@ -115,8 +120,25 @@ impl Wait {
                 keeper.keep_delivered(&app.reconciler(), &id, &run.paths).await;
             }
             job.report(ProgressUnit::Conditions, met.count() as u64, watchers.len() as u64);
-            sleep(limits::WAIT_INTERVAL).await;
+            match entry.open_run().and_then(|run| run.process.as_ref()).filter(|_| self.is_for_the_end()) {
+                Some(process) if app.ports.processes.is_alive(process) => {
+                    let longest = deadline.saturating_duration_since(Instant::now()).min(limits::WAIT_END_INTERVAL);
+                    app.ports.processes.wait_for_exit(process, longest).await;
+                }
+                Some(_) | None => sleep(limits::WAIT_INTERVAL).await,
+            }
         }
+    }
+
+    /// Returns whether the VM was started again since the boot that this is about.
+    fn is_over(&self, entry: &VmEntry) -> bool {
+        let boot = entry.run.as_ref().map(|run| run.boot.0);
+        self.boot.is_some_and(|expected| boot != Some(expected))
+    }
+
+    /// Returns whether only the end of QEMU can meet a condition, which its process tells at once.
+    fn is_for_the_end(&self) -> bool {
+        self.conditions.iter().all(|condition| matches!(condition, Condition::Stopped(_)))
     }
 
     async fn timed_out(&self, app: &App, entry: &VmEntry, watchers: &[Watcher<'_>], after: Duration) -> WaitError {
@@ -157,6 +179,9 @@ impl Wait {
         (is_close, deadline): (bool, Instant),
     ) -> Result<Option<VmStatus>, Error> {
         let observation = self.observe(app, entry, is_close).await;
+        if is_being_recorded(app, entry, &observation).await? {
+            return Ok(None);
+        }
         for watcher in watchers.iter_mut().filter(|watcher| !watcher.is_met) {
             // The caller reports the timeout.
             let Ok(checked) = timeout_at(deadline, watcher.check(entry, &observation)).await else { return Ok(None) };
@@ -180,6 +205,17 @@ impl Wait {
             Some(_) | None => Ok(None),
         }
     }
+}
+
+/// Returns whether QEMU ended and another process is about to record how: without that, a VM that was stopped on purpose
+/// would be taken for one that crashed.
+async fn is_being_recorded(app: &App, entry: &VmEntry, observation: &Observation) -> Result<bool, Error> {
+    if observation.process.is_some() || entry.open_run().is_none() {
+        return Ok(false);
+    }
+    // The process that stopped it may have recorded that since it was read.
+    let is_outdated = |vm: Option<Vm>| vm.is_none_or(|vm| vm.entry.run != entry.run);
+    Ok(observation.busy.is_some() || is_outdated(app.ports.store.by_id(&entry.id).await?))
 }
 
 /// Returns the error of a condition that a VM in this state cannot meet.

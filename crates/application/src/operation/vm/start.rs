@@ -12,8 +12,8 @@ use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::storage::ImagePlan;
 use maqet_domain::vm::{
-    Action, BootNumber, HaltReason, MonitorAnswer, Phase, ProcessObservation, QemuProcess, Run, RunPaths, Status,
-    Transition, Vm, VmEntry,
+    Action, BootNumber, HaltReason, InvalidTransition, MonitorAnswer, Phase, ProcessObservation, QemuProcess, Run,
+    RunPaths, Status, Transition, Vm, VmEntry,
 };
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
@@ -63,12 +63,16 @@ pub struct Start {
     /// Whether the guest does not run until it is resumed.
     #[serde(default)]
     pub paused: bool,
+    /// Whether this process stays in the foreground: QEMU is killed when it ends, even by SIGKILL, and does not react to
+    /// SIGHUP, SIGINT, SIGTERM, SIGUSR1 and SIGUSR2, which this process has to handle. A VM that runs already is refused.
+    #[serde(default)]
+    pub foreground: bool,
 }
 
 impl Start {
     /// Starts the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), timeout: None, recreate: Vec::new(), paused: false }
+        Self { vm: vm.into(), timeout: None, recreate: Vec::new(), paused: false, foreground: false }
     }
 }
 
@@ -105,7 +109,12 @@ impl Operation for Start {
 
     async fn run(&self, app: &App) -> Result<Done<Started>, Error> {
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
-        let options = StartOptions { timeout: self.timeout, recreate: &self.recreate, paused: self.paused };
+        let options = StartOptions {
+            timeout: self.timeout,
+            recreate: &self.recreate,
+            paused: self.paused,
+            foreground: self.foreground,
+        };
         Ok(start(app, &vm, options).await?.about(vm.entry.id).holding(guard))
     }
 }
@@ -119,6 +128,8 @@ pub(crate) struct StartOptions<'a> {
     pub(crate) recreate: &'a [String],
     /// Whether the guest does not run until it is resumed.
     pub(crate) paused: bool,
+    /// Whether QEMU ends with this process.
+    pub(crate) foreground: bool,
 }
 
 /// Starts a VM whose lock the caller holds.
@@ -126,12 +137,18 @@ pub(crate) struct StartOptions<'a> {
 /// In order: check everything that can be checked, create missing disks, record the run as starting, launch QEMU, and
 /// record it as running. A start that is killed in between is found by its record; one that fails is rolled back.
 pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Result<Done<Started>, Error> {
-    let StartOptions { recreate, paused, .. } = options;
+    let StartOptions { recreate, paused, foreground, .. } = options;
     let timeout = options.timeout.map_or(app.timeouts().start, HumanDuration::duration);
     let job = app.jobs.start(Start::NAME, &vm.entry.name);
     let observation = job.run(observe_once_up(app, &vm.entry, timeout)).await?;
     match observation.transition(&vm.entry, Action::Start)? {
         Transition::Proceed => {}
+        Transition::NoOp if foreground => {
+            return Err(Error::wrong_state(
+                &vm.entry,
+                InvalidTransition { status: observation.status, action: Action::Start },
+            ));
+        }
         Transition::NoOp if !recreate.is_empty() => {
             observation.transition(&vm.entry, Action::ChangeDisks)?;
         }
@@ -165,7 +182,7 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         roll_back(app, &entry, vm.entry.run.clone(), &error.to_string()).await;
         return Err(error);
     }
-    let launch = Launch { command_line, paths, files, timeout };
+    let launch = Launch { command_line, paths, files, timeout, is_foreground: foreground };
     let span = tracing::trace_span!("launch", vm = %vm.entry.name);
     let launched = app.meter.step(step::LAUNCH, span, app.ports.hypervisor.launch(&launch));
     match job.run(launched).await {
