@@ -1,4 +1,4 @@
-//! What a service manager is told about a process that stays in the foreground, as `sd_notify(3)` describes.
+//! Notifying a service manager of a process that stays in the foreground, as `sd_notify(3)` describes.
 
 use std::ffi::OsStr;
 use std::io;

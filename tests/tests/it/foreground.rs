@@ -120,7 +120,7 @@ fn test_foreground_second_signal_kills_the_guest() {
 fn test_foreground_guest_that_ignores_the_button_loses_power() {
     let home = TestHome::new();
     add(&home, AfterMarker::Sleep);
-    let running = start(&home, &["--grace", "10ms"]);
+    let running = start(&home, &["--grace", "5s"]);
 
     send(running.pid(), Signal::HUP);
     let ended = running.wait();
