@@ -81,6 +81,15 @@ pub(crate) fn entries(identity: &Identity) -> Query<VmEntry> {
     Query { sql, values: of(identity, []), row: |row| entry(&mut Columns::new(row)) }
 }
 
+/// All VMs with their definitions, by name.
+pub(crate) fn vms(identity: &Identity) -> Query<Vm> {
+    let sql = entry!(
+        ", content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id \
+        WHERE host = $1 AND owner = $2 ORDER BY name"
+    );
+    Query { sql, values: of(identity, []), row: vm }
+}
+
 /// The VMs of other identities, by host, owner and name.
 pub(crate) fn foreign(identity: &Identity) -> Query<ForeignVm> {
     let sql =

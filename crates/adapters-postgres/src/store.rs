@@ -141,6 +141,10 @@ impl VmRepository for PostgresStore {
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError> {
         self.read("list the VMs", read::entries(&self.identity)).await
     }
+
+    async fn vms(&self) -> Result<Vec<Vm>, StoreError> {
+        self.read("read all VMs", read::vms(&self.identity)).await
+    }
 }
 
 #[async_trait]

@@ -18,6 +18,9 @@ pub const MAX_QUEUED_TASKS: usize = 64;
 /// How many rows of a list are read at a time: about a millisecond, after which other async tasks get a turn.
 pub const LIST_CHUNK: u32 = 1_000;
 
+/// How many VMs are read at a time with their definitions, which take longer than the rows of a list.
+pub const VM_CHUNK: u32 = 100;
+
 /// How many prepared statements are cached; there are fewer different ones.
 pub const MAX_CACHED_STATEMENTS: usize = 32;
 

@@ -53,6 +53,14 @@ pub(crate) fn entries_after(connection: &Connection, last: Option<&VmName>, limi
     statement.query_map(params![last, limit], entry)?.collect()
 }
 
+/// Reads the first `limit` VMs, by name, of those after `last`.
+pub(crate) fn vms_after(connection: &Connection, last: Option<&VmName>, limit: u32) -> Result<Vec<Vm>> {
+    let last = last.map(VmName::as_str).unwrap_or_default();
+    let tail = "FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE name > ?1 ORDER BY name LIMIT ?2";
+    let mut statement = prepare_entries(connection, ", content, origins", tail)?;
+    statement.query_map(params![last, limit], whole_vm)?.collect()
+}
+
 /// Reads the entries of the ids that begin with `prefix`, by id.
 pub(crate) fn entries_by_id_prefix(connection: &Connection, prefix: &str) -> Result<Vec<VmEntry>> {
     let Some((first, last)) = VmId::range_of_prefix(prefix) else { return Ok(Vec::new()) };

@@ -140,6 +140,21 @@ impl VmRepository for SqliteStore {
             yield_now().await;
         }
     }
+
+    async fn vms(&self) -> Result<Vec<Vm>, StoreError> {
+        let mut vms: Vec<Vm> = Vec::new();
+        loop {
+            let last = vms.last().map(|vm| vm.entry.name.clone());
+            let query = move |sql: &Connection| read::vms_after(sql, last.as_ref(), limits::VM_CHUNK);
+            let chunk = self.worker().await?.read_few("read all VMs", query).await?;
+            let is_last = chunk.len() < limits::VM_CHUNK as usize;
+            vms.extend(chunk);
+            if is_last {
+                return Ok(vms);
+            }
+            yield_now().await;
+        }
+    }
 }
 
 #[async_trait]

@@ -252,6 +252,10 @@ fn test_commit_not_awaited_is_written_before_close() {
     assert_eq!(names(&SqliteStore::open(&path).unwrap()).unwrap(), ["web"]);
 }
 
+fn names_of_vms(store: &SqliteStore) -> Vec<String> {
+    wait(store.vms()).unwrap().into_iter().map(|vm| vm.entry.name.to_string()).collect()
+}
+
 #[test]
 fn test_list_of_several_batches_has_every_vm_once() {
     const CHUNKS: u32 = 2 * limits::LIST_CHUNK;
@@ -270,8 +274,10 @@ fn test_list_of_several_batches_has_every_vm_once() {
 
     add_all(0..CHUNKS);
     assert_eq!(names(&store).unwrap(), sorted(CHUNKS));
+    assert_eq!(names_of_vms(&store), sorted(CHUNKS));
     add_all(CHUNKS..CHUNKS + 1);
     assert_eq!(names(&store).unwrap(), sorted(CHUNKS + 1));
+    assert_eq!(names_of_vms(&store), sorted(CHUNKS + 1));
 }
 
 /// Counts how often it was woken.

@@ -93,12 +93,8 @@ impl<'a> UsedFiles<'a> {
     /// Finds the files that all VMs use, except for `except`.
     pub(crate) async fn of_vms(app: &'a App, except: Option<&VmId>) -> Result<Self, Error> {
         let mut used = Self { app, files: Vec::new() };
-        for entry in app.ports.store.list().await? {
-            if except != Some(&entry.id)
-                && let Some(vm) = app.ports.store.by_id(&entry.id).await?
-            {
-                used.add_vm(&vm).await?;
-            }
+        for vm in app.ports.store.vms().await?.iter().filter(|vm| except != Some(&vm.entry.id)) {
+            used.add_vm(vm).await?;
         }
         let missing = app.ports.maintenance.missing_vms().await?;
         for copy in app.ports.maintenance.copies.of_other_databases().await.into_iter().chain(missing) {

@@ -254,6 +254,18 @@ pub trait VmRepository: Send + Sync {
     /// Returns the entries of all VMs, ordered by name; one that is added or removed meanwhile may or may not be
     /// included.
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError>;
+
+    /// Returns all VMs with their definitions, as [`list`](Self::list) does.
+    ///
+    /// A store reads them at once, if it can: one after the other, a server is asked thousands of times.
+    async fn vms(&self) -> Result<Vec<Vm>, StoreError> {
+        let mut vms = Vec::new();
+        for entry in self.list().await? {
+            // Another process may have removed it since.
+            vms.extend(self.by_id(&entry.id).await?);
+        }
+        Ok(vms)
+    }
 }
 
 /// Reads what other users and hosts have in a store that several share; a store that is not shared has nothing of that.

@@ -90,13 +90,11 @@ impl Operation for StorageLs {
             return Ok(Done::reading(drives_of(app, &app.vms().find(vm).await?).await?));
         }
         let mut found = Vec::new();
-        for entry in app.ports.store.list().await? {
-            // Another process may have removed it meanwhile.
-            let Some(vm) = app.ports.store.by_id(&entry.id).await? else { continue };
+        for vm in app.ports.store.vms().await? {
             match drives_of(app, &vm).await {
                 Ok(drives) => found.extend(drives),
                 // One invalid definition must not hide the drives of all others.
-                Err(error) => tracing::warn!(vm = %entry.name, %error, "could not read the definition"),
+                Err(error) => tracing::warn!(vm = %vm.entry.name, %error, "could not read the definition"),
             }
         }
         Ok(Done::reading(found))

@@ -44,6 +44,7 @@ macro_rules! store_conformance {
             test_run_forwards_come_back_in_order
             test_list_empty_store_is_empty
             test_list_many_vms_are_sorted_by_name
+            test_vms_of_any_order_are_whole_and_sorted_by_name
             test_id_prefix_of_any_form_and_case_finds_vm
             test_id_prefix_several_matches_are_sorted
             test_id_prefix_invalid_finds_nothing

@@ -138,6 +138,26 @@ pub async fn test_list_many_vms_are_sorted_by_name(subject: &dyn Subject) {
     assert_eq!(names(&*store).await, ["7", "Web", "a+", "web", "web-10", "web-9", "ü", "日本"]);
 }
 
+/// All VMs are read with their definitions, by name.
+pub async fn test_vms_of_any_order_are_whole_and_sorted_by_name(subject: &dyn Subject) {
+    let store = subject.open();
+    assert_eq!(store.vms().await.unwrap(), []);
+    let web = add(&*store, "web", 1).await;
+    let mut capital = add(&*store, "Web", 2).await;
+    let db = add(&*store, "db", 3).await;
+    capital.definition = sample::other_definition();
+    let change = Change::DefinitionChanged {
+        id: capital.entry.id,
+        expected: capital.entry.revision,
+        definition: capital.definition.clone(),
+        origins: capital.origins.clone(),
+    };
+    commit(&*store, one(change)).await;
+    capital.entry.revision = capital.entry.revision.next();
+
+    assert_eq!(store.vms().await.unwrap(), [capital, db, web]);
+}
+
 /// Ids are accepted with and without hyphens, in either case, whole and in part.
 pub async fn test_id_prefix_of_any_form_and_case_finds_vm(subject: &dyn Subject) {
     let store = subject.open();
