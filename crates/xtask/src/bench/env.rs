@@ -35,8 +35,6 @@ pub(crate) struct Env<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) home: &'a TestHome,
     pub(crate) runs: usize,
-    /// The path of the example that runs many commands on one session.
-    pub(crate) session: &'a Path,
 }
 
 impl Env<'_> {

@@ -9,6 +9,7 @@ use maqet_testkit::guest;
 use super::baseline::{Baseline, command_line, path_in, until_running};
 use super::compare::{output, timed};
 use super::env::{Env, QMP};
+use super::example;
 use super::row::{Bar, Row};
 use crate::Result;
 use crate::failure::{Failure, OrFailure};
@@ -56,6 +57,7 @@ pub(crate) fn stop(env: &Env<'_>) -> Result<Vec<Row>> {
 
 pub(crate) fn qmp(env: &Env<'_>) -> Result<Vec<Row>> {
     let client = env.compiled(QMP)?;
+    let one_session = example(env.workspace, "one_session")?;
     // The CPU of this guest is stopped, so it takes no time from either side.
     define(env, &guest::paused_yaml(PAUSED))?;
     let arguments = command_line(env, PAUSED)?;
@@ -66,7 +68,7 @@ pub(crate) fn qmp(env: &Env<'_>) -> Result<Vec<Row>> {
         .compare("`qmp query-status`", "C program", Bar::Times(2.5))
         .run(|_| timed(env.maqet(["qmp", PAUSED, "query-status"])), |_| timed(env.other(&client, [&monitor])))?;
     let session = env.compare("1,000 commands on one session", "C program", Bar::Times(1.15)).run(
-        |_| microseconds(env.other(env.session, [PAUSED, "query-status", COMMANDS])),
+        |_| microseconds(env.other(&one_session, [PAUSED, "query-status", COMMANDS])),
         |_| microseconds(env.other(&client, [monitor.as_os_str(), OsStr::new(COMMANDS)])),
     )?;
     output(env.maqet(["stop", PAUSED, "--force"]))?;

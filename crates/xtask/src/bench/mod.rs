@@ -10,6 +10,7 @@ mod env;
 mod features;
 mod help;
 mod host;
+mod large;
 mod machine;
 mod monitor;
 mod page;
@@ -55,6 +56,7 @@ enum Work {
     Ls,
     Postgres,
     Status,
+    Large,
     Add,
     Start,
     Qmp,
@@ -71,6 +73,7 @@ impl Work {
             Self::Ls => store::ls(env),
             Self::Postgres => postgres::postgres(env),
             Self::Status => store::status(env),
+            Self::Large => large::large(env),
             Self::Add => store::add(env),
             Self::Start => machine::start(env),
             Self::Qmp => machine::qmp(env),
@@ -87,14 +90,13 @@ impl Bench {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         tools::ensure_for_bench()?;
         let binary = self.binary(workspace)?;
-        let session = example(workspace, "one_session")?;
         let facts = host::facts(self.binary.is_none().then_some(workspace), &binary);
 
         let started = Instant::now();
         let home = TestHome::with_binary(installed(&binary)?);
         let folder = home.root().to_owned();
         let guard = Guard::over(&folder)?;
-        let measured = self.measure(&Env { workspace, home: &home, runs: usize::from(self.runs), session: &session });
+        let measured = self.measure(&Env { workspace, home: &home, runs: usize::from(self.runs) });
         drop(home);
         guard.dismiss();
         let rows = measured?;

@@ -26,6 +26,8 @@ alternate, so that noise affects both; two warm-up rounds are not counted. Every
 - **`ls`, `status`**: stores of defined VMs that are not running. One is added by `maqet add`, the others are copies of
   its row made with SQL. The limit is the `sqlite3` shell selecting and printing the same columns of the same rows, as a
   list or as JSON, with readable dates.
+- **many events and changes**: a store whose event and change were repeated with SQL. `history` shows the newest 20, the limit
+  the same columns. `metrics` describes the drives of all VMs, the limit prints their definitions.
 - **`ls` on PostgreSQL**: the same on a server of the benchmark, over its socket. The limit is `psql`.
 - **`add`**: one VM from a YAML file into an existing store. The limit is a C program that writes 300 bytes to a file,
   calls `fsync` and renames it. Concurrently: eight threads run 50 such processes each, on a store that does not exist

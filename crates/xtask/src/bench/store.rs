@@ -28,7 +28,7 @@ const JSON: &str = "id, name, coalesce(phase, 'defined') AS status, pid, \
 pub(crate) fn ls(env: &Env<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for size in SIZES {
-        let store = filled(env, size)?;
+        let store = filled(env, &format!("store-{size}"), size)?;
         let table = env.compare(format!("`ls` of {size}"), "sqlite3, list", Bar::Times(2.0));
         rows.push(table.run(
             |_| timed(env.maqet_on(&store, ["ls"])),
@@ -44,7 +44,7 @@ pub(crate) fn ls(env: &Env<'_>) -> Result<Vec<Row>> {
 }
 
 pub(crate) fn status(env: &Env<'_>) -> Result<Vec<Row>> {
-    let store = filled(env, 1_000)?;
+    let store = filled(env, "store-1000", 1_000)?;
     let row = env.compare("`status` of one among 1000", "sqlite3, one row", Bar::Times(2.0)).run(
         |_| timed(env.maqet_on(&store, ["status", "vm-00500"])),
         |_| timed(sqlite(env, &store, &[], &format!("SELECT {TABLE} FROM vm WHERE name = 'vm-00500'"))),
@@ -105,16 +105,15 @@ fn add_named(env: &Env<'_>, store: &str, yaml: &Path, name: &str) -> std::proces
 }
 
 /// Creates a store of `size` VMs unless it exists, and returns its name: one VM by `add`, the others as copies of its row.
-fn filled(env: &Env<'_>, size: usize) -> Result<String> {
-    let store = format!("store-{size}");
-    if env.home.path(&store).exists() {
-        return Ok(store);
+pub(super) fn filled(env: &Env<'_>, store: &str, size: usize) -> Result<String> {
+    if env.home.path(store).exists() {
+        return Ok(store.to_owned());
     }
     let yaml = env.home.write("vm.yaml", YAML);
-    output(add_named(env, &store, &yaml, "vm-00000"))?;
-    output(sqlite(env, &store, &[], &copies(size)))?;
-    match env.count(&store)? {
-        found if found == size => Ok(store),
+    output(add_named(env, store, &yaml, "vm-00000"))?;
+    output(sqlite(env, store, &[], &copies(size)))?;
+    match env.count(store)? {
+        found if found == size => Ok(store.to_owned()),
         found => Err(Failure::new(format!("`maqet ls` shows {found} of {size} VMs"))),
     }
 }
@@ -134,7 +133,7 @@ fn copies(size: usize) -> String {
     )
 }
 
-fn sqlite(env: &Env<'_>, store: &str, options: &[&str], sql: &str) -> std::process::Command {
+pub(super) fn sqlite(env: &Env<'_>, store: &str, options: &[&str], sql: &str) -> std::process::Command {
     let mut command = env.other("sqlite3", options);
     command.arg(env.database(store)).arg(sql);
     command
