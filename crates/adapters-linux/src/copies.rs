@@ -154,13 +154,13 @@ impl VmCopies for FileCopies {
         self.read(&self.folder(id))
     }
 
-    async fn hand_over(&self, database: &str) -> Result<(), Cause> {
+    async fn hand_over(&self, from: &str, to: &str) -> Result<(), Cause> {
         for (_, folder) in vm_folders(&self.state) {
-            let Some(content) = read(&folder).filter(|content| content.database == self.database) else { continue };
+            let Some(content) = read(&folder).filter(|content| content.database == from) else { continue };
             let path = folder.join(NAME);
             // What was removed after the copy was written stays so.
             let written = fs::metadata(&path)?.modified()?;
-            let content = Content { database: database.to_owned(), ..content };
+            let content = Content { database: to.to_owned(), ..content };
             let mut file = AtomicFile::create(&path)?;
             file.write_all(&serde_json::to_vec(&content)?)?;
             file.set_modified(written)?;
@@ -241,8 +241,8 @@ mod tests {
         File::options().write(true).open(folder.path().join(ID).join(NAME)).unwrap().set_modified(long_ago).unwrap();
         let written = old.all().await;
 
-        copies(folder.path(), "sqlite:/d/other.db").hand_over("sqlite:/d/x.db").await.unwrap();
-        old.hand_over("postgres:db/a").await.unwrap();
+        old.hand_over("sqlite:/d/other.db", "sqlite:/d/x.db").await.unwrap();
+        old.hand_over(&old.database, "postgres:db/a").await.unwrap();
 
         assert_eq!((old.count().await, new.all().await), (0, written));
         assert_eq!(fs::read_dir(folder.path().join(ID)).unwrap().count(), 1);

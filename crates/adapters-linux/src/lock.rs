@@ -62,6 +62,33 @@ impl FileLocks {
         }
     }
 
+    /// Locks the file `lock` beside a database, for processes that do not share a folder of locks; it is removed with the
+    /// lock.
+    pub async fn lock_database(lock: PathBuf, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError> {
+        let locks = Self::new(PathBuf::new());
+        let locked = locks.lock_at(lock, operation, timeout, true).await?;
+        locked.map_err(|holder| LockError::DatabaseInUse { holder, waited: timeout })
+    }
+
+    /// Locks the file at `path`; returns who has the lock if it is locked elsewhere for all of `timeout`.
+    async fn lock_at(
+        &self,
+        path: PathBuf,
+        operation: &str,
+        timeout: Duration,
+        is_retired: bool,
+    ) -> Result<Result<Box<dyn Guard>, Option<Holder>>, LockError> {
+        let result = self.take(&path, Instant::now() + timeout).await;
+        match result.map_err(|error| LockError::Failed { path: path.clone(), source: error.into() })? {
+            Ok(file) => {
+                // A courtesy to others: without a note, as on a full disk, the lock is held all the same.
+                let _ = write_note(&file, operation, self.scope());
+                Ok(Ok(Box::new(FileLock { file, path, is_retired })))
+            }
+            Err(file) => Ok(Err(read_note(&file).map(|note| current_holder(note, &file, self.scope())))),
+        }
+    }
+
     /// Locks the file at `path`; returns it if it is locked elsewhere until `deadline`.
     async fn take(&self, path: &Path, deadline: Instant) -> io::Result<Result<LockedFile, File>> {
         loop {
@@ -131,25 +158,16 @@ impl Drop for FileLock {
 #[async_trait]
 impl Locks for FileLocks {
     async fn lock(&self, name: &LockName, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError> {
-        let path = self.path(name);
+        let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move);
         let waited = timeout.max(MIN_LOCK_TIMEOUT);
-        let result = self.take(&path, Instant::now() + waited).await;
-        match result.map_err(|error| LockError::Failed { path: path.clone(), source: error.into() })? {
-            Ok(file) => {
-                // A courtesy to others: without a note, as on a full disk, the lock is held all the same.
-                let _ = write_note(&file, operation, self.scope());
-                let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move);
-                Ok(Box::new(FileLock { file, path, is_retired }))
-            }
-            Err(file) => {
-                let holder = read_note(&file).map(|note| current_holder(note, &file, self.scope()));
-                Err(match name {
-                    LockName::Trash => LockError::TrashInUse { holder, waited },
-                    LockName::Move => LockError::DatabaseInUse { holder, waited },
-                    LockName::Image(path) => LockError::ImageInUse { path: path.clone(), holder, waited },
-                    LockName::Vm(_) | LockName::Keyboard(_) => LockError::InUse { vm: None, holder, waited },
-                })
-            }
+        match self.lock_at(self.path(name), operation, waited, is_retired).await? {
+            Ok(guard) => Ok(guard),
+            Err(holder) => Err(match name {
+                LockName::Trash => LockError::TrashInUse { holder, waited },
+                LockName::Move => LockError::DatabaseInUse { holder, waited },
+                LockName::Image(path) => LockError::ImageInUse { path: path.clone(), holder, waited },
+                LockName::Vm(_) | LockName::Keyboard(_) => LockError::InUse { vm: None, holder, waited },
+            }),
         }
     }
 

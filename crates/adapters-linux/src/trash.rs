@@ -58,11 +58,7 @@ impl LocalTrash {
 
     /// Reads an entry of this database.
     fn read(&self, folder: &Path, name: &str) -> Option<TrashEntry> {
-        let mut text = Vec::new();
-        fs::File::open(folder.join(name)).ok()?.take(MAX_COPY_BYTES).read_to_end(&mut text).ok()?;
-        let Description { database, entry } = serde_json::from_slice(&text).ok()?;
-        let is_own = database == self.database && folder.file_name()?.to_str()? == entry.id.as_str();
-        is_own.then_some(entry)
+        read_of(&self.database, folder, name)
     }
 
     fn entry_folders(&self) -> Result<Vec<PathBuf>, TrashError> {
@@ -228,12 +224,12 @@ impl Trash for LocalTrash {
         found
     }
 
-    async fn hand_over(&self, database: &str) -> Result<(), TrashError> {
+    async fn hand_over(&self, from: &str, to: &str) -> Result<(), TrashError> {
         for folder in self.entry_folders()? {
             for name in [DESCRIPTION, DELETED] {
-                let Some(entry) = self.read(&folder, name) else { continue };
+                let Some(entry) = read_of(from, &folder, name) else { continue };
                 let path = folder.join(name);
-                let replaced = self.replace(&path, &Description { database: database.to_owned(), entry });
+                let replaced = self.replace(&path, &Description { database: to.to_owned(), entry });
                 replaced.map_err(|error| trash_error("write", &path, error))?;
             }
         }
@@ -250,6 +246,15 @@ impl Trash for LocalTrash {
         }
         let _may_hold_files = fs::remove_dir(directory);
     }
+}
+
+/// Returns the entry in `folder`, if it is one of `database`.
+fn read_of(database: &str, folder: &Path, name: &str) -> Option<TrashEntry> {
+    let mut text = Vec::new();
+    fs::File::open(folder.join(name)).ok()?.take(MAX_COPY_BYTES).read_to_end(&mut text).ok()?;
+    let found: Description = serde_json::from_slice(&text).ok()?;
+    let is_own = found.database == database && folder.file_name()?.to_str()? == found.entry.id.as_str();
+    is_own.then_some(found.entry)
 }
 
 /// Returns whether a directory has no files, except for unfinished ones.

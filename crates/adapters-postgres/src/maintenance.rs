@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::identity::Identity;
 use crate::pool::Pool;
 use crate::schema::{self, State};
-use crate::{read, transaction, write};
+use crate::{moves, read, transaction, write};
 
 /// Maintains the database of a store; also one without tables.
 pub struct PostgresMaintenance {
@@ -33,7 +33,9 @@ impl PostgresMaintenance {
     async fn try_check(&self) -> Result<Option<StoreHealth>, Failure> {
         let client = self.pool.connect().await?;
         let state = self.pool.reply(schema::state(&client, self.pool.url().location())).await?;
-        state.require_unmoved(&self.identity, self.pool.url().location())?;
+        if state.current_id().is_some() {
+            self.require_unmoved(&client).await?;
+        }
         if let Some(id) = state.current_id() {
             self.pool.require_same(&client, id).await?;
         }
@@ -51,6 +53,12 @@ impl PostgresMaintenance {
         };
         let (newest_schema, journal, bytes) = (schema::newest(), String::new(), bytes.cast_unsigned());
         Ok(Some(StoreHealth { schema, newest_schema, journal, vms, bytes, unwritable }))
+    }
+
+    /// Refuses a database that is not used because of a move.
+    async fn require_unmoved(&self, client: &Client) -> Result<(), Failure> {
+        let mark = self.pool.reply(moves::mark(client, &self.identity)).await?;
+        Ok(moves::require_none(mark.as_ref(), self.pool.url().recorded())?)
     }
 
     /// Reads every VM as commands do, as valid rows may still hold invalid values.
@@ -73,6 +81,7 @@ impl PostgresMaintenance {
         if self.pool.reply(schema::state(&client, location)).await?.current_id().is_none() {
             self.pool.reply(schema::migrate(&client, location)).await?;
         }
+        self.require_unmoved(&client).await?;
         self.read_all(&client).await?;
         let ids: Vec<VmId> = known.iter().map(|copy| copy.vm.entry.id).collect();
         let presence = self.pool.reply(read::presence(&client, &ids)).await?;
@@ -107,7 +116,11 @@ impl PostgresMaintenance {
         if state != State::Absent && state.current_id().is_none() {
             self.pool.reply(schema::migrate(&client, location)).await?;
         }
-        self.pool.reply(read::presence(&client, vms)).await
+        let presence = self.pool.reply(read::presence(&client, vms)).await?;
+        if state != State::Absent {
+            self.require_unmoved(&client).await?;
+        }
+        Ok(presence)
     }
 
     fn error(&self, action: &'static str, failure: Failure) -> StoreError {

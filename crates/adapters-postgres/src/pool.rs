@@ -167,12 +167,11 @@ impl managed::Manager for Connector {
     type Error = Failure;
 
     async fn create(&self) -> Result<Client, Failure> {
-        let Settings { url, identity, copies, timeouts, .. } = &*self.0;
+        let Settings { url, copies, timeouts, .. } = &*self.0;
         let client = connect(&self.0, None).await?;
         let location = url.location();
         let copies = copies.as_deref();
         let mut state = in_time(timeouts.reply, schema::state(&client, location)).await?;
-        state.require_unmoved(identity, location)?;
         if state == schema::State::Absent
             && let Some(copies) = copies
         {

@@ -37,9 +37,7 @@ pub(crate) async fn rows<T>(client: &Client, query: &Query<T>) -> Result<Vec<T>,
 /// Holds for rows of identities that have no part in a move: the other database may still be the one in use.
 macro_rules! unmoved {
     () => {
-        // A database without a move may lack the column.
-        "(host, owner) NOT IN (SELECT move->>'host', move->>'owner' \
-         FROM maqet, json_array_elements((to_json(maqet)->>'moves')::json) AS move)"
+        "(host, owner) NOT IN (SELECT move.host, move.owner FROM move)"
     };
 }
 

@@ -10,15 +10,14 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::error::{Failure, cause};
-use crate::identity::Identity;
-use crate::moves::Moves;
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema/v1.sql"),
     include_str!("schema/v2.sql"),
     include_str!("schema/v3.sql"),
     include_str!("schema/v4.sql"),
+    include_str!("schema/v5.sql"),
 ];
 
 /// The table of the version, as the first migration of a database finds it.
@@ -38,8 +37,6 @@ pub(crate) enum State {
         number: i64,
         /// The ID of the database; a schema of version 1 or 2 has none.
         id: Option<Uuid>,
-        /// What was moved from it, and to it.
-        moves: Moves,
     },
 }
 
@@ -49,14 +46,6 @@ impl State {
         match self {
             Self::Version { number, id, .. } if *number == newest() => *id,
             Self::Version { .. } | Self::Absent => None,
-        }
-    }
-
-    /// Refuses a database that `identity` does not use because of a move.
-    pub(crate) fn require_unmoved(&self, identity: &Identity, location: &str) -> Result<(), StoreError> {
-        match self {
-            Self::Version { moves, .. } => moves.require_none(identity, location),
-            Self::Absent => Ok(()),
         }
     }
 }
@@ -85,7 +74,7 @@ pub(crate) async fn state(client: &Client, location: &str) -> Result<State, Fail
         }
         _ if version < 1 => Err(corrupt(&format!("invalid schema version {version}")).into()),
         3.. if id.is_none() => Err(corrupt("the table `maqet` has no ID").into()),
-        number => Ok(State::Version { number, id, moves: Moves::read(row, location)? }),
+        number => Ok(State::Version { number, id }),
     }
 }
 

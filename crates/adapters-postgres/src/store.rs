@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::future::join;
+use futures_util::future::join3;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::{HistoryQuery, RecordedHistory};
@@ -26,7 +26,7 @@ use crate::pool::{Pool, discard};
 use crate::read::{self, Query};
 use crate::transfer::PostgresTransfer;
 use crate::url::PostgresUrl;
-use crate::{transaction, write};
+use crate::{moves, transaction, write};
 
 /// The VMs of one user of one host in a PostgreSQL database, which other users and hosts share.
 ///
@@ -88,18 +88,23 @@ impl PostgresStore {
 
     async fn try_read<T>(&self, query: &Query<T>) -> Result<Vec<T>, Failure> {
         let connection = self.pool.get().await?;
-        // Sent first, and answered together with the query: it takes no round trip of its own.
-        let (_not_critical, rows) =
-            join(self.pool.show_life(&connection, &self.identity), self.pool.reply(read::rows(&connection, query)))
-                .await;
-        match rows {
+        // All are sent at once, in this order, and answered together. What a move took away is not taken for removed, as it
+        // goes together with the mark, which is read later.
+        let (_not_critical, rows, mark) = join3(
+            self.pool.show_life(&connection, &self.identity),
+            self.pool.reply(read::rows(&connection, query)),
+            self.pool.reply(moves::mark(&connection, &self.identity)),
+        )
+        .await;
+        let read = rows.and_then(|rows| {
+            moves::require_none(mark?.as_ref(), self.pool.url().recorded())?;
+            Ok(rows)
+        });
+        if matches!(read, Err(Failure::TimedOut(_))) {
             // A late reply would be that of the next query.
-            Err(failure @ Failure::TimedOut(_)) => {
-                discard(connection);
-                Err(failure)
-            }
-            read => read,
+            discard(connection);
         }
+        read
     }
 
     /// Subscribes to notifications; without them, the server is asked each time.

@@ -6,17 +6,19 @@
 //!
 //! If the connection is lost during the second batch, the server is asked for the outcome of the transaction.
 
-use futures_util::future::{join, join_all, join3};
+use std::iter;
+
+use futures_util::future::{join, join_all, join4};
 use maqet_domain::port::StoreError;
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
 
 use crate::error::Failure;
 use crate::identity::Identity;
 use crate::limits;
-use crate::moves::Moves;
+use crate::moves::{self, Identities, Marks};
 use crate::pool::{Connection, Pool, discard, with_jitter};
 use crate::write::{Statement, Statements};
 
@@ -72,8 +74,11 @@ async fn try_commit(
 ) -> Result<(), Failure> {
     let transaction = OpenTransaction(Some(pool.get().await?));
     let client = transaction.client();
-    let begun = pool.reply(change(client, &statements.changes)).await;
-    let number = match begun.and_then(|row| number_of_unmoved(&row, statements, identity, pool.url().location())) {
+    let identities: Identities<'_> =
+        iter::once(identity).chain(statements.taken.iter().map(|(_, from)| from)).collect();
+    let begun = pool.reply(change(client, &statements.changes, &identities)).await;
+    let location = pool.url().recorded();
+    let number = match begun.and_then(|begun| number_of_unmoved(begun, statements, identity, location)) {
         Ok(number) => number,
         Err(failure) => {
             if !failure.is_lost_connection() && pool.reply(client.batch_execute("ROLLBACK")).await.is_ok() {
@@ -97,36 +102,38 @@ async fn try_commit(
     }
 }
 
-/// Begins a transaction, makes the changes, and returns the number of the transaction and the marks of moves.
+/// Begins a transaction, makes the changes, and returns the number of the transaction and the marks of `identities`.
 ///
-/// The marks are read last, and what sets one locks their table: either it waits for this transaction, or they are seen.
-async fn change(client: &Client, changes: &[Statement]) -> Result<Row, Failure> {
+/// The marks are read last, and no other transaction sets one meanwhile.
+async fn change(
+    client: &Client,
+    changes: &[Statement],
+    identities: &Identities<'_>,
+) -> Result<(String, Marks), Failure> {
     let opening = async { client.batch_execute("BEGIN").await.map_err(Failure::from) };
-    let numbering = async {
-        let sql = "SELECT pg_current_xact_id()::text AS transaction, maqet.* FROM maqet";
-        client.query_typed_one(sql, &[]).await.map_err(Failure::from)
-    };
     // Polled in this order, so sent in this order.
-    let (opened, executed, number) = join3(opening, execute(client, changes), numbering).await;
+    let (opened, locked, executed, found) =
+        join4(opening, identities.keep_marks(client), execute(client, changes), identities.number_and_marks(client))
+            .await;
     opened?;
+    locked?;
     executed?;
-    number
+    found
 }
 
 /// Returns the number of a transaction, unless what the identity had was moved, or it takes what a move has copied here.
 fn number_of_unmoved(
-    row: &Row,
+    (number, marks): (String, Marks),
     statements: &Statements,
     identity: &Identity,
     location: &str,
 ) -> Result<String, Failure> {
-    let moves = Moves::read(row, location)?;
-    moves.require_none(identity, location)?;
+    moves::require_none(marks.of(identity), location)?;
     // The other database may still be the one in use.
-    if let Some((id, _)) = statements.taken.iter().find(|(_, from)| moves.of(from).is_some()) {
+    if let Some((id, _)) = statements.taken.iter().find(|(_, from)| marks.of(from).is_some()) {
         return Err(StoreError::Conflict { id: *id }.into());
     }
-    Ok(row.try_get("transaction")?)
+    Ok(number)
 }
 
 /// Writes history and events, and commits.

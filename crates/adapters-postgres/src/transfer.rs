@@ -1,36 +1,41 @@
 //! The port [`StoreTransfer`]: reads and writes all that a database holds of one identity.
 //!
-//! Each transaction that sets a mark locks the table `maqet`. A commit reads that table after its changes, so that it is
-//! either done before, or sees the mark.
+//! Marks are set and removed by short transactions, for which commits of this identity wait; those of others and reads wait
+//! for nothing. A database is filled after its mark was set, however long that takes.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use deadpool::managed::Object;
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{MoveMark, StoreContent, StoreError, StoreTransfer};
+use maqet_domain::port::{Guard, MoveMark, StoreContent, StoreError, StoreTransfer};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::error::Failure;
 use crate::identity::Identity;
-use crate::moves::Moves;
 use crate::pool::Pool;
 use crate::schema::{self, State};
 use crate::write::Statement;
-use crate::{limits, read, transaction, write};
+use crate::{limits, moves, read, transaction, write};
 
 const ACTION: &str = "move the database";
-
-/// Waits for all commits that are under way, and lets no other begin until the transaction ends.
-const LOCK: &str = "LOCK TABLE maqet IN ACCESS EXCLUSIVE MODE; ALTER TABLE maqet ADD COLUMN IF NOT EXISTS moves text";
 
 /// Moves what a database holds of one identity.
 pub struct PostgresTransfer {
     pool: Arc<Pool>,
     identity: Arc<Identity>,
     faults: FaultPoints,
+}
+
+/// A lock of the server that is held as long as the connection is open.
+struct SessionLock {
+    _client: Client,
+}
+
+impl Guard for SessionLock {
+    fn retire(&mut self) {}
 }
 
 impl PostgresTransfer {
@@ -42,29 +47,44 @@ impl PostgresTransfer {
         self.pool.url().location()
     }
 
-    async fn moves(&self, client: &Client) -> Result<Moves, Failure> {
-        match schema::state(client, self.location()).await? {
-            State::Version { moves, .. } => Ok(moves),
-            State::Absent => Ok(Moves::default()),
+    /// Opens a connection to a database with the newest schema; none if there are no tables.
+    async fn connect(&self) -> Result<Option<Client>, Failure> {
+        let client = self.pool.connect().await?;
+        let state = self.pool.reply(schema::state(&client, self.location())).await?;
+        if state == State::Absent {
+            return Ok(None);
         }
+        if state.current_id().is_none() {
+            self.pool.reply(schema::migrate(&client, self.location())).await?;
+        }
+        Ok(Some(client))
+    }
+
+    async fn try_lock(&self) -> Result<Box<dyn Guard>, Failure> {
+        let client = self.pool.connect().await?;
+        self.pool.reply(moves::lock_session(&client, &self.identity)).await?;
+        Ok(Box::new(SessionLock { _client: client }))
     }
 
     async fn try_mark(&self) -> Result<Option<MoveMark>, Failure> {
-        let client = self.pool.connect().await?;
-        Ok(self.pool.reply(self.moves(&client)).await?.of(&self.identity).cloned())
+        match self.connect().await? {
+            Some(client) => self.pool.reply(moves::mark(&client, &self.identity)).await,
+            None => Ok(None),
+        }
     }
 
     async fn try_export(&self, mark: Option<&MoveMark>) -> Result<StoreContent, Failure> {
         let client = match mark {
             // As for a command: a database that is lost, or was moved, is not an empty one.
-            None => Object::take(self.pool.get().await?),
-            Some(_) => self.pool.connect().await?,
+            None => Some(Object::take(self.pool.get().await?)),
+            Some(_) => self.connect().await?,
         };
+        let missing = |found: Option<&MoveMark>| Err(MoveMark::missing(found, self.pool.url().recorded()).into());
+        let Some(client) = client else { return missing(None) };
         self.pool.reply(client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")).await?;
-        let moves = self.pool.reply(self.moves(&client)).await?;
-        match moves.of(&self.identity) {
+        match self.pool.reply(moves::mark(&client, &self.identity)).await?.as_ref() {
             found if found == mark => self.content(&client).await,
-            found => Err(MoveMark::missing(found, self.location()).into()),
+            found => missing(found),
         }
     }
 
@@ -86,23 +106,33 @@ impl PostgresTransfer {
         mark: MoveMark,
         replaced: Option<MoveMark>,
     ) -> Result<(), Failure> {
-        let client = self.pool.connect().await?;
-        if self.pool.reply(schema::state(&client, self.location())).await?.current_id().is_none() {
+        if self.connect().await?.is_none() {
+            let client = self.pool.connect().await?;
             self.pool.reply(schema::migrate(&client, self.location())).await?;
         }
-        drop(client);
-        let (client, moves) = self.begin().await?;
-        let is_free = match moves.of(&self.identity) {
-            Some(found) => replaced.as_ref() == Some(found),
+        let (client, found) = self.begin().await?;
+        let is_free = match &found {
+            Some(_) => found == replaced,
             None => self.content(&client).await?.is_empty(),
         };
         if !is_free {
             let location = self.location().to_owned();
             return Err(StoreError::NotEmpty { location }.into());
         }
+        // Here, as a command that finds the mark would wait for this row.
+        self.execute(&client, &[write::show_life(&self.identity)]).await?;
+        self.commit(&client, Some(&mark)).await?;
+
+        self.pool.reply(client.batch_execute("BEGIN")).await?;
+        // Kept until all is written: another move cannot replace it meanwhile.
+        let found = self.pool.reply(moves::mark_for_update(&client, &self.identity)).await?;
+        if found.as_ref() != Some(&mark) {
+            return Err(MoveMark::missing(found.as_ref(), self.pool.url().recorded()).into());
+        }
         self.execute(&client, &write::clear(&self.identity)).await?;
         self.fill(&client, content.renumbered()).await?;
-        self.commit(&client, moves, Some(mark)).await
+        self.faults.reach(FaultPoint::StoreWritten);
+        self.pool.reply(client.batch_execute(&format!("{}; COMMIT", write::NOTIFY))).await
     }
 
     async fn fill(&self, client: &Client, content: StoreContent) -> Result<(), Failure> {
@@ -111,7 +141,6 @@ impl PostgresTransfer {
         let storage = storage.into_iter().map(Change::StorageAdded);
         let snapshots = snapshots.into_iter().map(|record| Change::SnapshotAdded(Box::new(record)));
         let changes = ChangeSet { changes: vms.chain(storage).chain(snapshots).collect(), ..ChangeSet::default() };
-        self.execute(client, &[write::show_life(&self.identity)]).await?;
         self.execute(client, &write::statements(&changes, &self.identity)?.changes).await?;
 
         let count = i64::try_from(history.len()).unwrap_or(i64::MAX);
@@ -131,50 +160,53 @@ impl PostgresTransfer {
         Ok(())
     }
 
-    /// Begins a transaction that sets a mark; returns the connection and the marks.
-    async fn begin(&self) -> Result<(Client, Moves), Failure> {
+    /// Begins a transaction that sets a mark; returns the connection, and the mark as it is.
+    async fn begin(&self) -> Result<(Client, Option<MoveMark>), Failure> {
         let client = self.pool.connect().await?;
-        self.pool.reply(client.batch_execute(&format!("BEGIN; {LOCK}"))).await?;
-        let moves = self.pool.reply(self.moves(&client)).await?;
-        Ok((client, moves))
+        self.pool.reply(client.batch_execute("BEGIN")).await?;
+        self.pool.reply(moves::lock(&client, &self.identity)).await?;
+        let mark = self.pool.reply(moves::mark(&client, &self.identity)).await?;
+        Ok((client, mark))
     }
 
     /// Sets or removes the mark of the identity, and commits.
-    async fn commit(&self, client: &Client, mut moves: Moves, mark: Option<MoveMark>) -> Result<(), Failure> {
-        moves.set(&self.identity, mark);
-        let text = serde_json::to_string(&moves).map_err(|error| Failure::Value(error.into()))?;
-        self.pool.reply(client.execute_typed("UPDATE maqet SET moves = $1", &[(&text, Type::TEXT)])).await?;
-        self.faults.reach(FaultPoint::StoreWritten);
-        self.pool.reply(client.batch_execute("COMMIT")).await
+    async fn commit(&self, client: &Client, mark: Option<&MoveMark>) -> Result<(), Failure> {
+        self.pool.reply(moves::set(client, &self.identity, mark)).await?;
+        self.pool.reply(client.batch_execute(&format!("{}; COMMIT", write::NOTIFY))).await
     }
 
-    async fn try_leave(&self, content: &StoreContent, mark: MoveMark) -> Result<bool, Failure> {
-        let (client, moves) = self.begin().await?;
-        moves.require_none(&self.identity, self.location())?;
+    async fn try_leave(&self, content: &StoreContent, mark: &MoveMark) -> Result<bool, Failure> {
+        let (client, found) = self.begin().await?;
+        moves::require_none(found.as_ref(), self.pool.url().recorded())?;
         if self.content(&client).await? != *content {
             return Ok(false);
         }
-        self.execute(&client, &[write::depart(&self.identity)]).await?;
+        self.execute(&client, &[write::depart(&self.identity), write::forget_life(&self.identity)]).await?;
         self.execute(&client, &write::clear(&self.identity)).await?;
-        self.commit(&client, moves, Some(mark)).await?;
+        self.faults.reach(FaultPoint::StoreWritten);
+        self.commit(&client, Some(mark)).await?;
         Ok(true)
     }
 
     async fn try_clear_mark(&self, mark: &MoveMark) -> Result<(), Failure> {
-        let (client, moves) = self.begin().await?;
-        match moves.of(&self.identity) {
-            Some(found) if found == mark => self.commit(&client, moves, None).await,
-            found => Err(MoveMark::missing(found, self.location()).into()),
+        let (client, found) = self.begin().await?;
+        match found {
+            Some(found) if found == *mark => {
+                self.faults.reach(FaultPoint::StoreWritten);
+                self.commit(&client, None).await
+            }
+            found => Err(MoveMark::missing(found.as_ref(), self.pool.url().recorded()).into()),
         }
     }
 
     async fn try_undo_import(&self, mark: &MoveMark) -> Result<(), Failure> {
-        let (client, moves) = self.begin().await?;
-        if moves.of(&self.identity) != Some(mark) {
+        let (client, found) = self.begin().await?;
+        if found.as_ref() != Some(mark) {
             return Ok(());
         }
         self.execute(&client, &write::clear(&self.identity)).await?;
-        self.commit(&client, moves, None).await
+        self.execute(&client, &[write::forget_life(&self.identity)]).await?;
+        self.commit(&client, None).await
     }
 
     fn error(&self, failure: Failure) -> StoreError {
@@ -185,7 +217,11 @@ impl PostgresTransfer {
 #[async_trait]
 impl StoreTransfer for PostgresTransfer {
     fn url(&self) -> String {
-        self.location().to_owned()
+        self.pool.url().recorded().to_owned()
+    }
+
+    async fn lock(&self) -> Result<Box<dyn Guard>, StoreError> {
+        self.try_lock().await.map_err(|failure| self.error(failure))
     }
 
     async fn mark(&self) -> Result<Option<MoveMark>, StoreError> {
@@ -208,7 +244,7 @@ impl StoreTransfer for PostgresTransfer {
     async fn leave(&self, content: StoreContent, mark: MoveMark) -> Result<bool, StoreError> {
         let mut attempt = 1;
         loop {
-            match self.try_leave(&content, mark.clone()).await {
+            match self.try_leave(&content, &mark).await {
                 // Another commit waited for this one, and this one for it.
                 Err(failure) if attempt < limits::MAX_ATTEMPTS && failure.is_rolled_back() => attempt += 1,
                 left => return left.map_err(|failure| self.error(failure)),

@@ -171,6 +171,13 @@ fn decode(text: &str) -> Result<String, InvalidUri> {
     String::from_utf8(bytes).map_err(|_| invalid())
 }
 
+/// Encodes a value of a parameter.
+pub(crate) fn encode(value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:,".contains(&byte);
+    let encoded = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    value.bytes().map(encoded).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,6 @@
 //! (<https://www.postgresql.org/docs/15/libpq-connect.html>).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio_postgres::config::Host;
 use crate::error::{Failure, cause};
 use crate::tls::{Tls, TlsMode};
 use crate::uri::Parameters;
-use crate::{limits, password};
+use crate::{limits, password, uri};
 
 /// The directory of the server's socket, if the URL names no host: that of Debian, Fedora and others.
 const SOCKETS: &str = "/var/run/postgresql";
@@ -59,6 +58,7 @@ pub struct PostgresUrl {
     password_file: Option<PathBuf>,
     connect_timeout: Duration,
     location: String,
+    recorded: String,
 }
 
 impl std::fmt::Debug for PostgresUrl {
@@ -99,15 +99,23 @@ impl PostgresUrl {
             None | Some(0) => limits::CONNECT_TIMEOUT,
             Some(seconds) => Duration::from_secs(seconds),
         };
-        let location = location(&config);
+        let place = Place::new(&config);
+        let location = place.location();
+        let of_tls = PARAMETERS.iter().filter_map(|(name, _)| Some((*name, ours.get(name).cloned()?)));
+        let recorded = place.usable(of_tls.filter(|(name, _)| name.starts_with("ssl")));
         let password_file = parameter("passfile").map(PathBuf::from).or_else(|| default(".pgpass"));
         set_session(&mut config);
-        Ok(Self { config, tls, password_file, connect_timeout, location })
+        Ok(Self { config, tls, password_file, connect_timeout, location, recorded })
     }
 
     /// Returns where the database is, without user and password, for messages and as its name.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// Returns the URL without user and password, but with the parameters of TLS, for others to use.
+    pub(crate) fn recorded(&self) -> &str {
+        &self.recorded
     }
 
     /// Returns the settings of a connection, with the password if a file has one.
@@ -181,35 +189,55 @@ fn set_session(config: &mut Config) {
     config.tcp_user_timeout(limits::KEEPALIVE_IDLE);
 }
 
-/// Returns where the database is, as a URL without user and password.
-fn location(config: &Config) -> String {
-    let port = |index: usize| {
-        let ports = config.get_ports();
-        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-        if port == 5432 { String::new() } else { format!(":{port}") }
-    };
-    let mut servers = Vec::new();
-    let mut parameters = Vec::new();
-    for (index, host) in config.get_hosts().iter().enumerate() {
-        match host {
-            Host::Tcp(name) => servers.push(format!("{name}{}", port(index))),
-            Host::Unix(folder) => {
-                servers.push(port(index));
-                parameters.push(format!("host={}", folder.display()));
+/// Where a database is: an address without user and password, and parameters.
+struct Place {
+    address: String,
+    parameters: Vec<(&'static str, String)>,
+}
+
+impl Place {
+    fn new(config: &Config) -> Self {
+        let port = |index: usize| {
+            let ports = config.get_ports();
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+            if port == 5432 { String::new() } else { format!(":{port}") }
+        };
+        let mut servers = Vec::new();
+        let mut parameters = Vec::new();
+        for (index, host) in config.get_hosts().iter().enumerate() {
+            match host {
+                Host::Tcp(name) => servers.push(format!("{name}{}", port(index))),
+                Host::Unix(folder) => {
+                    servers.push(port(index));
+                    parameters.push(("host", folder.display().to_string()));
+                }
             }
         }
+        let addresses = config.get_hostaddrs().iter().enumerate();
+        if servers.is_empty() {
+            servers.extend(addresses.map(|(index, address)| format!("{address}{}", port(index))));
+        }
+        let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+        parameters.extend(config.get_options().map(|options| ("options", options.to_owned())));
+        Self { address: format!("postgres://{}/{database}", servers.join(",")), parameters }
     }
-    let addresses = config.get_hostaddrs().iter().enumerate();
-    if servers.is_empty() {
-        servers.extend(addresses.map(|(index, address)| format!("{address}{}", port(index))));
+
+    /// Returns the URL for messages, whose values are not encoded.
+    fn location(&self) -> String {
+        self.url(str::to_owned)
     }
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
-    let mut location = format!("postgres://{}/{database}", servers.join(","));
-    parameters.extend(config.get_options().map(|options| format!("options={options}")));
-    if !parameters.is_empty() {
-        let _never_fails = write!(location, "?{}", parameters.join("&"));
+
+    /// Returns a URL that can be used, with `more` parameters.
+    fn usable(mut self, more: impl IntoIterator<Item = (&'static str, String)>) -> String {
+        self.parameters.extend(more);
+        self.url(uri::encode)
     }
-    location
+
+    fn url(&self, encode: impl Fn(&str) -> String) -> String {
+        let parameters: Vec<String> =
+            self.parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        if parameters.is_empty() { self.address.clone() } else { format!("{}?{}", self.address, parameters.join("&")) }
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +282,19 @@ mod tests {
 
         assert_eq!(url.location(), "postgres://db:1/d");
         assert_eq!((config.get_user(), config.get_password()), (Some("you"), Some(&b"p"[..])));
+    }
+
+    #[test]
+    fn test_recorded_url_keeps_tls_and_can_be_parsed() {
+        let address = "me:secret@/d?host=/run/a%20b&options=-csearch_path%3Dx&sslmode=verify-full&sslrootcert=/c/%C3%BC.crt\
+            &connect_timeout=3&passfile=/p";
+
+        let url = parse(address, &[("PGSSLMODE", "disable")]).unwrap();
+
+        let recorded = url.recorded();
+        insta::assert_snapshot!(recorded, @"postgres:///d?host=/run/a%20b&options=-csearch_path%3Dx&sslmode=verify-full&sslrootcert=/c/%C3%BC.crt");
+        let again = parse(recorded.strip_prefix("postgres://").unwrap(), &[]).unwrap();
+        assert_eq!((again.location(), again.recorded()), (url.location(), recorded));
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub(crate) struct Statements {
 /// released once the commit is visible; it is one of this table, as a database can hold several stores.
 const LOCK_EVENTS: &str = "SELECT pg_advisory_xact_lock(1836148084, 'event'::regclass::oid::int4)";
 
-/// Announces events to other hosts; they read them from the table.
-const NOTIFY: &str = "SELECT pg_notify('maqet_event', current_schema()::text)";
+/// Announces events, or a mark of a move, to readers of events; they read them from the tables.
+pub(crate) const NOTIFY: &str = "SELECT pg_notify('maqet_event', current_schema()::text)";
 
 impl Statement {
     const fn new(sql: &'static str, values: Vec<Value>) -> Self {
@@ -461,7 +461,7 @@ pub(crate) fn depart(identity: &Identity) -> Statement {
     Statement::new(sql, vec![Value::text(&identity.host), Value::text(&identity.owner)])
 }
 
-/// Returns the statements that remove everything of `identity`; the foreign keys remove definitions and snapshots.
+/// Returns the statements that remove all that a move takes from `identity`; the foreign keys remove definitions and snapshots.
 pub(crate) fn clear(identity: &Identity) -> Vec<Statement> {
     let of = || vec![Value::text(&identity.host), Value::text(&identity.owner)];
     [
@@ -469,10 +469,15 @@ pub(crate) fn clear(identity: &Identity) -> Vec<Statement> {
         "DELETE FROM storage WHERE host = $1 AND owner = $2",
         "DELETE FROM history WHERE store_host = $1 AND store_owner = $2",
         "DELETE FROM event WHERE host = $1 AND owner = $2",
-        "DELETE FROM host WHERE host = $1 AND owner = $2",
     ]
     .map(|sql| Statement::new(sql, of()))
     .into()
+}
+
+/// Removes the signs of life of `identity`, which does not use the database any more.
+pub(crate) fn forget_life(identity: &Identity) -> Statement {
+    let sql = "DELETE FROM host WHERE host = $1 AND owner = $2";
+    Statement::new(sql, vec![Value::text(&identity.host), Value::text(&identity.owner)])
 }
 
 fn optional_json<T: serde::Serialize>(value: Option<&T>) -> Result<Value, Failure> {

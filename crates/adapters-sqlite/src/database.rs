@@ -175,11 +175,16 @@ impl Database {
         action: &'static str,
         query: impl Fn(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
-        match &self.access {
+        // A database that is left keeps its content, so that what was read before the mark is what it had.
+        let query = |connection: &Connection| Ok((query(connection)?, schema::mark(connection)?));
+        let read = match &self.access {
             Access::Shared { connection, .. } => retry_while_busy(timeout, || query(connection)),
-            Access::ReadOnly => retry_while_busy(timeout, || self.read_reopened(timeout, &query)),
+            Access::ReadOnly => retry_while_busy(timeout, || self.read_reopened(timeout, query)),
+        };
+        match read.map_err(|error| self.path.sqlite_error(action, error))? {
+            (_, Some(mark)) => Err(self.path.marked(&mark)),
+            (rows, None) => Ok(rows),
         }
-        .map_err(|error| self.path.sqlite_error(action, error))
     }
 
     /// Writes all of `changes` or nothing.

@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use maqet_adapters_linux::FileLocks;
 use maqet_adapters_linux::atomic_file::AtomicFile;
-use maqet_domain::port::{MoveMark, StoreContent, StoreError, StoreTransfer};
+use maqet_domain::port::{Guard, LockError, MoveMark, StoreContent, StoreError, StoreTransfer};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -38,6 +39,14 @@ impl StoreTransfer for SqliteTransfer {
     fn url(&self) -> String {
         let absolute = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
         format!("sqlite:{}", absolute.display())
+    }
+
+    async fn lock(&self) -> Result<Box<dyn Guard>, StoreError> {
+        let file = DatabasePath::resolve(&self.path)?.beside("-move");
+        FileLocks::lock_database(file, "database.move", limits::BUSY_TIMEOUT).await.map_err(|error| match error {
+            LockError::Failed { source, .. } => StoreError::Failed { action: "lock the database", source },
+            _ => StoreError::Busy { location: self.path.display().to_string() },
+        })
     }
 
     async fn mark(&self) -> Result<Option<MoveMark>, StoreError> {

@@ -105,6 +105,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<DatabaseCheck>()?;
     table.register::<DatabaseBackup>()?;
     table.register::<DatabaseMove>()?;
+    table.register::<DatabaseReclaim>()?;
     table.register::<ConfigCheck>()?;
     table.register::<ConfigShow>()?;
     table.register::<ConfigKeys>()?;

@@ -4,9 +4,10 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -100,6 +101,17 @@ pub struct PostgresSchema {
 struct Running {
     pidfd: OwnedFd,
     keeper: JoinHandle<()>,
+}
+
+/// A transaction that holds its locks; rolled back when dropped.
+#[derive(Debug)]
+pub struct OpenTransaction(Child);
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ended = self.0.wait();
+    }
 }
 
 impl PostgresServer {
@@ -254,12 +266,31 @@ impl PostgresServer {
         self.sql(sql, ROLE)
     }
 
+    /// Executes SQL in a transaction, which stays open until the result is dropped.
+    #[must_use]
+    pub fn hold(&self, sql: &str) -> OpenTransaction {
+        let port = self.port.unwrap_or(5432).to_string();
+        let mut command = self.command("psql", &self.psql(&port, ROLE));
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.spawn().unwrap_or_else(|why| panic!("cannot run `psql`: {why}"));
+        let stdin = child.stdin.as_mut().expect("it is piped");
+        writeln!(stdin, "BEGIN; {sql};\n\\echo open").expect("`psql` reads");
+        let lines = BufReader::new(child.stdout.as_mut().expect("it is piped")).lines();
+        let is_open = lines.map_while(Result::ok).any(|line| line == "open");
+        assert!(is_open, "the transaction was not opened");
+        OpenTransaction(child)
+    }
+
     #[track_caller]
     fn sql(&self, sql: &str, database: &str) -> String {
         let port = self.port.unwrap_or(5432).to_string();
-        let arguments = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", text(&self.folder), "-p", &port, "-U", ROLE, "-d"];
-        let arguments = [&arguments[..], &[database, "-c", sql]].concat();
+        let arguments = [&self.psql(&port, database)[..], &["-c", sql]].concat();
         String::from_utf8_lossy(&self.run("psql", &arguments).stdout).trim_end().to_owned()
+    }
+
+    fn psql<'a>(&'a self, port: &'a str, database: &'a str) -> [&'a str; 11] {
+        let folder = text(&self.folder);
+        ["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", folder, "-p", port, "-U", ROLE, "-d", database]
     }
 
     /// Runs one of PostgreSQL's programs as the user of the server, and returns its output.

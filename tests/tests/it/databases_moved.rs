@@ -217,18 +217,49 @@ fn test_database_move_killed_at_each_step_is_finished_by_another() {
     }
 }
 
-/// Starts a move that stops itself at a step, and another one, which waits for it.
-#[track_caller]
-fn two_moves(both: &Both, from: &str, to: [&str; 2], point: FaultPoint) -> [Running; 2] {
-    let first = both.maqet(from, &["database", "move", "--to", to[0]]).env(VARIABLE, format!("{point}:stop")).spawn();
-    process::until_suspended(first.pid());
-    let second = both.maqet(from, &["database", "move", "--to", to[1]]).spawn();
-    let is_lock = |path: PathBuf| path.extension().is_some_and(|extension| extension == "lock");
-    wait::until(wait::LONG, "the second move to open a lock", || {
-        let mut opened = fs::read_dir(format!("/proc/{}/fd", second.pid())).ok()?.flatten();
-        opened.any(|entry| fs::read_link(entry.path()).is_ok_and(is_lock)).then_some(())
-    });
-    [first, second]
+/// Databases of which one has VMs, and two moves of it.
+struct TwoMoves {
+    both: Both,
+    from: String,
+    to: String,
+    /// What the first database has.
+    before: Vec<Value>,
+}
+
+impl TwoMoves {
+    fn new(server: &PostgresServer, is_to_server: bool) -> Self {
+        let both = Both::new(TestHome::with_fault_points(), server);
+        let [from, to] = both.direction(is_to_server);
+        add_vms(&both, &from);
+        let before = both.all(&from);
+        Self { both, from, to, before }
+    }
+
+    /// Starts a move that stops itself at a step.
+    fn begin(&self, point: FaultPoint) -> Running {
+        let begun = self.both.maqet(&self.from, &["database", "move", "--to", &self.to]);
+        let begun = begun.env(VARIABLE, format!("{point}:stop")).spawn();
+        process::until_suspended(begun.pid());
+        begun
+    }
+
+    /// Starts a move that waits for the first one.
+    fn wait_with(&self, to: &str) -> Running {
+        let second = self.both.maqet(&self.from, &["database", "move", "--to", to]).spawn();
+        let is_lock = |path: PathBuf| path.extension().is_some_and(|extension| extension == "lock");
+        wait::until(wait::LONG, "the second move to open a lock", || {
+            let mut opened = fs::read_dir(format!("/proc/{}/fd", second.pid())).ok()?.flatten();
+            opened.any(|entry| fs::read_link(entry.path()).is_ok_and(is_lock)).then_some(())
+        });
+        second
+    }
+
+    /// Expects that everything is in the new database, which is in use.
+    #[track_caller]
+    fn check_moved(&self) {
+        assert_eq!(self.both.all(&self.to), self.before);
+        self.both.json(&self.to, &["stop", "web", "--force"]);
+    }
 }
 
 /// Of two moves at once, one moves everything, and the other one moves nothing.
@@ -236,19 +267,44 @@ fn two_moves(both: &Both, from: &str, to: [&str; 2], point: FaultPoint) -> [Runn
 fn test_database_moved_twice_at_once_loses_nothing() {
     let server = server();
     for is_to_server in [true, false] {
-        let both = Both::new(TestHome::with_fault_points(), &server);
-        let [from, to] = both.direction(is_to_server);
-        add_vms(&both, &from);
-        let before = both.all(&from);
+        let moves = TwoMoves::new(&server, is_to_server);
 
-        let [first, second] = two_moves(&both, &from, [&to, &to], FaultPoint::MoveCopied);
+        let first = moves.begin(FaultPoint::MoveCopied);
+        let second = moves.wait_with(&moves.to);
         process::resume(first.pid());
         let (first, second) = (first.wait().ok(), second.wait());
 
         assert_eq!(first.json_value()["vms"], json!(1));
         assert_eq!(second.code(4).json_error()["error"]["code"], "store.moved-refused");
-        assert_eq!(both.all(&to), before);
-        both.json(&to, &["stop", "web", "--force"]);
+        moves.check_moved();
+    }
+}
+
+/// Processes with other data directories lock the database itself.
+#[test]
+fn test_database_moved_twice_with_other_directories_waits() {
+    let server = server();
+    for is_to_server in [true, false] {
+        let moves = TwoMoves::new(&server, is_to_server);
+        let other = moves.both.home.path("other-data");
+        let copied = moves.both.home.path("copied.db");
+
+        let first = moves.begin(FaultPoint::MoveCopied);
+        let second = moves.both.maqet(&moves.from, &["database", "move", "--to", copied.to_str().unwrap()]);
+        let second = second.env("MAQET_DATA_DIR", &other).spawn();
+        let is_lock = |path: PathBuf| path.to_str().is_some_and(|path| path.ends_with(".db-move"));
+        let waiting = "SELECT count(*) FROM pg_locks WHERE classid = 1836148086 AND NOT granted";
+        wait::until(wait::LONG, "the second move to wait", || {
+            let mut opened = fs::read_dir(format!("/proc/{}/fd", second.pid())).ok()?.flatten();
+            let waits = opened.any(|entry| fs::read_link(entry.path()).is_ok_and(is_lock));
+            (waits || server.query(waiting) != "0").then_some(())
+        });
+        process::resume(first.pid());
+        first.wait().ok();
+
+        assert_eq!(second.wait().code(4).json_error()["error"]["code"], "store.moved-refused");
+        assert!(!copied.exists());
+        moves.check_moved();
     }
 }
 
@@ -257,19 +313,16 @@ fn test_database_moved_twice_at_once_loses_nothing() {
 fn test_database_move_finishes_one_that_is_killed_meanwhile() {
     let server = server();
     for is_to_server in [true, false] {
-        let both = Both::new(TestHome::with_fault_points(), &server);
-        let [from, to] = both.direction(is_to_server);
-        add_vms(&both, &from);
-        let before = both.all(&from);
+        let moves = TwoMoves::new(&server, is_to_server);
 
-        let [first, second] = two_moves(&both, &from, [&to, &to], FaultPoint::MoveLeft);
+        let first = moves.begin(FaultPoint::MoveLeft);
+        let second = moves.wait_with(&moves.to);
         process::end(first.pid());
         let second = second.wait().ok();
         assert_eq!(first.wait().code, None);
 
         assert_eq!(second.json_value()["vms"], json!(1));
-        assert_eq!(both.all(&to), before);
-        both.json(&to, &["stop", "web", "--force"]);
+        moves.check_moved();
     }
 }
 
@@ -278,21 +331,61 @@ fn test_database_move_finishes_one_that_is_killed_meanwhile() {
 fn test_database_moved_to_two_databases_at_once_is_in_one() {
     let server = server();
     for is_to_server in [true, false] {
-        let both = Both::new(TestHome::with_fault_points(), &server);
-        let [from, to] = both.direction(is_to_server);
-        let other = format!("sqlite:{}", both.home.path("other.db").display());
-        add_vms(&both, &from);
-        let before = both.all(&from);
+        let moves = TwoMoves::new(&server, is_to_server);
+        let other = format!("sqlite:{}", moves.both.home.path("other.db").display());
 
-        let [first, second] = two_moves(&both, &from, [&to, &other], FaultPoint::MoveCopied);
+        let first = moves.begin(FaultPoint::MoveCopied);
+        let second = moves.wait_with(&other);
         process::resume(first.pid());
         first.wait().ok();
         let refused = second.wait().code(4).json_error()["error"].clone();
 
         assert_eq!(refused["code"], "store.moved-refused", "{refused}");
-        assert_eq!(both.all(&to), before);
-        assert!(!both.home.path("other.db").exists());
-        both.json(&to, &["stop", "web", "--force"]);
+        assert!(!moves.both.home.path("other.db").exists());
+        moves.check_moved();
+    }
+}
+
+/// A database whose content is lost with the one to which it was moved is used again on request, with what it had.
+#[test]
+fn test_database_reclaimed_after_the_other_one_is_lost() {
+    let server = server();
+    let both = Both::new(TestHome::new(), &server);
+    let [file, url] = both.direction(true);
+    add_vms(&both, &file);
+    let before = both.all(&file);
+    both.json(&file, &["database", "move", "--to", &url]);
+    both.json(&url, &["add", both.home.path("web.yaml").to_str().unwrap(), "--name", "later"]);
+    let refused = both.refused(&file, &["database", "reclaim"], 4);
+    server.query(&format!("DROP SCHEMA {} CASCADE", both.schema.name));
+
+    let reclaimed = both.json(&file, &["database", "reclaim", "--force"]);
+
+    assert_eq!(refused["code"], "store.reclaim-refused");
+    assert!(refused["hints"][0].as_str().unwrap().contains("database move --to"), "{refused}");
+    assert!(reclaimed["lost"].as_str().unwrap().starts_with("postgres://"), "{reclaimed}");
+    assert_eq!(reclaimed["vms"], json!(1));
+    assert_eq!(both.all(&file), before);
+    // The copy of its definition is one of this database again.
+    both.maqet(&file, &["doctor", "--fix"]).run().ok();
+    assert_eq!(both.json(&file, &["ls"]).as_array().unwrap().len(), 2);
+    assert_eq!(both.json(&file, &["database", "reclaim"])["lost"], Value::Null);
+    both.json(&file, &["undo", "--dry-run"]);
+    both.json(&file, &["stop", "web", "--force"]);
+}
+
+/// A new database can be used although the old one is gone before the move was finished.
+#[test]
+fn test_database_reclaimed_although_its_move_is_not_finished() {
+    let server = server();
+    for is_to_server in [true, false] {
+        let moves = TwoMoves::new(&server, is_to_server);
+        let killed = moves.both.maqet(&moves.from, &["database", "move", "--to", &moves.to]);
+        assert_eq!(killed.env(VARIABLE, FaultPoint::MoveLeft.to_string()).run().code, None);
+
+        moves.both.json(&moves.to, &["database", "reclaim", "--force"]);
+
+        moves.check_moved();
     }
 }
 

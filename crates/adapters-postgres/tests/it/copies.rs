@@ -40,7 +40,7 @@ impl VmCopies for Copies {
         self.all.iter().find(|copy| copy.vm.entry.id == *id).cloned()
     }
 
-    async fn hand_over(&self, _: &str) -> Result<(), Cause> {
+    async fn hand_over(&self, _: &str, _: &str) -> Result<(), Cause> {
         Ok(())
     }
 

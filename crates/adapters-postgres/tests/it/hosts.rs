@@ -211,7 +211,7 @@ async fn test_hosts_before_signs_of_life_were_seen_with_their_events() {
     let events = vec![sample::event("one", Some(&vm.entry))];
     store.commit(ChangeSet { events, ..ChangeSet::default() }).await.unwrap();
     database.query(
-        "UPDATE event SET at = 5000000000; DROP TABLE host, departed; DROP INDEX history_of_store; UPDATE maqet SET version = 3",
+        "UPDATE event SET at = 5000000000; DROP TABLE host, departed, move; DROP INDEX history_of_store; UPDATE maqet SET version = 3",
     );
 
     let hosts = database.open_as("b", "me").hosts().await.unwrap();

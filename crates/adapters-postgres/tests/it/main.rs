@@ -7,6 +7,7 @@ mod concurrency;
 mod conformance;
 mod copies;
 mod hosts;
+mod moves;
 mod network;
 mod proxy;
 mod server;

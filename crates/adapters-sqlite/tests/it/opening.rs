@@ -38,7 +38,7 @@ impl VmCopies for Copies {
         None
     }
 
-    async fn hand_over(&self, _: &str) -> Result<(), Cause> {
+    async fn hand_over(&self, _: &str, _: &str) -> Result<(), Cause> {
         Ok(())
     }
 

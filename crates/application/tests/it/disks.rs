@@ -398,7 +398,7 @@ impl Trash for Disks {
         Vec::new()
     }
 
-    async fn hand_over(&self, _database: &str) -> Result<(), TrashError> {
+    async fn hand_over(&self, _from: &str, _to: &str) -> Result<(), TrashError> {
         Ok(())
     }
 

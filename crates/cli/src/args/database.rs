@@ -1,7 +1,7 @@
 //! `maqet database`.
 
 use clap::Subcommand;
-use maqet::operation::{DatabaseBackup, DatabaseCheck, DatabaseMove};
+use maqet::operation::{DatabaseBackup, DatabaseCheck, DatabaseMove, DatabaseReclaim};
 
 /// Check, back up and move the database
 #[derive(Debug, Subcommand)]
@@ -9,9 +9,11 @@ use maqet::operation::{DatabaseBackup, DatabaseCheck, DatabaseMove};
 Examples:
   maqet database check
   maqet database backup maqet-backup.db
-  maqet database move --to postgres://maqet@db.example/maqet")]
+  maqet database move --to postgres://maqet@db.example/maqet
+  maqet --database old.db database reclaim --force")]
 pub(crate) enum DatabaseSubcommand {
     Check(DatabaseCheck),
     Backup(DatabaseBackup),
     Move(DatabaseMove),
+    Reclaim(DatabaseReclaim),
 }

@@ -20,5 +20,6 @@ pub(super) async fn run(maqet: &Maqet, command: DatabaseSubcommand, output: &Out
             simple(maqet, backup, output, "backing up the database").await
         }
         DatabaseSubcommand::Move(to) => simple(maqet, to, output, "moving the database").await,
+        DatabaseSubcommand::Reclaim(reclaim) => simple(maqet, reclaim, output, "changing the database").await,
     }
 }

@@ -28,10 +28,10 @@ pub trait VmCopies: Send + Sync {
     /// Returns the copy of one VM.
     async fn find(&self, id: &VmId) -> Option<VmCopy>;
 
-    /// Makes the copies those of the database with this name; they keep the time at which they were written.
+    /// Makes the copies of the database `from` those of the database `to`; they keep the time at which they were written.
     ///
     /// Errors: those of the file system; some copies may be those of either database then.
-    async fn hand_over(&self, database: &str) -> Result<(), Cause>;
+    async fn hand_over(&self, from: &str, to: &str) -> Result<(), Cause>;
 
     /// Returns the ID of the database of the copies, if one was recorded.
     async fn database_id(&self) -> Option<Uuid>;

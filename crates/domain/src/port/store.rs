@@ -92,6 +92,9 @@ pub enum StoreError {
     /// A database is to be moved to itself.
     #[error("database `{location}` is the one in use")]
     MoveToItself { location: String },
+    /// A database that was moved is to be used again, and the other one may exist.
+    #[error("database `{location}` is not used again: `{other}` may exist, and two databases would have the same VMs")]
+    ReclaimRefused { location: String, other: String },
     /// A store of a program that embeds maqet.
     #[error("database `{location}` is of a kind that cannot be moved")]
     MoveUnsupported { location: String },
@@ -182,7 +185,8 @@ impl Explain for StoreError {
                 .hint("run `pg_dump --format=custom --file=FILE DATABASE`"),
             Self::Moved { to, .. } => {
                 let use_it = format!("set `database: {to}` in `maqet.conf`, or pass `{}`", database_option(to));
-                with_user(Explanation::new("store.moved-refused", Fault::State).hint(use_it), &[to])
+                let explanation = Explanation::new("store.moved-refused", Fault::State).hint(use_it);
+                with_user(explanation, &[to]).hint("if that database is lost, run `maqet database reclaim`")
             }
             Self::MoveUnfinished { location, from } => {
                 let finish = format!("{} database move --to {}", database_option(from), quote(location));
@@ -194,6 +198,13 @@ impl Explain for StoreError {
                 .hint("choose a new database, or one in which this user of this host has nothing"),
             Self::MoveToItself { .. } => {
                 Explanation::new("store.move-invalid", Fault::Usage).hint("pass the URL of another database")
+            }
+            Self::ReclaimRefused { location, other } => {
+                let back = format!("{} database move --to {}", database_option(other), quote(location));
+                let explanation = Explanation::new("store.reclaim-refused", Fault::State)
+                    .hint(format!("if it exists, run `maqet {back}` to move it back"))
+                    .hint("if it is lost, pass `--force`");
+                with_user(explanation, &[other, location])
             }
             Self::MoveUnsupported { .. } => Explanation::new("store.move-unsupported", Fault::Usage),
             Self::MoveContended { .. } => Explanation::new("store.move-busy", Fault::Busy)
@@ -237,7 +248,8 @@ pub struct HostRecord {
 /// Reads VMs.
 ///
 /// All reads return the errors `Busy`, `Corrupt`, `Unavailable` and `Failed`, and, if the store is a server,
-/// `Unreachable`, `AccessRefused`, `TooManyConnections` and `TimedOut`.
+/// `Unreachable`, `AccessRefused`, `TooManyConnections` and `TimedOut`. If what the store held was moved meanwhile, they
+/// return `Moved` or `MoveUnfinished`.
 #[async_trait]
 pub trait VmRepository: Send + Sync {
     /// Returns the VM with this ID.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Guard, StoreError};
 use crate::change::StorageRecord;
 use crate::event::RecordedEvent;
 use crate::history::RecordedHistory;
@@ -115,6 +115,12 @@ impl MoveMark {
         }
     }
 
+    /// Returns the URL of the other database.
+    pub fn url(&self) -> &str {
+        let (Self::To { url, .. } | Self::From { url, .. }) = self;
+        url
+    }
+
     /// Returns the move.
     pub const fn id(&self) -> MoveId {
         match self {
@@ -125,17 +131,28 @@ impl MoveMark {
     /// Returns whether what a database with this mark holds is replaced if `source` is moved to it: all of it is in
     /// `source`, or was.
     pub fn is_replaced_by(&self, source: &str) -> bool {
-        let (Self::To { url, .. } | Self::From { url, .. }) = self;
-        url == source
+        without_tls(self.url()) == without_tls(source)
     }
+}
+
+/// Returns a URL without the parameters of TLS: with others, it is that of the same database.
+fn without_tls(url: &str) -> String {
+    let Some((address, parameters)) = url.split_once('?') else { return url.to_owned() };
+    let others: Vec<&str> = parameters.split('&').filter(|parameter| !parameter.starts_with("ssl")).collect();
+    if others.is_empty() { address.to_owned() } else { format!("{address}?{}", others.join("&")) }
 }
 
 /// Reads and writes all that a database holds of one user of one host.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait StoreTransfer: Send + Sync {
-    /// Returns the URL of the database without secrets; it is that of [`MoveMark`]s.
+    /// Returns the URL of the database without user and password; it is that of [`MoveMark`]s.
     fn url(&self) -> String;
+
+    /// Locks the database, so that no other process moves it; the lock is held until the result is dropped.
+    ///
+    /// Errors: `Busy`, and those of reads.
+    async fn lock(&self) -> Result<Box<dyn Guard>, StoreError>;
 
     /// Returns the mark of the database; none if it does not exist.
     ///
@@ -147,15 +164,16 @@ pub trait StoreTransfer: Send + Sync {
     /// Errors: `Moved` and `MoveUnfinished` for another mark, `NotVerified` if the mark is gone; those of reads.
     async fn export(&self, mark: Option<MoveMark>) -> Result<StoreContent, StoreError>;
 
-    /// Writes all of `content` or nothing, and sets `mark`.
+    /// Sets `mark`, and writes all of `content` or nothing.
     ///
-    /// A database that does not exist is created. One with the mark `replaced` loses what it holds. Errors: `NotEmpty` for
+    /// If the mark is set and the content is not written, the next import replaces what there is. A database that does not
+    /// exist is created. One with the mark `replaced` loses what it holds. Errors: `NotEmpty` for
     /// any other that is not empty; those of commits.
     async fn import(&self, content: StoreContent, mark: MoveMark, replaced: Option<MoveMark>)
     -> Result<(), StoreError>;
 
     /// Marks the database as moved, unless it holds something else than `content` by now; returns whether it did. From then
-    /// on no process can write to it, not even one that has it open.
+    /// on no process can read or write it, not even one that has it open.
     ///
     /// A database that others share drops what it held. Errors: `Moved` and `MoveUnfinished` for one with a mark; those of
     /// commits.
@@ -249,6 +267,8 @@ mod tests {
 
         assert!(marks.iter().all(|mark| mark.is_replaced_by("sqlite:/d/a.db")));
         assert!(!marks.iter().any(|mark| mark.is_replaced_by("sqlite:/d/b.db")));
+        let mark = MoveMark::From { id, url: "postgres://db/a?sslmode=require".to_owned(), at };
+        assert!(mark.is_replaced_by("postgres://db/a") && !mark.is_replaced_by("postgres://db/b?sslmode=require"));
     }
 
     /// URLs are recorded without the user.

@@ -98,10 +98,10 @@ pub trait Trash: Send + Sync {
     /// With `dry_run`, only returns the paths. Call it while the lock of the trash is held.
     async fn finish_deletions(&self, dry_run: bool) -> Vec<PathBuf>;
 
-    /// Makes the entries those of the database with this name. Call it while the lock of the trash is held.
+    /// Makes the entries of the database `from` those of the database `to`. Call it while the lock of the trash is held.
     ///
     /// Errors: `Full`, `Failed`; some entries may be those of either database then.
-    async fn hand_over(&self, database: &str) -> Result<(), TrashError>;
+    async fn hand_over(&self, from: &str, to: &str) -> Result<(), TrashError>;
 
     /// Removes a directory if it is empty, but for an empty file `left` that a program left there.
     async fn prune(&self, directory: &Path, left: &str);

@@ -67,6 +67,8 @@ impl Operation for DatabaseMove {
         }
         // Held until nothing is left to do: of two moves at once, the second one finds out what the first one did.
         let _one_at_a_time = app.ports.locks.lock(&LockName::Move, Self::NAME, app.timeouts().lock).await?;
+        // Also of processes that have another data directory, and so do not share the lock above.
+        let _of_all_processes = source.transfer.lock().await?;
         let mover = Mover { app, source, target };
         let mut guards = HashMap::new();
         let (content, filled) = match mover.source.transfer.mark().await? {
@@ -134,7 +136,7 @@ impl Mover<'_> {
                 }
                 Ok(false) => {}
                 Err(error @ StoreError::Moved { .. }) => {
-                    // To another database: by a process with another state directory.
+                    // To another database: by a process that did not share the locks.
                     let _not_critical = target.undo_import(filled).await;
                     return Err(error.into());
                 }
@@ -159,12 +161,16 @@ impl Mover<'_> {
 
     /// Makes the files that name their database those of the target, which is used from then on.
     async fn finish(&self, filled: MoveMark) -> Result<(), Error> {
-        let name = &self.target.name;
-        let handed_over = self.app.ports.maintenance.copies.hand_over(name).await;
-        handed_over.map_err(|source| StoreError::Failed { action: "write the copies of the VMs", source })?;
-        let _trash = lock_trash(self.app, DatabaseMove::NAME).await?;
-        self.app.ports.trash.hand_over(name).await?;
+        use_files_of(self.app, DatabaseMove::NAME, &self.source.name, &self.target.name).await?;
         self.app.faults.reach(FaultPoint::MoveHandedOver);
         Ok(self.target.transfer.clear_mark(filled).await?)
     }
+}
+
+/// Makes the files that name the database `from`, the copies of VMs and the trash, those of the database `to`.
+pub(super) async fn use_files_of(app: &App, operation: &'static str, from: &str, to: &str) -> Result<(), Error> {
+    let handed_over = app.ports.maintenance.copies.hand_over(from, to).await;
+    handed_over.map_err(|source| StoreError::Failed { action: "write the copies of the VMs", source })?;
+    let _trash = lock_trash(app, operation).await?;
+    Ok(app.ports.trash.hand_over(from, to).await?)
 }

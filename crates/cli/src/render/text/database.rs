@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
-use maqet::operation::{DatabaseBackedUp, DatabaseMoved, DatabaseState};
+use maqet::operation::{DatabaseBackedUp, DatabaseMoved, DatabaseReclaimed, DatabaseState};
 
 use super::TextOutput;
 use crate::render::sanitize::escape_control;
@@ -46,5 +46,19 @@ impl TextOutput for DatabaseMoved {
         let Self { vms, changes, events, .. } = self;
         writeln!(out, "moved `{from}` to `{to}`: VMs: {vms}, changes: {changes}, events: {events}")?;
         writeln!(out, "  to use it, set `database` in `maqet.conf` to the URL that you passed")
+    }
+}
+
+impl TextOutput for DatabaseReclaimed {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (location, vms) = (escape_control(&self.location), self.vms);
+        if self.lost.is_none() {
+            return writeln!(out, "`{location}` is in use: VMs: {vms}");
+        }
+        writeln!(out, "`{location}` is used again: VMs: {vms}")?;
+        writeln!(
+            out,
+            "  run `maqet doctor --fix` to add VMs that were added since, from the copies of their definitions"
+        )
     }
 }

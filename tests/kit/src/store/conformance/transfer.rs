@@ -1,6 +1,7 @@
 //! Moving what a database holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
@@ -8,7 +9,10 @@ use maqet_domain::history::{HistoryEntry, HistoryQuery};
 use maqet_domain::port::{MoveId, MoveMark, Store, StoreContent, StoreError, StoreTransfer};
 use maqet_domain::vm::Phase;
 
+use tokio::time::{sleep, timeout};
+
 use super::{Subject, commit, names, one, sample};
+use crate::wait::LONG;
 
 /// A new, empty database that can also be moved.
 pub trait TransferSubject: Subject {
@@ -26,6 +30,7 @@ macro_rules! transfer_conformance {
             test_marks_of_other_moves_are_kept
             test_leave_is_refused_after_a_change
             test_left_database_refuses_open_and_new_handles
+            test_filled_database_refuses_open_handles
             test_moved_back_is_used_again
         }
     };
@@ -190,18 +195,77 @@ pub async fn test_left_database_refuses_open_and_new_handles(subject: &impl Tran
     fill(&*open).await;
     let transfer = subject.transfer();
     let content = transfer.export(None).await.unwrap();
+    let last = content.events.last().unwrap().sequence;
+    // A reader that waits for events, which a store may spare a read.
+    for _ in 0..3 {
+        assert_eq!(open.events_after(last, 10).await.unwrap(), []);
+    }
 
     assert!(transfer.leave(content.clone(), to(HERE)).await.unwrap());
 
-    let added = open.commit(sample::adding(&sample::vm("db", 7))).await;
-    let noted = open.commit(ChangeSet { events: vec![sample::event("x", None)], ..ChangeSet::default() }).await;
-    let read = subject.open().list().await;
+    let followed = until_refused(&*open, last).await;
+    let mut refused = reads(&*open, &content).await;
+    refused.push(("events_after", followed));
+    refused.push(("commit", open.commit(sample::adding(&sample::vm("db", 7))).await));
+    let noted = ChangeSet { events: vec![sample::event("x", None)], ..ChangeSet::default() };
+    refused.push(("commit of an event", open.commit(noted).await));
+    refused.push(("list of a new handle", subject.open().list().await.map(drop)));
     let again = transfer.leave(content, to("sqlite:/d/other.db")).await;
-    for refused in [added, noted, read.map(drop)] {
-        assert!(matches!(&refused, Err(StoreError::Moved { to, .. }) if to == HERE), "{refused:?}");
+    for (what, refused) in refused {
+        assert!(matches!(&refused, Err(StoreError::Moved { to, .. }) if to == HERE), "{what}: {refused:?}");
     }
     assert!(matches!(again, Err(StoreError::Moved { .. })), "{again:?}");
     assert_eq!(transfer.mark().await.unwrap(), Some(to(HERE)));
+}
+
+/// A process that has the new database open does not use what is not known to be complete.
+pub async fn test_filled_database_refuses_open_handles(subject: &impl TransferSubject) {
+    let content = taken(subject).await;
+    let transfer = subject.transfer();
+    transfer.import(StoreContent::default(), from(HERE), Some(to(HERE))).await.unwrap();
+    transfer.clear_mark(from(HERE)).await.unwrap();
+    let open = subject.open();
+    assert_eq!(names(&*open).await, [""; 0]);
+
+    transfer.import(content.clone(), from(HERE), None).await.unwrap();
+    let refused = reads(&*open, &content).await;
+    transfer.clear_mark(from(HERE)).await.unwrap();
+
+    for (what, refused) in refused {
+        assert!(matches!(&refused, Err(StoreError::MoveUnfinished { .. })), "{what}: {refused:?}");
+    }
+    assert_eq!(names(&*open).await, ["web"]);
+}
+
+/// Returns how each read ends.
+async fn reads(store: &dyn Store, content: &StoreContent) -> Vec<(&'static str, Result<(), StoreError>)> {
+    let StoreContent { vms, storage, .. } = content;
+    let entry = &vms[0].entry;
+    vec![
+        ("list", store.list().await.map(drop)),
+        ("by_id", store.by_id(&entry.id).await.map(drop)),
+        ("by_name", store.by_name(&entry.name).await.map(drop)),
+        ("by_id_prefix", store.by_id_prefix("0").await.map(drop)),
+        ("storage_of_vm", store.storage_of_vm(&entry.id).await.map(drop)),
+        ("storage_without_vm", store.storage_without_vm().await.map(drop)),
+        ("storage_at", store.storage_at(&storage[0].path).await.map(drop)),
+        ("snapshots_of_vm", store.snapshots_of_vm(&entry.id).await.map(drop)),
+        ("history", store.history(&HistoryQuery::newest(1)).await.map(drop)),
+        ("is_reverted", store.is_reverted(1).await.map(drop)),
+        ("events_after", store.events_after(0, 10).await.map(drop)),
+    ]
+}
+
+/// Reads events again and again until a read fails, as a reader that waits for them does.
+async fn until_refused(store: &dyn Store, sequence: i64) -> Result<(), StoreError> {
+    timeout(LONG, async {
+        loop {
+            store.events_after(sequence, 10).await?;
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("a reader of events does not notice that the database was moved"))
 }
 
 /// What comes back replaces what was moved away.
