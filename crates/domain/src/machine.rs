@@ -22,6 +22,7 @@ mod raw_images;
 #[cfg(test)]
 mod reading;
 mod seed;
+mod switch_argument;
 mod switches;
 mod tap_devices;
 mod tpm;
@@ -32,13 +33,14 @@ pub use self::devices::{
     USB_CONTROLLER, UsbDevice, Watchdog, WatchdogAction, WatchdogModel,
 };
 pub use self::firmware::{Firmware, UefiOptions};
-pub use self::flash::{FirmwareImage, LayoutConflict, is_bios_size, is_uefi_code_size};
+pub use self::flash::{FirmwareImage, LayoutConflict, binary_architecture, is_bios_size, is_uefi_code_size};
 pub use self::handler::{ConfigHandler, KeyDoc};
 pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
 pub(crate) use self::memory_backend::{SHARED_MEMORY, SharedMemory};
 pub use self::numa::NumaNode;
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 pub use self::raw_images::RawImage;
+pub use self::switch_argument::SwitchArgument;
 pub use self::switches::{
     MACHINE_FLAGS, MachineFlag, RawItem, RawSwitch, SWITCHES, Treatment, raw_items, raw_switches,
 };

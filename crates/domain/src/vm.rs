@@ -2,10 +2,12 @@
 
 mod clock;
 mod ending;
+mod guest_end;
 mod id;
 mod name;
 mod pending;
 mod reason;
+mod resets;
 mod run;
 mod status;
 
@@ -15,11 +17,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::clock::StoppedTime;
-pub use self::ending::{ExitEvidence, ExitReport, KernelReport, ResetCounter, explain_halt, failed_disk};
+pub use self::ending::{ExitEvidence, ExitReport, KernelReport, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
 pub use self::pending::{ImageTag, LoadGuest, Pending, PendingWork, ReplacedImage};
 pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
+pub use self::resets::ResetCounter;
 pub use self::run::{
     BootId, BootNumber, MonitorRole, Phase, PidNamespace, ProcessIdentity, QemuProcess, Run, RunEnd, RunPaths,
 };

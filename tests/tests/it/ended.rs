@@ -1,14 +1,15 @@
 //! Commands that use a VM while its QEMU ends: each says that the VM has stopped, and why.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use maqet_testkit::guest::{AfterMarker, BootSector};
-use maqet_testkit::{TestHome, wait};
+use maqet_testkit::guest::{AfterMarker, BootSector, Rom};
+use maqet_testkit::{TestHome, qemu, wait};
 use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -105,4 +106,62 @@ fn test_wait_for_screen_qemu_ending_meanwhile_is_an_error() {
     let error = error_of(&home, &["wait", "web", "--for", "screen-stable=5m"], "SIGKILL", |pid| has_open(pid, "/qmp"));
 
     assert_eq!(error["code"], "wait.vm-unavailable", "{error}");
+}
+
+/// Adds the VM `web`, whose firmware ends QEMU at once.
+fn add_firmware(home: &TestHome, rom: Rom, more: &str) {
+    let image = rom.write(home);
+    home.add(&format!(
+        "name: web\naccel: tcg\nmemory: 16M\n{more}arguments:\n  - no-reboot\n  - {{bios: \"{}\"}}\n  \
+         - {{device: {{isa-debug-exit: null, iobase: \"0xf4\", iosize: \"0x04\"}}}}\n",
+        image.display()
+    ));
+}
+
+#[test]
+fn test_start_guest_as_fast_as_the_monitor_has_run() {
+    for (rom, reason) in [(Rom::TripleFault, "triple-fault"), (Rom::DebugExit, "debug-exit")] {
+        let home = TestHome::new();
+        add_firmware(&home, rom, "");
+
+        // It is sometimes running, and sometimes it has stopped.
+        let started = home.json(&["start", "web"]);
+        wait::until(TIMEOUT, "the end", || (home.json(&["status", "web"])["status"] == "stopped").then_some(()));
+
+        assert_eq!((&started["changed"], &started["boot"]), (&json!(true), &json!(1)), "{started}");
+        assert_eq!(home.json(&["status", "web"])["reason"], reason);
+    }
+}
+
+#[test]
+fn test_start_guest_faster_than_the_monitor_is_recorded_as_stopped() {
+    for (rom, reason, text) in [
+        (Rom::TripleFault, "triple-fault", "the guest's processor had a triple fault, and QEMU exits on that"),
+        (Rom::DebugExit, "debug-exit", "the guest ended QEMU through `isa-debug-exit`"),
+    ] {
+        let home = TestHome::new();
+        // The command monitor is where maqet does not find it.
+        let other = home.path("other.sock");
+        let script = format!(
+            "#!/bin/sh\nfor word do\n  shift\n  case \"$word\" in *path=*/qmp.sock,*) word=socket,id=qmp,path={},server=on,wait=off;; \
+             esac\n  set -- \"$@\" \"$word\"\ndone\nexec {} \"$@\"\n",
+            other.display(),
+            qemu::emulator().display(),
+        );
+        let binary = home.write("qemu", script);
+        fs::set_permissions(&binary, Permissions::from_mode(0o700)).unwrap();
+        add_firmware(&home, rom, &format!("binary: {}\n", binary.display()));
+
+        let started = home.json(&["start", "web"]);
+        let again = home.maqet(["start", "web"]).run().ok();
+
+        assert_eq!((&started["status"], &started["reason"]), (&json!("stopped"), &json!(reason)), "{started}");
+        assert_eq!((&started["changed"], &started["pid"]), (&json!(true), &json!(null)));
+        assert_eq!(again.stdout, format!("`web` is stopped ({text})\n"));
+        let status = home.json(&["status", "web"]);
+        assert_eq!((&status["reason"], &status["boot"]), (&json!(reason), &json!(2)), "{status}");
+        let events = home.maqet(["events", "web", "--format", "json"]).run().ok().stdout;
+        assert_eq!((events.matches("vm.started").count(), events.matches("vm.stopped").count()), (2, 2), "{events}");
+        assert_eq!(home.qemu_pids(), [0; 0]);
+    }
 }

@@ -1,5 +1,7 @@
 //! `arch`: guests of other architectures have defaults that work, on the QEMU of the system.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,6 +60,32 @@ fn test_riscv64_boots_from_its_defaults() {
     assert!(machine.starts_with("virt-") || machine == "virt-machine", "{machine}");
     assert!(devices.contains(&json!("cd")), "{devices:?}");
     home.json(&["stop", "riscv64", "--force"]);
+}
+
+/// A link with another name, and a copy, of which only its user knows what it is.
+#[test]
+fn test_architecture_of_a_renamed_binary_is_that_of_its_link() {
+    let home = TestHome::new();
+    let qemu = fs::canonicalize("/usr/bin/qemu-system-aarch64").unwrap();
+    symlink(&qemu, home.path("mine")).unwrap();
+    home.write("wrapper", format!("#!/bin/sh\nexec {} \"$@\"\n", qemu.display()));
+    fs::set_permissions(home.path("wrapper"), Permissions::from_mode(0o700)).unwrap();
+    let yaml = |name: &str, binary: &str| {
+        format!(
+            "name: {name}\nbinary: {binary}\nmachine: virt\naccel: tcg\nmemory: 64M\nfirmware: uefi\nnetwork: user\n"
+        )
+    };
+    home.add(&yaml("link", "./mine"));
+    home.add(&yaml("wrapper", "./wrapper"));
+
+    let linked = home.json(&["info", "link", "--command-line"])["command_line"].to_string();
+    let wrapped = home.json_error(&["start", "wrapper"], 69);
+    home.json(&["start", "link", "--paused"]);
+    home.json(&["stop", "link", "--force"]);
+
+    assert!(linked.contains("AAVMF") && linked.contains("max"), "{linked}");
+    assert_eq!(wrapped["code"], "host.firmware-not-found");
+    assert_eq!(wrapped["hints"][0], "set `arch: aarch64`, which the name of the `binary` does not say");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use maqet_testkit::{TestHome, qemu};
 
-use crate::start_failures::error_of;
+use crate::start_failures::{assert_explained, error_of};
 
 #[test]
 fn test_port_in_use_names_the_process_that_has_it() {
@@ -70,6 +70,7 @@ fn test_vnc_port_in_use_is_counted_from_the_display() {
 
         let error = home.json_error(&["start", name], 75);
 
+        assert_explained(&error);
         let message = format!("VM `{name}` failed to start: TCP port {port} of 127.0.0.1 is in use by VM `first`");
         assert_eq!((error["code"].as_str(), error["message"].as_str()), (Some("host.port-in-use"), Some(&*message)));
     }
@@ -108,6 +109,7 @@ fn test_port_in_use_names_the_vm_that_has_it() {
 
     let error = home.json_error(&["start", "second"], 75);
 
+    assert_explained(&error);
     assert!(error["message"].as_str().unwrap().ends_with("is in use by VM `first`"), "{error}");
     assert_eq!(error["hints"][0], "stop it with `maqet stop first`");
     home.json(&["stop", "first", "--force"]);

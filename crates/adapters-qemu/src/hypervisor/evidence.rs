@@ -16,6 +16,7 @@ use maqet_domain::vm::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::qmp_log;
 use crate::console::console_lock;
 use crate::limits::{
     MAX_CPU_LOG_BYTES, MAX_QMP_LOG_TAIL_BYTES, MAX_RESET_LOG_BYTES, MAX_START_NOTES_BYTES, MAX_STDERR_TAIL_BYTES,
@@ -89,6 +90,12 @@ pub(super) fn exit_report(run: &Run) -> ExitReport {
     conclude(run, ask)
 }
 
+/// Returns how the guest ended a QEMU with this exit code before a monitor responded; `None` if it did not.
+pub(super) fn guest_end(paths: &RunPaths, exit_code: i32) -> Option<ExitReport> {
+    // Another program than QEMU, or a QEMU that printed a list, has no monitors.
+    qmp_log::has_greeting(&paths.qmp_log()).then(|| evidence(paths, &StartNotes::read(paths)?).guest_end(exit_code))?
+}
+
 /// Notes what the kernel says about the end of a run, if nothing else explains it.
 pub(super) fn note_exit(run: &Run) {
     conclude(run, |process, notes| {
@@ -103,25 +110,29 @@ pub(super) fn note_exit(run: &Run) {
 
 /// Concludes why the QEMU of a run ended; asks the kernel only about an end that nothing else explains.
 fn conclude(run: &Run, kernel: impl FnOnce(&ProcessIdentity, &StartNotes) -> KernelReport) -> ExitReport {
-    let paths = &run.paths;
-    let notes = StartNotes::read(paths);
-    let removed_pid_file = notes.as_ref().and_then(|notes| removed_pid_file(notes, paths));
-    let cpu_log = read_tail(&paths.cpu_log(), MAX_CPU_LOG_BYTES).unwrap_or_default();
-    let mut evidence = ExitEvidence {
-        events: last_events(paths),
-        stderr: last_stderr(paths),
-        removed_pid_file,
-        has_debug_exit: notes.as_ref().is_some_and(|notes| notes.debug_exit),
-        had_triple_fault: String::from_utf8_lossy(&cpu_log).lines().any(|line| line == TRIPLE_FAULT),
-        kernel: KernelReport::Unknown,
-    };
+    let notes = StartNotes::read(&run.paths).unwrap_or_default();
+    let mut evidence = evidence(&run.paths, &notes);
     let report = evidence.conclude();
     match &run.process {
         Some(process) if report.end.is_none() && may_be_in_kernel_log(run) => {
-            evidence.kernel = kernel(process, &notes.unwrap_or_default());
+            evidence.kernel = kernel(process, &notes);
             evidence.conclude()
         }
         _ => report,
+    }
+}
+
+/// Returns what the files of a run say about its end.
+fn evidence(paths: &RunPaths, notes: &StartNotes) -> ExitEvidence {
+    let removed_pid_file = removed_pid_file(notes, paths);
+    let cpu_log = read_tail(&paths.cpu_log(), MAX_CPU_LOG_BYTES).unwrap_or_default();
+    ExitEvidence {
+        events: last_events(paths),
+        stderr: last_stderr(paths),
+        removed_pid_file,
+        has_debug_exit: notes.debug_exit,
+        had_triple_fault: String::from_utf8_lossy(&cpu_log).lines().any(|line| line == TRIPLE_FAULT),
+        kernel: KernelReport::Unknown,
     }
 }
 

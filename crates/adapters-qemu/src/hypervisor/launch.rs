@@ -13,7 +13,7 @@ use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{Launch, LaunchError, Launched, MonitorSession, Processes};
 use maqet_domain::qmp::wording::{locked_image, start_warnings};
 use maqet_domain::qmp::{QmpCommand, QmpError, RunState};
-use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
+use maqet_domain::vm::{ExitReport, MonitorRole, ProcessIdentity, RunPaths};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use process_wrap::std::{CommandWrap, ProcessSession};
 use rustix::process::{Pid, getsid};
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::io_error;
-use super::evidence::StartNotes;
+use super::evidence::{StartNotes, guest_end};
 use super::find::find_process;
 use super::foreground;
 use super::helper;
@@ -61,6 +61,8 @@ struct Attempt<'a> {
 enum Failure {
     /// It exited, with this exit code or signal.
     Exited(String),
+    /// The guest ended it.
+    GuestEnded(ExitReport),
     TimedOut,
     Error(LaunchError),
 }
@@ -118,7 +120,7 @@ impl Attempt<'_> {
 
         let reply = tokio::select! {
             reply = monitor_reply(&launch.paths, qmp_log) => reply,
-            status = child.wait() => return Err(exited(status)),
+            status = child.wait() => return Err(exited(&launch.paths, status)),
             () = sleep(launch.timeout) => return Err(Failure::TimedOut),
         };
         let process = self.scope.identify(reply.listener.unwrap_or_else(|| child.pid()));
@@ -126,7 +128,7 @@ impl Attempt<'_> {
             Some(process) if is_in_session_of(child, &process) => Ok(launched(process, reply.state)),
             // It exited right after its reply, or it daemonized, and then the process that started it exits.
             process => match (timeout(LAUNCHER_EXIT_TIMEOUT, child.wait()).await, process) {
-                (Ok(status), _) => Err(exited(status)),
+                (Ok(status), _) => Err(exited(&launch.paths, status)),
                 (Err(_), Some(process)) => Ok(launched(process, reply.state)),
                 (Err(_), None) => Err(Failure::Exited("an exit code that its wrapper did not report".to_owned())),
             },
@@ -184,6 +186,9 @@ impl Failure {
         let stderr_tail = log.map(|tail| stderr_tail(&tail)).unwrap_or_default();
         match self {
             Self::Error(error) => error,
+            Self::GuestEnded(report) => {
+                LaunchError::GuestEnded { report: report.into(), warnings: warnings(&launch.paths) }
+            }
             Self::TimedOut => LaunchError::TimedOut { after: launch.timeout, stderr_tail },
             Self::Exited(status) => disk_full(&launch.paths)
                 .or_else(|| image_in_use(&stderr_tail))
@@ -202,8 +207,15 @@ fn warnings(paths: &RunPaths) -> Vec<String> {
     start_warnings(&String::from_utf8_lossy(&log))
 }
 
-fn exited(status: io::Result<ExitStatus>) -> Failure {
-    Failure::Exited(status.map_or_else(|error| error.to_string(), |status| display_status(status).to_string()))
+/// Returns why QEMU exited, while its files are there.
+fn exited(paths: &RunPaths, status: io::Result<ExitStatus>) -> Failure {
+    match status {
+        Ok(status) => match status.code().and_then(|code| guest_end(paths, code)) {
+            Some(report) => Failure::GuestEnded(report),
+            None => Failure::Exited(display_status(status).to_string()),
+        },
+        Err(error) => Failure::Exited(error.to_string()),
+    }
 }
 
 fn is_in_session_of(child: &ChildGuard, process: &ProcessIdentity) -> bool {

@@ -22,6 +22,9 @@ const MAX_NEGOTIATION_BYTES: usize = 4 << 10;
 /// The key of the reply to it.
 const REPLY: &[u8] = b"\"return\"";
 
+/// The key of what QEMU writes before it.
+const GREETING: &[u8] = b"\"QMP\"";
+
 /// The FIFO of the QMP log with the negotiation in it, until QEMU has read it.
 ///
 /// The content of a FIFO is lost when no process has it open.
@@ -79,7 +82,17 @@ pub(super) async fn turn_on(paths: &RunPaths) -> io::Result<()> {
 
 /// Returns whether QEMU replied to the negotiation.
 fn is_on(log: &Path) -> bool {
+    begins_with(log, REPLY)
+}
+
+/// Returns whether QEMU has written its greeting.
+pub(super) fn has_greeting(log: &Path) -> bool {
+    begins_with(log, GREETING)
+}
+
+/// Returns whether a log has this part of the negotiation.
+fn begins_with(log: &Path, wanted: &[u8]) -> bool {
     let read = open_regular(log).and_then(|log| read_part(&log, 0, MAX_NEGOTIATION_BYTES));
-    // A log whose start was dropped is on, or it would not have grown.
-    read.is_ok_and(|start| start.offset > 0 || start.bytes.windows(REPLY.len()).any(|part| part == REPLY))
+    // A log whose start was dropped had it, or it would not have grown.
+    read.is_ok_and(|start| start.offset > 0 || start.bytes.windows(wanted.len()).any(|part| part == wanted))
 }

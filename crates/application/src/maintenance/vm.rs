@@ -51,8 +51,10 @@ impl VmCheck<'_> {
         let recovered = if vm.entry.pending.is_some() { self.app.ports.store.by_id(&vm.entry.id).await? } else { None };
         let vm = recovered.as_ref().unwrap_or(vm);
         match self.app.machine(vm) {
-            Ok(machine) => {
+            Ok(mut machine) => {
                 findings.extend(self.check_binary(vm, &machine).await);
+                // A binary that does not work is reported by now.
+                let _ = self.app.preflight().resolve_architecture(&mut machine).await;
                 if machine.tpm {
                     findings.extend(self.check_tpm(&vm.entry).await);
                 }

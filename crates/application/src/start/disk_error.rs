@@ -57,8 +57,9 @@ pub enum DiskError {
     NotFound { error: ImageError },
     #[error("socket `{}` of share `{share}` not found", path.display())]
     SocketNotFound { share: String, path: PathBuf },
+    /// `backing` is the image, if it is a backing file.
     #[error("a disk of VM `{vm}` is in use by VM `{user}`")]
-    InUse { vm: VmName, user: VmName, source: Cause },
+    InUse { vm: VmName, user: VmName, backing: Option<PathBuf>, source: Cause },
     #[error("VM `{vm}` uses disk image `{}` twice", path.display())]
     UsedTwice { vm: VmName, path: PathBuf, source: Cause },
     #[error("disk image `{}` of drive `{drive}` exists", path.display())]
@@ -94,9 +95,15 @@ impl Explain for DiskError {
             Self::SocketNotFound { path, .. } => Explanation::new("storage.socket-not-found", Fault::NotFound)
                 .hint(virtiofsd_hint(&quote(&path.to_string_lossy())))
                 .hint("correct the `socket` under `storage`"),
-            Self::InUse { user, .. } => Explanation::new("storage.in-use", Fault::Busy)
+            Self::InUse { user, backing, .. } => Explanation::new("storage.in-use", Fault::Busy)
                 .hint(format!("stop it with `maqet stop {user}`"))
-                .hint("set `readonly: true` for the drive in both VMs, if neither writes it; for a backing file that a VM writes, use a copy"),
+                .hint(match backing {
+                    Some(backing) => format!(
+                        "copy the backing file `{}` for one of the two: VM `{user}` writes to it, which damages its overlays",
+                        backing.display()
+                    ),
+                    None => "set `readonly: true` for the drive in both VMs, if neither writes it".to_owned(),
+                }),
             Self::UsedTwice { .. } => Explanation::new("storage.use-conflict", Fault::Usage)
                 .hint("remove one of the two, under `storage`, `arguments` or `args`")
                 .hint("set `readonly` for both, if the guest only reads it"),

@@ -20,7 +20,6 @@ use crate::App;
 mod files;
 mod ports;
 
-use self::files::relative_path_hint;
 pub(crate) use self::files::uses_of;
 pub(super) use self::ports::{port_obstacle, user_and_cure};
 
@@ -83,6 +82,7 @@ impl Diagnosis<'_> {
             machine: machine_type(self.command_line.args()).unwrap_or(&default),
             bridge: &bridge(self.command_line.args()),
             kvm: &self.app.preflight().kvm_obstacle(self.machine),
+            location: &self.location(),
         };
         let mut explanation = Explanation::new(message.code, message.fault);
         let part = self.recognized.parts.first().copied().unwrap_or_default();
@@ -110,11 +110,11 @@ impl Diagnosis<'_> {
                 if let Some(reason) = self.unloaded_file(Path::new(part)).await {
                     return reason;
                 }
-                explanation.hints.extend(relative_path_hint(self.recognized.switch, part));
+                explanation.hints.extend(self.relative_path_hint(part));
             }
             Lookup::ImageFormat => explanation.hints.extend(self.format_hint().await),
             Lookup::Socket => explanation.hints.extend(self.server_hints(part)),
-            Lookup::File => explanation.hints.extend(relative_path_hint(self.recognized.switch, part)),
+            Lookup::File => explanation.hints.extend(self.relative_path_hint(part)),
         }
         explanation.hints.extend(self.recognized.hints(&names));
         (self.recognized.cause(&names), explanation)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use maqet_domain::machine::{Machine, UefiOptions};
+use maqet_domain::machine::{Machine, UefiOptions, binary_architecture};
 use maqet_domain::port::{FirmwareRequest, ImageError, ImageUse, PathKind, SecureBoot, UefiFirmware};
 use maqet_domain::storage::ImageAccess;
 use maqet_domain::storage::uefi_variables::{MAX_VARIABLES_BYTES, has_platform_key};
@@ -170,6 +170,14 @@ impl Preflight<'_> {
     /// Returns the path or the name of the QEMU of a machine.
     pub(crate) fn binary_name(&self, machine: &Machine) -> String {
         machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{}", self.architecture(machine)))
+    }
+
+    /// Sets the architecture of a machine whose `binary` is a link to a QEMU with another name.
+    pub(crate) async fn resolve_architecture(&self, machine: &mut Machine) -> Result<(), Error> {
+        let (None, Some(binary)) = (machine.architecture(), &machine.binary) else { return Ok(()) };
+        let path = self.hypervisor.binary(binary).await?.path;
+        machine.arch = binary_architecture(&self.paths.resolve(&path).await.to_string_lossy());
+        Ok(())
     }
 
     /// Returns the guest's architecture.

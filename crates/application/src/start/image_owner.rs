@@ -1,5 +1,6 @@
 //! Which VM the process that has an image open belongs to.
 
+use maqet_domain::machine::Machine;
 use maqet_domain::port::{ImageError, ImageUser};
 use maqet_domain::vm::{VmEntry, VmName};
 
@@ -11,9 +12,27 @@ pub(crate) async fn image_error(app: &App, entry: &VmEntry, source: ImageError) 
     let user = if let ImageError::InUse { by, .. } = &source { by.clone() } else { None };
     match image_owner(app, user.as_ref()).await {
         ImageOwner::Orphan(pid) => Error::DiskOfOrphan { vm: entry.name.clone(), pid, source: source.into() },
-        ImageOwner::Vm(user) => DiskError::InUse { vm: entry.name.clone(), user, source: source.into() }.into(),
+        ImageOwner::Vm(user) => {
+            DiskError::InUse { vm: entry.name.clone(), user, backing: None, source: source.into() }.into()
+        }
         ImageOwner::Other => source.into(),
     }
+}
+
+/// Returns that error of a start; says so if the image is the backing file of one.
+pub(crate) async fn start_image_error(app: &App, entry: &VmEntry, machine: &Machine, source: ImageError) -> Error {
+    let image = if let ImageError::InUse { path, .. } = &source { Some(path.clone()) } else { None };
+    let mut error = image_error(app, entry, source).await;
+    if let (Error::Disk(DiskError::InUse { backing, .. }), Some(image)) = (&mut error, image) {
+        let wanted = app.ports.paths.resolve(&image).await;
+        for drive in app.preflight().drives(&entry.name, machine) {
+            if app.ports.paths.resolve(&drive.path).await == wanted {
+                return error;
+            }
+        }
+        *backing = Some(image);
+    }
+    error
 }
 
 /// Returns that error in place of one of an image of a VM.

@@ -24,13 +24,13 @@ fn stop(vm: &str) -> Stop {
     Stop::new(vm)
 }
 
-async fn phase(world: &World, name: &str) -> Option<Phase> {
+pub(crate) async fn phase(world: &World, name: &str) -> Option<Phase> {
     let name = VmName::parse(name).expect("it is a name");
     let vm = world.store.by_name(&name).await.expect("the store is in memory").expect("the VM is there");
     vm.entry.run.map(|run| run.phase)
 }
 
-async fn events(world: &World) -> Vec<String> {
+pub(crate) async fn events(world: &World) -> Vec<String> {
     world
         .store
         .events_after(0, 100)

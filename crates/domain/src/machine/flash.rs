@@ -142,7 +142,7 @@ impl Machine {
 }
 
 /// Returns the architecture in the name of a QEMU binary.
-fn binary_architecture(binary: &str) -> Option<&'static str> {
+pub fn binary_architecture(binary: &str) -> Option<&'static str> {
     let name = Path::new(binary).file_name()?.to_str()?.strip_prefix("qemu-system-")?;
     ARCHITECTURES.iter().find(|architecture| **architecture == name).copied()
 }

@@ -4,7 +4,7 @@ mod arguments;
 mod attachment;
 mod cpu;
 mod devices;
-mod file_options;
+pub(super) mod file_options;
 mod firmware;
 mod guest;
 mod limits;

@@ -120,6 +120,9 @@ pub enum LaunchError {
     /// QEMU exited; `status` is its exit code or signal.
     #[error("QEMU exited with {status}{}", suffix(stderr_tail))]
     Exited { status: String, stderr_tail: String },
+    /// The guest ran, and ended QEMU; `warnings` are what QEMU complained about before.
+    #[error("the guest ended QEMU before its monitor responded")]
+    GuestEnded { report: Box<ExitReport>, warnings: Vec<String> },
     /// QEMU did not respond in time and was killed.
     #[error("QEMU did not respond on its monitor within {after:?}{}", suffix(stderr_tail))]
     TimedOut { after: Duration, stderr_tail: String },
@@ -157,7 +160,7 @@ fn suffix(stderr_tail: &str) -> String {
 impl Explain for LaunchError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Exited { .. } => Explanation::new("vm.start-failed", Fault::Failed),
+            Self::Exited { .. } | Self::GuestEnded { .. } => Explanation::new("vm.start-failed", Fault::Failed),
             Self::TimedOut { .. } => {
                 Explanation::new("vm.start-timed-out", Fault::TimedOut).hint("pass a longer `--timeout`")
             }

@@ -1,9 +1,9 @@
-//! What the evidence about a QEMU says: why it ended, why its guest does not run, and how often the guest was reset.
+//! What the evidence about a QEMU says: why it ended, and why its guest does not run.
 //!
 //! No process of maqet runs beside a VM, so nothing is there to collect QEMU's exit code. The reason is concluded from
 //! what QEMU, the kernel and the start of the run wrote; each rule says in which QEMU its fact was seen.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ pub struct ExitReport {
 }
 
 impl ExitReport {
-    fn new(reason: StopReason, at: Option<Timestamp>, details: StateDetails) -> Self {
+    pub(super) fn new(reason: StopReason, at: Option<Timestamp>, details: StateDetails) -> Self {
         Self { end: Some(RunEnd { reason, at }), details }
     }
 }
@@ -170,7 +170,7 @@ impl ExitEvidence {
     }
 
     /// Returns the last line of standard error that is not a warning.
-    fn last_message(&self) -> StateDetails {
+    pub(super) fn last_message(&self) -> StateDetails {
         let last = self.stderr.lines().rev().find(|line| !line.trim().is_empty() && !is_warning(line));
         StateDetails { message: last.map(str::to_owned), ..StateDetails::default() }
     }
@@ -270,36 +270,6 @@ fn signal_name(signal: i32) -> String {
         2 => "SIGINT".to_owned(),
         15 => "SIGTERM".to_owned(),
         other => format!("signal {other}"),
-    }
-}
-
-/// The resets within this time of the first one are one reset of the guest.
-///
-/// `SeaBIOS` resets the machine once more about 0.1 s after each reset, with one event (10.0) or two (7.2), also after a
-/// reset by the host.
-const ONE_RESET: SignedDuration = SignedDuration::from_secs(1);
-
-/// Counts how often the guest reset itself; the events are those of a QMP log, oldest first.
-#[derive(Debug, Clone, Default)]
-pub struct ResetCounter {
-    count: u64,
-    began: Option<Timestamp>,
-}
-
-impl ResetCounter {
-    /// Counts an event.
-    pub fn push(&mut self, event: &QmpEvent) {
-        let is_same = self.began.is_some_and(|began| event.at.duration_since(began) < ONE_RESET);
-        if event.name != "RESET" || is_same {
-            return;
-        }
-        self.began = Some(event.at);
-        self.count += u64::from(event.data.get("guest").and_then(Value::as_bool).unwrap_or_default());
-    }
-
-    /// Returns how often the guest reset itself.
-    pub const fn count(&self) -> u64 {
-        self.count
     }
 }
 
@@ -480,21 +450,5 @@ mod tests {
         assert_eq!(failed_disk(&limited).unwrap().1.drive.as_deref(), Some("data"));
         assert_eq!(failed_disk(&json!([{ "device": "a", "io-status": "ok" }])), None);
         assert_eq!(failed_disk(&json!({})), None);
-    }
-
-    #[test]
-    fn test_reset_counter_firmware_resets_are_not_counted() {
-        let reset = |at: i64, is_guest: bool| {
-            let at = Timestamp::from_millisecond(at).unwrap();
-            QmpEvent { at, ..event("RESET", 0, json!({ "guest": is_guest })) }
-        };
-        let mut counter = ResetCounter::default();
-
-        // As seen of 7.2: by the guest, twice by SeaBIOS, by the host, twice by SeaBIOS, by the guest.
-        for (at, is_guest) in [(0, true), (50, true), (51, true), (5_000, false), (5_080, true), (9_000, true)] {
-            counter.push(&reset(at, is_guest));
-        }
-
-        assert_eq!(counter.count(), 2);
     }
 }

@@ -55,6 +55,26 @@ impl StopReason {
         self.into()
     }
 
+    /// Returns whether the guest ended QEMU.
+    pub const fn is_of_guest(self) -> bool {
+        match self {
+            Self::GuestShutdown
+            | Self::GuestReset
+            | Self::TripleFault
+            | Self::GuestPanic
+            | Self::Watchdog
+            | Self::DebugExit => true,
+            Self::HostQuit
+            | Self::HostSignal
+            | Self::OutOfMemory
+            | Self::QemuError
+            | Self::RestoreFailed
+            | Self::Crashed
+            | Self::HostReboot
+            | Self::Unknown => false,
+        }
+    }
+
     /// Returns whether neither the guest nor a person ended the run on purpose, as far as is known.
     pub const fn is_failure(self) -> bool {
         match self {

@@ -6,6 +6,7 @@ mod config;
 mod count_sector;
 mod counting_sector;
 mod files;
+mod rom;
 mod shell;
 
 pub use act_sector::GuestAct;
@@ -14,6 +15,7 @@ pub use config::{debian_yaml, linux_boot_yaml, linux_yaml, paused_yaml, seeded_y
 pub use count_sector::CountSector;
 pub use counting_sector::CountingGuest;
 pub use files::{DebianFiles, Files, profile_dir, target_dir};
+pub use rom::Rom;
 pub use shell::Shell;
 
 /// The Linux guest prints this last: it then serves a shell on the serial line and obeys the power button.

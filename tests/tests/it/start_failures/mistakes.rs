@@ -73,7 +73,7 @@ fn test_references_to_what_does_not_exist_name_it() {
             3,
             "qemu.file-not-found",
             "`/none/ser.log` does not exist",
-            "correct the path in `-serial file:/none/ser.log`",
+            "correct the path in `serial`",
         ),
         (
             "arguments: [{serial: pigeon}]\n",
@@ -144,7 +144,7 @@ fn test_references_to_what_does_not_exist_name_it() {
             3,
             "qemu.file-not-found",
             "`/none` that is shared",
-            "create the directory, or correct `path` of the `fsdev` or `virtfs` switch",
+            "create the directory, or correct the path in `-fsdev local,id=f,path=/none,security_model=none`",
         ),
     ]);
 }

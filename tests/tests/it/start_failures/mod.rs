@@ -5,6 +5,7 @@
 mod files;
 mod mistakes;
 mod options;
+mod values;
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -36,7 +37,7 @@ pub(crate) fn check_with(common: &str, home: &TestHome, (keys, exit, code, cause
     let hints: Vec<String> = hints.iter().map(|one| without_places(home, one.as_str().unwrap())).collect();
     let is_it = |one: &String| hint.strip_suffix('…').map_or(one == hint, |begin| one.starts_with(begin));
     assert!(hints.iter().any(is_it), "{keys}: {hints:#?}");
-    assert!(!hints.iter().any(|one| one.contains("--command-line")), "{keys}: {error}");
+    assert_explained(&error);
     assert!(!error["causes"].as_array().unwrap().is_empty(), "{keys}: {error}");
     home.json(&["rm", "web"]);
 }
@@ -82,7 +83,16 @@ fn test_last_reason_of_an_exit_is_the_one_reported() {
 pub(crate) fn error_of(keys: &str, exit: i32) -> Value {
     let home = TestHome::new();
     home.add(&format!("name: web\naccel: tcg\nmemory: 32M\n{keys}"));
-    home.json_error(&["start", "web"], exit)
+    let error = home.json_error(&["start", "web"], exit);
+    assert_explained(&error);
+    error
+}
+
+/// Checks that the hints are not only those of an unknown failure.
+#[track_caller]
+pub(crate) fn assert_explained(error: &Value) {
+    let hints = error["hints"].to_string();
+    assert!(error["code"] != "vm.start-failed" && !hints.contains("--command-line"), "{error}");
 }
 
 #[test]
@@ -124,7 +134,42 @@ fn test_image_that_a_vm_uses_twice_by_another_path_is_said_to_be() {
         let error = home.json_error(&["start", "web"], 2);
 
         assert_eq!(error["code"], "storage.use-conflict", "{file}: {error}");
+        assert_explained(&error);
         home.json(&["rm", "web"]);
+    }
+}
+
+/// A backing file that another VM writes cannot be shared by `readonly`.
+#[test]
+fn test_backing_file_that_another_vm_writes_is_to_be_copied() {
+    let home = TestHome::new();
+    let image = |arguments: &[&str]| {
+        let status = Command::new(qemu::image_tool()).args(arguments).current_dir(home.root()).status();
+        assert!(status.unwrap().success());
+    };
+    image(&["create", "-q", "-f", "qcow2", "base.qcow2", "1M"]);
+    image(&["create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "overlay.qcow2"]);
+    let yaml = |name: &str, keys: &str| format!("name: {name}\naccel: tcg\nmemory: 32M\n{keys}");
+    home.add(&yaml("writer", "storage: [{name: a, file: base.qcow2}]\narguments: [S]\n"));
+    home.json(&["start", "writer"]);
+    let copy = format!(
+        "copy the backing file `{}` for one of the two: VM `writer` writes to it, which damages its overlays",
+        home.path("base.qcow2").display()
+    );
+    let share = "set `readonly: true` for the drive in both VMs, if neither writes it";
+
+    for (name, keys, hint) in [
+        ("key", "storage: [{name: a, file: overlay.qcow2}]\n", copy.as_str()),
+        ("switch", "arguments: [{drive: {file: overlay.qcow2, format: qcow2}}]\n", &copy),
+        ("same", "storage: [{name: a, file: base.qcow2}]\n", share),
+        ("raw", "arguments: [{drive: {file: base.qcow2, format: qcow2}}]\n", share),
+    ] {
+        home.add(&yaml(name, keys));
+
+        let error = home.json_error(&["start", name], 75);
+
+        assert_eq!((&error["code"], &error["hints"][1]), (&json!("storage.in-use"), &json!(hint)), "{name}: {error}");
+        assert_explained(&error);
     }
 }
 
@@ -140,6 +185,7 @@ fn test_sandbox_that_ends_qemu_is_named() {
     let error = home.json_error(&["start", "web"], 4);
 
     assert_eq!(error["code"], "vm.sandbox-refused");
+    assert_explained(&error);
     assert_eq!(error["hints"][0], "set `sandbox: false` if you trust the guest");
 }
 
@@ -164,6 +210,8 @@ fn test_limits_of_memory_and_open_files_are_named() {
     );
     assert_eq!(files["error"]["hints"][0], "raise the limit with `ulimit -n 4096` in the shell that runs maqet");
     assert_eq!(memory["hints"][0], "set less `memory`");
+    assert_explained(&files["error"]);
+    assert_explained(&memory);
 }
 
 #[test]

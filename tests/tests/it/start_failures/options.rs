@@ -221,7 +221,7 @@ fn test_objects_without_their_files_are_named() {
             3,
             "qemu.file-not-found",
             "`/none` of a secret",
-            "correct the path of the `object` under `arguments`",
+            "correct the path in `-object secret,id=s,file=/none`",
         ),
         (
             "arguments: [{object: secret, id: s}]\n",

@@ -87,7 +87,10 @@ impl Operation for Info {
 
     async fn run(&self, app: &App) -> Result<Done<VmInfo>, Error> {
         let vm = app.vms().find(&self.vm).await?;
-        let machine = app.machine(&vm)?;
+        let mut machine = app.machine(&vm)?;
+        if self.command_line {
+            app.preflight().resolve_architecture(&mut machine).await?;
+        }
         let preflight = app.preflight();
         let missing = preflight.missing_images(&vm.entry, &machine).await;
         let lost = preflight.lost_images(&vm.entry, missing).await?;

@@ -12,8 +12,8 @@ use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::storage::ImagePlan;
 use maqet_domain::vm::{
-    Action, BootNumber, HaltReason, InvalidTransition, MonitorAnswer, Phase, ProcessObservation, QemuProcess, Run,
-    RunPaths, Status, Transition, Vm, VmEntry,
+    Action, BootNumber, ExitReport, HaltReason, InvalidTransition, MonitorAnswer, Phase, ProcessObservation,
+    QemuProcess, Run, RunEnd, RunPaths, Status, Transition, Vm, VmEntry,
 };
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
@@ -30,12 +30,14 @@ use crate::start::create_disks::DiskCreator;
 use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
 use crate::start::failure::{diagnose, uses_of};
-use crate::start::image_owner::{ImageOwner, image_error, image_owner};
+use crate::start::image_owner::{ImageOwner, image_owner, start_image_error};
 use crate::start::link_listeners::{require_free_ports, require_free_sockets, require_links};
 use crate::start::mismatches::ImageMismatches;
 use crate::start::preflight::CheckedStart;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::{Observation, VmStatus};
+use crate::vm::reconcile::stopped_data;
+use crate::vm::shutdown::StopMethod;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Starts a VM.
@@ -76,7 +78,7 @@ impl Start {
     }
 }
 
-/// A VM that is running.
+/// A VM that was started; its guest may have ended QEMU already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Started {
@@ -135,7 +137,8 @@ pub(crate) struct StartOptions<'a> {
 /// Starts a VM whose lock the caller holds.
 ///
 /// In order: check everything that can be checked, create missing disks, record the run as starting, launch QEMU, and
-/// record it as running. A start that is killed in between is found by its record; one that fails is rolled back.
+/// record it as running. A start that is killed in between is found by its record; one that fails is rolled back. A guest
+/// that ends QEMU before the monitor responds has run: whether it is that fast depends on the host.
 pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Result<Done<Started>, Error> {
     let StartOptions { recreate, paused, foreground, .. } = options;
     let timeout = options.timeout.map_or(app.timeouts().start, HumanDuration::duration);
@@ -155,7 +158,8 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         Transition::NoOp => return Ok(already_running(app, vm, observation).await),
     }
 
-    let machine = app.machine(vm)?;
+    let mut machine = app.machine(vm)?;
+    job.run(app.preflight().resolve_architecture(&mut machine)).await??;
     let (boot, paths) = app.folders.next_run(&vm.entry);
     let prepare = async {
         let preflight = app.preflight();
@@ -168,7 +172,7 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
     };
     let CheckedStart { command_line, files, disks } = match job.run(prepare).await? {
         Ok(checked) => checked,
-        Err(Error::Image(source)) => return Err(image_error(app, &vm.entry, source).await),
+        Err(Error::Image(source)) => return Err(start_image_error(app, &vm.entry, &machine, source).await),
         Err(error) => return Err(error),
     };
     let creator = DiskCreator::new(app, &job, &vm.entry).await?;
@@ -194,13 +198,18 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
                 return Err(error);
             }
             let log_failure = launched.log_failure.clone();
-            let warnings = machine.relative_path_warnings().chain(launched.warnings.iter().cloned());
-            let warnings = disks.warnings.iter().cloned().chain(warnings).collect();
+            let warnings = all_warnings(&machine, &disks.warnings, launched.warnings.clone());
             let records = shown(&launch.paths.records);
             let mut done = mark_running(app, entry, &machine, launched, created).await?;
             done.value.mismatches = disks.mismatches;
             done.value.warnings = warnings;
             done.value.log_failure = log_failure.map(|cause| LogFailure { directory: records, cause });
+            Ok(done)
+        }
+        Ok(Err(LaunchError::GuestEnded { report, warnings })) => {
+            let warnings = all_warnings(&machine, &disks.warnings, warnings);
+            let mut done = mark_ended(app, entry, *report, created).await?;
+            done.value = Started { mismatches: disks.mismatches, warnings, ..done.value };
             Ok(done)
         }
         Ok(Err(source)) => {
@@ -216,7 +225,8 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
 
 /// Refuses what a start of the VM would refuse, as far as that is known before.
 pub(super) async fn check(app: &App, vm: &Vm, recreate: &[String]) -> Result<(), Error> {
-    let machine = app.machine(vm)?;
+    let mut machine = app.machine(vm)?;
+    app.preflight().resolve_architecture(&mut machine).await?;
     let (_, paths) = app.folders.next_run(&vm.entry);
     app.preflight().check(&vm.entry, &machine, &paths, recreate).await.map(drop)
 }
@@ -298,6 +308,36 @@ async fn mark_running(
     Ok(Done::reading(Started::new(VmStatus::new(&entry, &observation), true)))
 }
 
+/// Records a run whose guest ended QEMU before its monitor responded; a moment later it would have been observed so.
+async fn mark_ended(
+    app: &App,
+    entry: VmEntry,
+    report: ExitReport,
+    created: Vec<Change>,
+) -> Result<Done<Started>, Error> {
+    let now = app.ports.clock.now();
+    let end = RunEnd::from_exit(Phase::Running, report.end, false);
+    let end = RunEnd { at: end.at.or(Some(now)), ..end };
+    let run = entry.run.as_ref().map(|run| run.at_phase(Phase::Ended(end)));
+    let boot = run.as_ref().map(|run| run.boot);
+    let mut changes = ChangeSet::default().and(run_change(&entry, run.clone()));
+    changes.changes.extend(created);
+    let mut stopped = stopped_data(end.reason, StopMethod::Unobserved, &report.details);
+    stopped["boot"] = json!(boot);
+    changes.events.push(app.committer().event(kind::VM_STARTED, &entry, json!({ "boot": boot })));
+    changes.events.push(app.committer().event(kind::VM_STOPPED, &entry, stopped));
+    app.committer().commit(changes).await?;
+
+    let observation = Observation { details: report.details, ..Observation::without_process(Status::Stopped(end)) };
+    let entry = VmEntry { run, ..entry };
+    Ok(Done::reading(Started::new(VmStatus::new(&entry, &observation), true)))
+}
+
+/// Returns what of the definition is probably not meant, and what QEMU complained about.
+fn all_warnings(machine: &Machine, of_disks: &[String], of_qemu: Vec<String>) -> Vec<String> {
+    of_disks.iter().cloned().chain(machine.relative_path_warnings()).chain(of_qemu).collect()
+}
+
 /// Reports a VM that is running already, and records its process if the starting process was killed before it did.
 async fn already_running(app: &App, vm: &Vm, observation: Observation) -> Done<Started> {
     let unchanged = |vm: VmStatus| Started::new(vm, false);
@@ -349,13 +389,17 @@ async fn launch_error(
             Err(source) => Error::Launch { vm: entry.name, source },
         };
     };
+    let named = uses_of((&*app.ports.paths, &*app.ports.image_tools), command_line.args(), path).await;
     // The process that would have been asked for is gone: it was this QEMU itself.
-    if user.is_none() && uses_of((&*app.ports.paths, &*app.ports.image_tools), command_line.args(), path).await > 1 {
+    if user.is_none() && named > 1 {
         return DiskError::UsedTwice { vm: entry.name, path: path.clone(), source: source.into() }.into();
     }
     match image_owner(app, user.as_ref()).await {
         ImageOwner::Orphan(pid) => Error::DiskOfOrphan { vm: entry.name, pid, source: source.into() },
-        ImageOwner::Vm(user) => DiskError::InUse { vm: entry.name, user, source: source.into() }.into(),
+        ImageOwner::Vm(user) => {
+            let backing = (named == 0).then(|| path.clone());
+            DiskError::InUse { vm: entry.name, user, backing, source: source.into() }.into()
+        }
         ImageOwner::Other => Error::Launch { vm: entry.name, source },
     }
 }

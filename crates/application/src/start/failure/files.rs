@@ -1,10 +1,13 @@
 //! Files that QEMU could not use.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use maqet_domain::error::{Explanation, Fault};
+use maqet_domain::machine::{Machine, SwitchArgument};
 use maqet_domain::port::{ImageError, ImageTools, ImageUse, Paths};
 use maqet_domain::qemu::{OptionString, switch_values};
+use maqet_domain::qmp::wording::Recognized;
 use maqet_domain::storage::{FileId, ImageAccess, ImageProblem};
 use maqet_domain::text::quote;
 
@@ -26,7 +29,7 @@ impl Diagnosis<'_> {
             Err(_) => return None,
         };
         let invalid = Explanation::new("qemu.file-invalid", Fault::Usage);
-        let switch = self.recognized.switch.unwrap_or("arguments");
+        let location = self.location();
         match problem {
             Some(ImageProblem::NotFound { .. }) => None,
             Some(ImageProblem::NotPermitted { .. }) => {
@@ -36,16 +39,26 @@ impl Diagnosis<'_> {
                 Some((format!("you may not read `{shown}`"), explanation))
             }
             Some(ImageProblem::IsDirectory) => {
-                let explanation = invalid.hint(format!("name a file in `{switch}`"));
+                let explanation = invalid.hint(format!("name a file in {location}"));
                 Some((format!("`{shown}` is a directory, and not a file"), explanation))
             }
             Some(_) | None => {
                 let explanation = invalid
                     .hint(format!("check its kind and size: `file {quoted}; ls -l {quoted}`"))
-                    .hint(format!("name a file of the kind that `{switch}` takes"));
+                    .hint(format!("name a file of the kind that {location} takes"));
                 Some((format!("QEMU cannot load `{shown}`: it has an invalid size or content"), explanation))
             }
         }
+    }
+
+    /// Returns where the definition has the file of the message, in backticks.
+    pub(super) fn location(&self) -> String {
+        location(self.command_line.args(), self.machine, &self.recognized)
+    }
+
+    /// Returns what helps if a file is missing because its path is relative.
+    pub(super) fn relative_path_hint(&self, path: &str) -> Option<String> {
+        relative_path_hint(SwitchArgument::with_file(self.command_line.args(), path), path)
     }
 
     /// Returns which format the image of the switch has, if it is another one.
@@ -59,6 +72,20 @@ impl Diagnosis<'_> {
     }
 }
 
+/// Returns where the definition has one of the parts of a message, if one is a file of the command line; else the switch
+/// that QEMU names, or the one that has such an option.
+fn location(args: &[String], machine: &Machine, recognized: &Recognized<'_>) -> String {
+    let parts = || recognized.parts.iter().filter(|part| !part.is_empty());
+    let of_file = parts().find_map(|part| Some(machine.shown_location(SwitchArgument::with_file(args, part)?, part)));
+    let of_option =
+        || parts().find_map(|part| Some(machine.shown_location(SwitchArgument::with_option(args, part)?, "")));
+    match (of_file, recognized.switch) {
+        (Some(location), _) => location,
+        (None, Some(switch)) => format!("`{switch}`"),
+        (None, None) => of_option().unwrap_or_else(|| "`arguments`".to_owned()),
+    }
+}
+
 /// Returns the key for the format of the image of a switch, and the image.
 fn image_of(switch: &str) -> Option<(&'static str, String)> {
     let (name, argument) = switch.split_once(' ')?;
@@ -68,19 +95,15 @@ fn image_of(switch: &str) -> Option<(&'static str, String)> {
     Some((if name == "drive" { "format" } else { "driver" }, path.to_owned()))
 }
 
-/// Returns what helps if a file of a switch is missing because its path is relative.
-pub(super) fn relative_path_hint(switch: Option<&str>, path: &str) -> Option<String> {
-    // Where maqet leaves a name as it is, since QEMU has files of its own with such names.
-    let is_searched = |switch: &str| {
-        ["-bios", "-option-rom"].iter().any(|name| switch.starts_with(name))
-            || ["romfile=", "firmware="].iter().any(|option| switch.contains(option))
-    };
+/// Returns what helps if a file is missing because its path is relative; maqet leaves a name as it is where QEMU searches
+/// its own files for it.
+fn relative_path_hint(switch: Option<SwitchArgument<'_>>, path: &str) -> Option<String> {
     if path.starts_with('/') {
         return None;
     }
     Some(if path.starts_with('~') {
         "write the path in full: QEMU does not expand `~`".to_owned()
-    } else if path.contains('/') || !switch.is_none_or(is_searched) {
+    } else if path.contains('/') || !switch.is_none_or(|switch| switch.is_searched(path)) {
         "write the path in full: QEMU runs in `/`".to_owned()
     } else {
         format!(
@@ -93,12 +116,18 @@ pub(super) fn relative_path_hint(switch: Option<&str>, path: &str) -> Option<Str
 pub(crate) async fn uses_of((paths, tools): (&dyn Paths, &dyn ImageTools), args: &[String], path: &Path) -> usize {
     let wanted = paths.resolve(path).await;
     let wanted_file = file_at(tools, path).await;
+    let mut known: HashMap<PathBuf, bool> = HashMap::new();
     let mut uses = 0;
     for named in switch_values(args).map(|(name, argument)| files_of(name, argument)) {
         for file in named {
+            let is_it = if let Some(is_it) = known.get(&file) {
+                *is_it
+            } else {
+                let is_it = paths.resolve(&file).await == wanted
+                    || wanted_file.is_some() && file_at(tools, &file).await == wanted_file;
+                *known.entry(file).or_insert(is_it)
+            };
             // One argument names a file once.
-            let is_it = paths.resolve(&file).await == wanted
-                || wanted_file.is_some() && file_at(tools, &file).await == wanted_file;
             if is_it {
                 uses += 1;
                 break;
@@ -137,6 +166,12 @@ mod tests {
             let inode = if matches!(path.to_str(), Some("/d/a" | "/d/hard")) { 1 } else { 2 };
             Some((path.to_owned(), FileId { device: 1, inode }))
         });
+        // Each file once.
+        let mut counting = MockPaths::new();
+        counting.expect_resolve().times(3).returning(Path::to_owned);
+        let repeated: Vec<String> = ["-hda", "/x", "-hdb", "/x", "-hdc", "/y"].map(str::to_owned).to_vec();
+        assert_eq!(uses_of((&counting, &tools), &repeated, Path::new("/d/a")).await, 0);
+
         let uses = async |args: &[&str]| {
             let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
             uses_of((&paths, &tools), &args, Path::new("/d/a")).await
@@ -166,14 +201,16 @@ mod tests {
 
     #[test]
     fn test_relative_path_hint_says_where_qemu_looks() {
-        assert_eq!(relative_path_hint(None, "/boot/x"), None);
-        assert!(relative_path_hint(None, "~/x").unwrap().contains("expand"));
-        assert!(relative_path_hint(None, "a/x").unwrap().contains("in full"));
-        for switch in
-            [None, Some("-bios OVMF.fd"), Some("-device e1000,romfile=OVMF.fd"), Some("-machine q35,firmware=OVMF.fd")]
-        {
-            assert!(relative_path_hint(switch, "OVMF.fd").unwrap().contains("`./OVMF.fd`"), "{switch:?}");
-        }
-        assert!(relative_path_hint(Some("-device u2f-emulated,cert=OVMF.fd"), "OVMF.fd").unwrap().contains("in full"));
+        let hint = |args: &[&str], path: &str| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            relative_path_hint(SwitchArgument::with_file(&args, path), path).unwrap_or_default()
+        };
+
+        assert_eq!(hint(&[], "/boot/x"), "");
+        assert!(hint(&[], "~/x").contains("expand"));
+        assert!(hint(&["-bios", "a/x"], "a/x").contains("in full"));
+        assert!(hint(&[], "OVMF.fd").contains("`./OVMF.fd`"));
+        assert!(hint(&["-bios", "OVMF.fd"], "OVMF.fd").contains("`./OVMF.fd`"));
+        assert!(hint(&["-device", "u2f-emulated,cert=OVMF.fd"], "OVMF.fd").contains("in full"));
     }
 }

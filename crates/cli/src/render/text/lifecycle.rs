@@ -86,8 +86,13 @@ pub(super) fn seconds(milliseconds: u64) -> String {
     format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100)
 }
 
+/// Returns the process of a VM that was started, or why it has ended already.
 fn pid(vm: &VmStatus) -> String {
-    vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    match (vm.pid, vm.reason) {
+        (Some(pid), _) => format!(" (pid {pid})"),
+        (None, Some(reason)) => format!(" ({reason})"),
+        (None, None) => String::new(),
+    }
 }
 
 /// Returns why a VM is stopped, as `status` does, and the signal that maqet sent.

@@ -162,6 +162,11 @@ fn is_file_option(options: &[&str], key: &str, value: &str) -> bool {
     options.contains(&key) && (!FIRMWARE_OPTIONS.contains(&key) || value.contains('/'))
 }
 
+/// Returns whether QEMU searches its own directories for a name in a switch, or in an option of it.
+pub(in crate::machine) fn is_searched(switch: &str, key: &str) -> bool {
+    FIRMWARE.contains(&switch) || FIRMWARE_OPTIONS.contains(&key)
+}
+
 /// Returns whether an option is the address of a VNC server.
 fn is_screen(switch: &str, key: &str) -> bool {
     matches!(switch, "vnc" | "display") && key == "vnc"

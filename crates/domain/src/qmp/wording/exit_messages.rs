@@ -133,6 +133,7 @@ mod tests {
         machine: "q53",
         bridge: "br0",
         kvm: "`/dev/kvm` does not exist",
+        location: "`serial`",
     };
 
     /// As QEMU writes it, with the cause and the code; without a version, both write it.
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn test_exit_messages_have_hints_and_known_placeholders() {
-        let known: HashSet<&str> = ["vm", "qemu", "binary", "machine", "bridge", "kvm", "switch"].into();
+        let known: HashSet<&str> = ["vm", "qemu", "binary", "machine", "bridge", "kvm", "switch", "location"].into();
         for message in exit_messages() {
             let numbers = message.text.matches("{}").count();
             assert!(!message.hints.is_empty() || message.lookup != Lookup::Nothing, "{}", message.text);

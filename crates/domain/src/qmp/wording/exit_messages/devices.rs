@@ -89,8 +89,21 @@ pub(super) const ROWS: &[ExitMessage] = &[
     usage("Property '{}-riscv-cpu.{}' not found", "CPU model `<1>` has no feature `<2>`", "qemu.option-not-found")
         .hints(&["list the features with `<binary> -cpu help`"])
         .seen_in(&[TESTED[0]]),
+    usage("Property '{}-accel.{}' not found", "accelerator `<1>` has no option `<2>`", "qemu.option-not-found")
+        .hints(&["remove it from <location>; `<binary> -help` lists the options of `-accel`"]),
     usage("Property '{}.{}' not found", "device `<1>` has no property `<2>`", "device.property-not-found")
         .hints(&["list its properties with `<binary> -device <1>,help`"]),
+    usage("can't apply global {}-cpu.{}={}: {}", "`<3>` is not a value of `<2>` of the CPU model", VALUE)
+        .hints(&["correct `<2>` in `cpu_model`: a feature is `on` or `off`, and others are numbers or texts"]),
+    usage("phys-bits should be between {} and {}  (but is {})", "`phys-bits` of the CPU model is <3>", VALUE)
+        .hints(&["set `phys-bits` from <1> to <2> in `cpu_model`"]),
+    ExitMessage::new(
+        "{} doesn't support requested features",
+        "<1> does not have all features of the CPU model, which `enforce` demands",
+        "host.cpu-features-unavailable",
+        Fault::Host,
+    )
+    .hints(&["remove `enforce` from `cpu_model` to start without them, which are then warned of", "set `cpu_model: max`"]),
     // Properties that a device cannot do without.
     required(": drive property not set", "`<switch>` needs a drive").hints(DRIVE),
     required(": No drive specified", "`<switch>` needs a drive").hints(DRIVE),
@@ -120,8 +133,19 @@ pub(super) const ROWS: &[ExitMessage] = &[
     usage("Cannot find device='{}' nor node-name='{}'", "there is no block node `<2>`", BACKEND)
         .hints(&["add `- {blockdev: …, node-name: <2>}` before it, or correct the name in `<switch>`"]),
     usage("could not connect {} device to character backend '{}'", "a <1> port cannot use `<2>`", BACKEND)
-        .hints(&["add `- {chardev: …, id: ID}` under `arguments` for `chardev:ID`, or correct the name in `<switch>`"])
+        .hints(&[
+            "add `- {chardev: …, id: ID}` under `arguments` for `chardev:ID`, or correct the name in `<switch>`",
+            "write another one in full, as `file:/PATH`, `unix:/PATH,server=on,wait=off` or `tcp:127.0.0.1:4444,server=on,wait=off`",
+        ])
         .role(Role::Summary),
+    usage("udiodev '{}' not found", "there is no audio backend `<1>`", BACKEND)
+        .hints(&["add `- {audiodev: none, id: <1>}` under `arguments`, or correct the name in `<switch>`"]),
+    usage("No TLS credentials with id '{}'", "there are no TLS credentials `<1>`", BACKEND).hints(&[
+        "add `- {object: tls-creds-x509, id: <1>, dir: DIRECTORY, endpoint: server}` under `arguments`, or correct the name in \
+         `<switch>`",
+    ]),
+    usage("No secret with id '{}'", "there is no secret `<1>`", BACKEND)
+        .hints(&["add `- {object: secret, id: <1>, file: /PATH}` under `arguments`, or correct the name in `<switch>`"]),
     usage("Drive '{}' is already in use by another device", "two devices use the drive `<1>`", BACKEND)
         .hints(&["give each device a drive of its own; see `<switch>`"]),
     usage("Device '{}' not found", "there is no `<1>`, which an object refers to", BACKEND)

@@ -101,7 +101,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
     missing("Cannot load specified image {}", "`<1>` does not exist", FILE).hints(PATH).lookup(Lookup::UnloadedFile),
     // Objects: secrets, certificates, dumps (`crypto/secret.c`, `crypto/tlscredsx509.c`, `net/dump.c`).
     missing("Unable to read {}: Failed to open file {}: No such file", "the file `<1>` of a secret does not exist", FILE)
-        .hints(OBJECT)
+        .hints(PATH)
         .lookup(Lookup::File),
     refused("Unable to read {}: Failed to open file {}: Permission denied", "you may not read the secret `<1>`")
         .hints(&["make it yours: `sudo chown $USER <1>`"]),
@@ -134,7 +134,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
         "the directory `<2>` that is shared with the guest does not exist",
         FILE,
     )
-    .hints(&["create the directory, or correct `path` of the `fsdev` or `virtfs` switch"]),
+    .hints(&["create the directory, or correct the path in <location>"]),
     missing("failed to open '{}': No such file or directory", "`<1>` does not exist", FILE)
         .hints(PATH)
         .lookup(Lookup::File),
@@ -164,7 +164,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
     )
     .hints(&["add a `qcow2` drive that is not read-only, or remove `loadvm`"]),
     usage("'file' driver requires '{}' to be a regular file", "`<1>` is a directory or a device, and not a file")
-        .hints(&["name a file in `<switch>`; a block device needs `driver: host_device`"]),
+        .hints(&["name a file in <location>; a block device needs `driver: host_device`"]),
     refused("Could not open '{}': Permission denied", "you may not open `<1>`")
         .hints(&["change the owner or the permissions of the file"]),
     refused("Failed to bind socket to {}: {}", "a socket cannot be created at `<1>`: <2>").hints(OWN_DIRECTORY),
@@ -182,8 +182,6 @@ const READABLE: &[&str] = &["make it readable: `sudo chmod a+r <1>`", "copy it t
 
 const OWN_DIRECTORY: &[&str] = &["choose a directory of yours"];
 
-const OBJECT: &[&str] = &["correct the path of the `object` under `arguments`"];
-
 const APPEND: &str = "`initrd` and `append` require a `kernel`";
 
 const PLUGIN: &[&str] = &["name a plugin that is built for this version, by its path, in `plugin`"];
@@ -196,7 +194,7 @@ const FORMATS: &[&str] = &[
 const BIOS_HINTS: &[&str] =
     &["correct the path, or install the firmware (Debian: `apt install ovmf`, `qemu-efi-aarch64`)"];
 
-const PATH: &[&str] = &["correct the path in `<switch>`"];
+const PATH: &[&str] = &["correct the path in <location>"];
 
 const fn missing(text: &'static str, cause: &'static str, code: &'static str) -> ExitMessage {
     ExitMessage::new(text, cause, code, Fault::NotFound)

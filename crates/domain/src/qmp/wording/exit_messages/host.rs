@@ -156,6 +156,9 @@ pub(super) const ROWS: &[ExitMessage] = &[
             "set `display: none`, and use `vnc` under `arguments`",
         ])
         .seen_in(&[TESTED[0]]),
+    // Sound (`audio/audio.c`, `audio/ossaudio.c`).
+    sound("Could not init `{}' audio driver").seen_in(&[TESTED[0]]),
+    sound("{} not accessible: No such file or directory").seen_in(&[TESTED[1]]),
     // The sandbox (`softmmu/qemu-seccomp.c`): 7.2 is killed, 10.0 is refused.
     sandbox("signal 31 (SIGSYS)").seen_in(&[TESTED[0]]),
     sandbox("Can't fork bridge helper: Operation not permitted").seen_in(&[TESTED[1]]),
@@ -195,6 +198,13 @@ const fn device(text: &'static str, cause: &'static str) -> ExitMessage {
 
 const fn display(text: &'static str, cause: &'static str) -> ExitMessage {
     host(text, cause, "host.display-unavailable")
+}
+
+const fn sound(text: &'static str) -> ExitMessage {
+    host(text, "the host has no sound by `<1>`", "host.sound-unavailable").hints(&[
+        "set `backend: none` under `sound` for a card without sound",
+        "set another backend, such as `pa` or `alsa`",
+    ])
 }
 
 const fn memory_file(text: &'static str, cause: &'static str) -> ExitMessage {

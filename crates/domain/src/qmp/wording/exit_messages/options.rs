@@ -36,6 +36,8 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["write it as `tcp:127.0.0.1:4444`, or `unix:/PATH`, in `<switch>`"]),
     usage("unknown migration protocol: {}", "`<1>` is not an address that QEMU can take a guest from", VALUE)
         .hints(&["write it as `tcp:127.0.0.1:4444`, `unix:/PATH` or `defer` in `<switch>`"]),
+    usage("address resolution failed for {}: Servname not supported for ai_socktype", "`<1>` has no valid port", VALUE)
+        .hints(&["write the port as a number, as in `127.0.0.1:4444`, in `<switch>`"]),
     usage("address resolution failed for {}: {}", "the host's name service has no address for `<1>`: <2>", VALUE)
         .hints(&["write the address as a number, as 127.0.0.1, in `<switch>`"]),
     usage(
@@ -87,6 +89,20 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["set one of `ls /usr/share/qemu/keymaps`, as `de` or `en-us`, in `k`"]),
     usage("no vnc port specified", "`<switch>` names no address", VALUE).hints(VNC),
     usage("VNC requires a display argument", "`display: vnc` names no address", VALUE).hints(VNC),
+    usage("can't convert to a number: {}", "`<1>` in `<switch>` is not the number of a display", VALUE).hints(VNC),
+    usage(": port {} out of range", "`<1>` in `<switch>` is not the number of a display", VALUE).hints(VNC),
+    usage("unknown vnc share= option", "the `share` of `<switch>` is invalid", VALUE)
+        .hints(&["set `allow-exclusive`, `force-shared` or `ignore`"]),
+    usage("'{}' provided but TLS is not enabled", "`<1>` requires TLS", "qemu.option-conflict")
+        .hints(&["add `tls-creds=ID` to `<switch>`, or remove `<1>`"]),
+    usage("OpenGL is not supported by", "the display has no OpenGL", "qemu.option-conflict")
+        .hints(&["remove `gl` from `display`", "set `display: egl-headless`, which renders without a window"]),
+    usage("Expected '=' after parameter '{}'", "`<1>` in `<switch>` has no value", VALUE)
+        .hints(&["write it as `<1>=on`, `<1>=off`, or with another value"]),
+    usage("Parameter '{}' used inconsistently", "`<1>` has a value, and options of its own", "qemu.option-conflict")
+        .hints(&["remove `<1>` from `machine`, and use the key or the switch for it"]),
+    usage("Accelerators supported in QEMU binary:", "`accel` of `arguments` or `args` is empty", VALUE)
+        .hints(&["set `accel: tcg` for software emulation, or `accel: auto` to use KVM where it works"]),
     usage("Invalid 'thread' setting {}", "`<1>` is not a value of `thread`", VALUE)
         .hints(&["set `thread=single` or `thread=multi` in `<switch>`"]),
     usage("icount: Invalid shift value", "the `shift` of `icount` is invalid", VALUE)

@@ -29,6 +29,8 @@ pub struct Names<'a> {
     pub bridge: &'a str,
     /// `<kvm>`: why KVM is not used.
     pub kvm: &'a str,
+    /// `<location>`: where the definition has the file or the option of the message, in backticks.
+    pub location: &'a str,
 }
 
 /// Returns what QEMU's standard error says about why it exited; `status` is its exit code or signal, and `args` are its
@@ -130,7 +132,8 @@ impl Recognized<'_> {
             "machine" => names.machine,
             "bridge" => names.bridge,
             "kvm" => names.kvm,
-            "switch" => self.switch.unwrap_or("arguments"),
+            "location" => names.location,
+            "switch" => self.switch.unwrap_or(names.location.trim_matches('`')),
             number => number.parse().ok().and_then(|at: usize| self.parts.get(at - 1).copied()).unwrap_or_default(),
         }
     }
@@ -168,6 +171,7 @@ mod tests {
         machine: "q35",
         bridge: "br'0",
         kvm: "`/dev/kvm` does not exist",
+        location: "`serial`",
     };
 
     fn args(args: &[&str]) -> Vec<String> {
