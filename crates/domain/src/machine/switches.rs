@@ -129,6 +129,7 @@ impl Machine {
             .chain(self.id_refusals(&switches))
             .chain(self.ide_refusals(&switches))
             .chain(self.twice_refusals(&switches))
+            .chain(self.memory_size_refusals(&switches))
         {
             report.error_with_help(&switch.at, switch.node, message, Some(help));
         }
