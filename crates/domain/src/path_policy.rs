@@ -18,8 +18,16 @@ pub enum Purpose {
 const SYSTEM: [&str; 14] =
     ["etc", "proc", "sys", "dev", "boot", "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "ostree"];
 
+/// What the programs in `/usr/local` use; the rest is the administrator's, such as `/usr/local/vms`.
+const SYSTEM_IN_USR_LOCAL: [&str; 12] =
+    ["bin", "etc", "games", "include", "lib", "lib32", "lib64", "libexec", "libx32", "man", "sbin", "share"];
+
+/// What the system keeps in `/run`; the rest belongs to services and users, such as `/run/media` and `/run/user`.
+const SYSTEM_IN_RUN: [&str; 10] =
+    ["credentials", "dbus", "initramfs", "lock", "log", "mount", "networkmanager", "sudo", "systemd", "udev"];
+
 /// What the system keeps in `/var`; distributions have data of users in the rest, such as `/var/home`.
-const SYSTEM_IN_VAR: [&str; 7] = ["cache", "db", "lock", "log", "mail", "run", "spool"];
+const SYSTEM_IN_VAR: [&str; 5] = ["cache", "db", "log", "mail", "spool"];
 
 /// What the system keeps in `/var/lib`; the rest belongs to services, such as `/var/lib/libvirt`.
 const SYSTEM_IN_VAR_LIB: [&str; 14] = [
@@ -32,7 +40,8 @@ const SECRET: [&str; 2] = [".ssh", ".gnupg"];
 
 /// Returns why `path` may not be used for `purpose`, or `None` if it may.
 ///
-/// The path must be absolute and resolved: only names are checked. Case is ignored, as some file systems do.
+/// The path must be absolute and resolved: only names are checked, and whole ones. Case is ignored, as some file systems
+/// do. `/var/run` and `/var/lock` are links of the host to `/run` and `/run/lock`, and get the same answer.
 ///
 /// ```
 /// use std::path::Path;
@@ -42,37 +51,63 @@ const SECRET: [&str; 2] = [".ssh", ".gnupg"];
 /// assert!(refusal(Path::new("/home/me/src"), Purpose::Share).is_none());
 /// ```
 pub fn refusal(path: &Path, purpose: Purpose) -> Option<String> {
-    let written: Vec<Cow<'_, str>> = path
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(part) => Some(part.to_string_lossy()),
-            Component::RootDir | Component::CurDir | Component::ParentDir | Component::Prefix(_) => None,
-        })
-        .collect();
+    let written = components(path);
     let parts: Vec<Cow<'_, str>> = written.iter().map(|part| lowercase(part)).collect();
     let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
 
-    if let Some(at) = parts.iter().position(|part| SECRET.contains(part)) {
-        return Some(format!("`{}` contains secrets", written[at]));
+    if let Some(reason) = secret(&written, &parts) {
+        return Some(reason);
     }
     if purpose == Purpose::Read {
         return None;
     }
     // As it is written: on most file systems, another case is another directory.
     let system = |depth: usize| Some(format!("`/{}` is a system directory", written[..depth].join("/")));
+    let is_disk = purpose == Purpose::Disk;
     match parts.as_slice() {
         [] => Some("it is the root of the file system".to_owned()),
         ["dev", "shm", _, ..] => None,
+        ["usr", "local", name, ..] => SYSTEM_IN_USR_LOCAL.contains(name).then(|| system(3)).flatten(),
         [first, ..] if SYSTEM.contains(first) => system(1),
-        ["var"] => system(1),
-        ["var", rest @ ..] if purpose == Purpose::Disk => match rest {
-            ["lib"] => system(2),
-            ["lib", name, ..] if SYSTEM_IN_VAR_LIB.contains(name) => system(3),
-            [name, ..] if SYSTEM_IN_VAR.contains(name) => system(2),
-            [..] => None,
-        },
+        ["var" | "run"] => system(1),
+        ["var", "run"] => system(2),
+        ["run", name, ..] if is_disk && SYSTEM_IN_RUN.contains(name) => system(2),
+        ["var", "run", name, ..] if is_disk && SYSTEM_IN_RUN.contains(name) => system(3),
+        ["var", "lock", ..] | ["var", "lib"] if is_disk => system(2),
+        ["var", "lib", name, ..] if is_disk && SYSTEM_IN_VAR_LIB.contains(name) => system(3),
+        ["var", name, ..] if is_disk && SYSTEM_IN_VAR.contains(name) => system(2),
         [_, ..] => None,
     }
+}
+
+/// Returns why a path may not be used, whatever it leads to: a link among secrets, or what is another file for each
+/// process, as below `/proc/self`.
+///
+/// Where another path of the host's leads decides alone: on some hosts, `/usr/local` is a link to `/var/usrlocal`.
+pub fn refusal_as_written(path: &Path, purpose: Purpose) -> Option<String> {
+    const OF_THE_PROCESS: [&str; 2] = ["proc", "dev"];
+    let written = components(path);
+    let parts: Vec<Cow<'_, str>> = written.iter().map(|part| lowercase(part)).collect();
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+    secret(&written, &parts).or_else(|| match parts.as_slice() {
+        [..] if purpose == Purpose::Read => None,
+        ["dev", "shm", _, ..] => None,
+        [first, ..] if OF_THE_PROCESS.contains(first) => Some(format!("`/{}` is a system directory", written[0])),
+        [..] => None,
+    })
+}
+
+fn secret(written: &[Cow<'_, str>], parts: &[&str]) -> Option<String> {
+    let at = parts.iter().position(|part| SECRET.contains(part))?;
+    Some(format!("`{}` contains secrets", written[at]))
+}
+
+fn components(path: &Path) -> Vec<Cow<'_, str>> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(part) => Some(part.to_string_lossy()),
+        Component::RootDir | Component::CurDir | Component::ParentDir | Component::Prefix(_) => None,
+    });
+    names.collect()
 }
 
 fn lowercase(text: &str) -> Cow<'_, str> {
@@ -104,7 +139,8 @@ mod tests {
     fn test_refusal_names_the_path_as_written() {
         let reason = |path| refusal(Path::new(path), Purpose::Disk).unwrap();
 
-        assert_eq!(reason("/Usr/Local/x"), "`/Usr` is a system directory");
+        assert_eq!(reason("/Usr/Share/x"), "`/Usr` is a system directory");
+        assert_eq!(reason("/Usr/Local/Bin/x"), "`/Usr/Local/Bin` is a system directory");
         assert_eq!(reason("/var/Lib/DPKG/x"), "`/var/Lib/DPKG` is a system directory");
         assert_eq!(reason("/home/Me/.SSH/x"), "`.SSH` contains secrets");
     }
@@ -173,5 +209,46 @@ mod tests {
             refusal(Path::new("/var/lib/NetworkManager/x"), Purpose::Disk).as_deref(),
             Some("`/var/lib/NetworkManager` is a system directory")
         );
+    }
+    #[test]
+    fn test_refusal_usr_local_of_the_administrator_is_allowed() {
+        for path in ["/usr/local/vms/x.qcow2", "/usr/local/src/maqet", "/usr/local/binaries/x"] {
+            check(path, true, true);
+        }
+        for path in ["/usr/local", "/usr/local/bin/x", "/usr/local/lib64", "/usr/local/share/x", "/usr/localvms/x"] {
+            check(path, false, false);
+        }
+    }
+
+    #[test]
+    fn test_refusal_run_is_the_same_by_either_path() {
+        for (path, share, disk) in [
+            ("", false, false),
+            ("/x", true, true),
+            ("/media/me/usb/a.qcow2", true, true),
+            ("/user/1000/a.raw", true, true),
+            ("/systemd/x", true, false),
+            ("/lock/x", true, false),
+            ("/NetworkManager/x", true, false),
+        ] {
+            check(&format!("/run{path}"), share, disk);
+            check(&format!("/var/run{path}"), share, disk);
+        }
+        check("/var/lock/x", true, false);
+        check("/runs/x", true, true);
+    }
+
+    #[test]
+    fn test_refusal_as_written_is_for_secrets_and_files_of_the_process() {
+        let is_refused = |path| refusal_as_written(Path::new(path), Purpose::Disk).is_some();
+
+        for path in ["/home/me/.ssh/vms", "/proc/self/cwd/a", "/dev/fd/3", "/Proc/1/root/a"] {
+            assert!(is_refused(path), "{path}");
+        }
+        for path in ["/usr/local/x", "/var/run/x", "/etc/vms/a", "/dev/shm/x", "/process/a"] {
+            assert!(!is_refused(path), "{path}");
+        }
+        assert_eq!(refusal_as_written(Path::new("/dev/sr0"), Purpose::Read), None);
+        assert!(refusal_as_written(Path::new("/home/me/.ssh/id"), Purpose::Read).is_some());
     }
 }

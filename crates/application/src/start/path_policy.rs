@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::machine::Machine;
-use maqet_domain::path_policy::{Purpose, refusal};
+use maqet_domain::path_policy::{Purpose, refusal, refusal_as_written};
 use maqet_domain::storage::Preparation;
 
 use super::preflight::Preflight;
@@ -21,7 +21,7 @@ struct RefusedPath {
 }
 
 impl Preflight<'_> {
-    /// Refuses a machine that shares a folder, or creates a disk, where the policy forbids it.
+    /// Refuses a machine that shares a folder, or creates or uses a disk, where the policy forbids it.
     pub(crate) async fn check_paths(&self, machine: &Machine) -> Result<(), Error> {
         match self.refused_paths(machine).await.into_iter().next() {
             None => Ok(()),
@@ -57,15 +57,15 @@ impl Preflight<'_> {
             let (path, purpose) = match storage.driver.preparation(storage, &named) {
                 Preparation::Directory(path) => (path, Purpose::Share),
                 Preparation::Image(plan) if storage.file.is_some() => (plan.path, Purpose::Disk),
+                Preparation::Existing(path) if storage.file.is_some() => (path, Purpose::Read),
                 Preparation::Nothing | Preparation::Image(_) | Preparation::Existing(_) => continue,
             };
             // An entry without a path is reported elsewhere.
             if path.as_os_str().is_empty() {
                 continue;
             }
-            if purpose == Purpose::Disk && self.images.exists(&path).await {
-                continue;
-            }
+            let exists = purpose == Purpose::Disk && self.images.exists(&path).await;
+            let purpose = if exists { Purpose::Read } else { purpose };
             if let Some(reason) = self.refusal_reason(&path, purpose).await {
                 let keys = [&["file"], storage.driver.own_path_keys()].concat();
                 refused.push(RefusedPath { index: storage.index, keys, path, reason });
@@ -74,10 +74,9 @@ impl Preflight<'_> {
         refused
     }
 
-    /// Returns why a path is refused, as written or after resolving it.
+    /// Returns why a path is refused: for where it leads, or as it is written.
     pub(crate) async fn refusal_reason(&self, path: &Path, purpose: Purpose) -> Option<String> {
         let resolved = self.paths.resolve(path).await;
-        let as_written = Some(path).filter(|path| path.as_os_str() != resolved.as_os_str());
-        refusal(&resolved, purpose).or_else(|| refusal(as_written?, purpose))
+        refusal(&resolved, purpose).or_else(|| refusal_as_written(path, purpose))
     }
 }
