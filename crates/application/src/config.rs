@@ -80,7 +80,7 @@ pub(crate) struct Checked {
 pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
     let Loaded { definition, mut sources, problems: unreadable } = load(layers, base, app.handlers());
     sources.extend(&app.settings().sources);
-    let whole = merge(app.settings().defaults.clone(), definition.clone(), app.handlers());
+    let whole = over_defaults(app, definition.clone());
     let (machine, mut problems) = Machine::read(&whole, app.handlers());
     problems.extend(app.preflight().path_problems(&machine, &whole).await);
     problems.extend(app.preflight().link_socket_problems(&machine, &whole).await);
@@ -115,9 +115,14 @@ pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> 
 
 /// Checks a definition whose nodes hold their source locations, merged over the defaults of the settings.
 pub(crate) fn check_machine(app: &App, definition: Node) -> Result<Machine, Error> {
-    let merged = merge(app.settings().defaults.clone(), definition, app.handlers());
-    Machine::check(&merged, app.handlers())
+    Machine::check(&over_defaults(app, definition), app.handlers())
         .map_err(|problems| ConfigError::new(problems, app.settings().sources.clone()).into())
+}
+
+/// Merges a definition over the defaults of the settings.
+fn over_defaults(app: &App, definition: Node) -> Node {
+    let defaults = defaults::defaults_for(app.settings().defaults.clone(), &definition);
+    merge(defaults, definition, app.handlers())
 }
 
 /// Merged layers.
