@@ -14,7 +14,10 @@ mod network_info;
 mod program;
 mod property;
 
-pub use self::add::{BackendSpec, DevicePlan, DeviceRequest, FreePort, VmDevices, is_pci_by_name, plan_device_add};
+pub use self::add::{
+    BackendSpec, DevicePlan, DeviceRequest, FreePort, VmDevices, is_pci_by_name, limited_drive, limited_drive_id,
+    plan_device_add,
+};
 pub use self::boot_devices::{Backend, BootDevices};
 pub use self::del::{UnplugStep, device_not_found, plan_device_del};
 pub use self::device_id::{DeviceId, InvalidDeviceId, backend_name};

@@ -9,7 +9,7 @@ use crate::source::RustFile;
 use crate::workspace::{shipped, text};
 
 /// Functions whose first argument is the name of a command or a line of the human monitor.
-const SENDERS: [&str; 2] = ["QmpCommand::new", "QmpCommand::human_monitor"];
+const SENDERS: [&str; 3] = ["QmpCommand::new", "QmpCommand::human_monitor", "QmpCommand::human_monitor_with"];
 
 /// Where the name of a command is not a literal argument of a sender: the text that has it instead, and the names.
 const COMPUTED: [(&str, &str, &[&str]); 6] = [

@@ -68,6 +68,17 @@ fn test_drive_limits_hold_for_the_guest() {
     check_rate(&home, 10);
 
     assert_eq!(block(&home, "a")["bps"], 5 << 10);
+    // Those in effect, and not those of the definition, until the VM stops.
+    let shown = || home.json(&["inspect", "web"])["disks"][1].clone();
+    assert_eq!((&shown()["bps"], shown().get("iops")), (&json!("5K"), None));
+    let other = ["device=maqet-limits-a", "iops=0", "iops_rd=0", "iops_wr=9", "bps=0", "bps_rd=0", "bps_wr=0"];
+    home.json(&[&["qmp", "web", "block_set_io_throttle"][..], &other].concat());
+    assert_eq!((&shown()["iops"], shown().get("bps")), (&json!("write=9"), None));
+    assert_eq!(home.json(&["info", "web"])["storage"][1]["bps"], "5K");
+    let text = home.maqet(["info", "web"]).run().ok();
+    assert!(text.stdout.contains(", bps 5K"), "{text}");
+    home.json(&["stop", "web", "--force"]);
+    assert_eq!((&shown()["bps"], shown().get("iops")), (&json!("5K"), None));
 }
 
 /// At the limit, each would take minutes.
@@ -113,6 +124,12 @@ fn test_drive_limits_are_on_every_interface() {
 
     home.json(&["start", "web"]);
 
+    let drive_of = |node: &str| {
+        let blocks = home.json(&["qmp", "web", "query-block"]);
+        let blocks = blocks.as_array().unwrap().iter();
+        let of_node = |block: &&Value| block["inserted"]["node-name"] == node;
+        blocks.clone().find(of_node).unwrap()["device"].as_str().unwrap().to_owned()
+    };
     let limits = |drive: &str| {
         let block = block(&home, drive);
         ["iops", "iops_rd", "iops_wr", "bps", "bps_rd", "bps_wr"].map(|key| block[key].as_u64().unwrap())
@@ -121,14 +138,23 @@ fn test_drive_limits_are_on_every_interface() {
     assert_eq!(limits("b"), [0, 3, 4, 0, 0, 0]);
     assert_eq!(["c", "d", "f"].map(|drive| limits(drive)[0]), [5, 6, 7]);
     assert_eq!(limits("e")[3], 1 << 40);
-    let file = cd.to_str().unwrap();
+    // The human monitor would split it.
+    let odd = home.write("a \"b\",c.raw", vec![0; 1 << 20]);
+    let file = odd.to_str().unwrap();
     for (device, bus) in [("scsi-hd", "bus=scsi.0"), ("virtio-blk-pci", "addr=0x10")] {
         let arguments = [device, "--file", file, "--readonly", "--iops", "read=5,write=6", "--bps", "1M", bus];
         let added = home.json(&[&["qmp", "device-add", "web"][..], &arguments].concat());
-        assert_eq!(limits(added["backend"].as_str().unwrap()), [0, 5, 6, 1 << 20, 0, 0], "{added}");
+        let backend = added["backend"].as_str().unwrap();
+        assert_eq!(limits(backend), [0, 5, 6, 1 << 20, 0, 0], "{added}");
+        // The drive, which the device has had from the beginning.
+        assert_eq!(drive_of(backend), format!("maqet-limits-{backend}"));
         home.json_error(&["qmp", "device-add", "web", device, "--iops", "5"], 2);
     }
     home.json_error(&["qmp", "device-add", "web", "scsi-hd", "--file", file, "--bps", "100"], 2);
+    // Without its device, nothing of it is left.
+    let no_bus = ["scsi-hd", "--file", file, "--readonly", "--bps", "1M", "--id", "lost", "bus=none.0"];
+    home.json_error(&[&["qmp", "device-add", "web"][..], &no_bus].concat(), 1);
+    assert!(!home.json(&["qmp", "web", "query-block"]).to_string().contains("lost"));
     // Its drive stays when the medium goes.
     home.json(&["qmp", "eject", "web", "f"]);
     home.json(&["qmp", "insert", "web", "f", cd.to_str().unwrap()]);

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maqet_domain::hotplug::{
-    BackendSpec, DeviceError, FreePort, PluggedDevice, find_driver, pci_address, unused_hotplug_netdevs,
+    BackendSpec, DeviceError, FreePort, PluggedDevice, find_driver, limited_drive, limited_drive_id, pci_address,
+    unused_hotplug_netdevs,
 };
 use maqet_domain::port::{BuildUnavailable, DiskImages, Guard, ImageError, Paths};
 use maqet_domain::qemu::HOTPLUG_PREFIX;
 use maqet_domain::qmp::wording::{is_bridge_helper_failure, is_image_locked};
-use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError, TypeKind, TypeQuery, children};
-use maqet_domain::storage::DriveLimits;
+use maqet_domain::qmp::{DeviceProperties, ErrorClass, QmpCommand, QmpError, TypeKind, TypeQuery, children};
+use maqet_domain::storage::HostFile;
 use maqet_domain::vm::Vm;
 use serde_json::{Value, json};
 
@@ -60,8 +61,18 @@ impl<'a> HotplugSession<'a> {
     /// Creates a backend.
     pub(crate) async fn add_backend(&self, name: &str, backend: &BackendSpec) -> Result<(), Error> {
         match backend {
-            BackendSpec::Disk { file, format, read_only, limits: _ } => {
+            BackendSpec::Disk { file, format, read_only, limits } if limits.is_unlimited() => {
                 self.add_node(name, file, format, *read_only).await
+            }
+            BackendSpec::Disk { file, format, read_only, limits } => {
+                let path = path_of(file)?;
+                let kind = self.paths.kind(file).await.of_drive();
+                let options = limited_drive(name, HostFile { path, kind }, format, *read_only, limits);
+                let command = QmpCommand::human_monitor_with("drive_add 0", &options);
+                match self.execute_line(&command).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(self.file_error(file, error).await),
+                }
             }
             BackendSpec::Network(netdev) => {
                 let command = QmpCommand { execute: "netdev_add".to_owned(), arguments: netdev.arguments(name) };
@@ -79,8 +90,7 @@ impl<'a> HotplugSession<'a> {
 
     /// Opens a file as the block node `node`.
     pub(crate) async fn add_node(&self, node: &str, file: &Path, format: &str, read_only: bool) -> Result<(), Error> {
-        let filename =
-            file.to_str().ok_or_else(|| maqet_domain::command_line::PathNotUtf8 { path: file.to_owned() })?;
+        let filename = path_of(file)?;
         let driver = self.paths.kind(file).await.of_drive().driver();
         let command = QmpCommand::new("blockdev-add")
             .with("driver", format)
@@ -89,26 +99,35 @@ impl<'a> HotplugSession<'a> {
             .with("file", json!({ "driver": driver, "filename": filename }));
         match self.execute(&command).await {
             Ok(_) => Ok(()),
-            Err(error) if error.refusal().is_some_and(is_image_locked) => {
-                let by = self.images.user(file).await;
-                let orphan = self.orphans.among_users(by.as_ref()).await;
-                let in_use = ImageError::InUse { path: PathBuf::from(file), by };
-                Err(match orphan {
-                    Some(pid) => Error::DiskOfOrphan { vm: self.vm.entry.name.clone(), pid, source: in_use.into() },
-                    None => in_use.into(),
-                })
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.file_error(file, error).await),
         }
     }
 
-    /// Limits what a device requests of the block node `node`.
-    pub(crate) async fn limit(&self, node: &str, limits: &DriveLimits) -> Result<(), QmpError> {
-        let blocks = self.execute(&QmpCommand::new("query-block")).await?;
-        // QEMU knows the drive of some devices, such as `virtio-blk-pci`, by the path of a part of theirs.
-        let device = items(&blocks).find(|block| block["inserted"]["node-name"] == node);
-        let device = device.and_then(|block| block["qdev"].as_str()).unwrap_or(node);
-        self.execute(&limits.command(device)).await.map(drop)
+    /// Returns the error of a file that QEMU could not open; one that is in use names who has it open.
+    async fn file_error(&self, file: &Path, error: QmpError) -> Error {
+        if !error.refusal().is_some_and(is_image_locked) {
+            return error.into();
+        }
+        let by = self.images.user(file).await;
+        let orphan = self.orphans.among_users(by.as_ref()).await;
+        let in_use = ImageError::InUse { path: PathBuf::from(file), by };
+        match orphan {
+            Some(pid) => Error::DiskOfOrphan { vm: self.vm.entry.name.clone(), pid, source: in_use.into() },
+            None => in_use.into(),
+        }
+    }
+
+    /// Runs a line of the human monitor that replies nothing or `OK`, else why it failed.
+    async fn execute_line(&self, command: &QmpCommand) -> Result<(), QmpError> {
+        let reply = self.execute(command).await?;
+        match reply.as_str().unwrap_or_default().trim() {
+            "" | "OK" => Ok(()),
+            failure => {
+                let description = failure.strip_prefix("Error: ").unwrap_or(failure).replace("\r\n", " ");
+                let (command, class) = (command.execute.clone(), ErrorClass::Generic);
+                Err(QmpError::Refused { command, class, description })
+            }
+        }
     }
 
     /// Returns the devices that have an id.
@@ -186,7 +205,7 @@ impl<'a> HotplugSession<'a> {
     pub(crate) async fn remove_unused_backends(&self) -> Result<Vec<String>, QmpError> {
         let mut removed = Vec::new();
         for node in self.unused_nodes().await? {
-            if self.remove_node(&node).await? {
+            if self.remove_node(&node).await? || self.remove_limited(&node).await? {
                 removed.push(node);
             }
         }
@@ -213,8 +232,26 @@ impl<'a> HotplugSession<'a> {
             return Ok(nodes);
         }
         let blocks = self.execute(&QmpCommand::new("query-block")).await?;
-        nodes.retain(|name| !items(&blocks).any(|block| block["inserted"]["node-name"] == name.as_str()));
+        // A drive is listed without a device, too.
+        let is_used = |block: &Value| block["qdev"].as_str().is_some_and(|device| !device.is_empty());
+        nodes.retain(|name| {
+            !items(&blocks).any(|block| block["inserted"]["node-name"] == name.as_str() && is_used(block))
+        });
         Ok(nodes)
+    }
+
+    /// Removes a drive with limits that no device uses, with its node; returns whether it did.
+    async fn remove_limited(&self, node: &str) -> Result<bool, QmpError> {
+        let drive = limited_drive_id(node);
+        let blocks = self.execute(&QmpCommand::new("query-block")).await?;
+        if !items(&blocks).any(|block| block["device"] == drive.as_str()) {
+            return Ok(false);
+        }
+        match self.execute_line(&QmpCommand::human_monitor_with("drive_del", &drive)).await {
+            Ok(()) => Ok(true),
+            Err(QmpError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the names of all block nodes.
@@ -237,6 +274,10 @@ impl<'a> HotplugSession<'a> {
         let reply = self.execute(&QmpCommand::human_monitor("info network")).await?;
         Ok(reply.as_str().unwrap_or_default().to_owned())
     }
+}
+
+fn path_of(file: &Path) -> Result<&str, Error> {
+    Ok(file.to_str().ok_or_else(|| maqet_domain::command_line::PathNotUtf8 { path: file.to_owned() })?)
 }
 
 /// Returns the command that reads a property.

@@ -7,9 +7,25 @@ use serde_json::json;
 use super::property::{driver_not_found, parse_properties};
 use super::{BootDevices, DeviceError, DeviceId, Netdev, PluggedDevice, find_driver};
 use crate::network::MacAddress;
+use crate::qemu::{LIMITS_PREFIX, Switch};
 use crate::qmp::{DeviceProperties, QmpCommand, check_host_access};
-use crate::storage::DriveLimits;
+use crate::storage::{DriveLimits, HostFile};
 use crate::vm::VmEntry;
+
+/// Returns the ID of the drive that has the block node `node` and its limits.
+pub fn limited_drive_id(node: &str) -> String {
+    format!("{LIMITS_PREFIX}{node}")
+}
+
+/// Returns the options of a drive with limits, for the human monitor's `drive_add`: as of a drive of the definition, its
+/// device is limited from its first request on.
+pub fn limited_drive(node: &str, file: HostFile<'_>, format: &str, read_only: bool, limits: &DriveLimits) -> String {
+    let drive = Switch::new("drive").option("if", "none").option("id", limited_drive_id(node)).option("driver", format);
+    let drive = drive.option("node-name", node).flag("read-only", read_only);
+    let drive = drive.flag("snapshot", false).flag("auto-read-only", false);
+    let drive = drive.option("file.driver", file.kind.driver()).option("file.filename", file.path);
+    limits.of_drive(drive).argument().unwrap_or_default().to_owned()
+}
 
 /// The backend to create before a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +141,7 @@ pub fn plan_device_add(
         if devices.properties.is_some() && !has(property) {
             return Err(DeviceError::BackendInvalid { driver: driver.to_owned(), backend: backend.kind() });
         }
-        if values.insert(property.to_owned(), json!(id.backend_name())).is_some() {
+        if values.insert(property.to_owned(), json!(backend.reference(&id.backend_name()))).is_some() {
             return Err(DeviceError::ArgumentConflict { arguments: "a backend and a property that names another one" });
         }
         // An NVMe controller requires a serial number.
@@ -177,6 +193,14 @@ fn port_unavailable(driver: &str, ports: usize, devices: &VmDevices<'_>) -> Devi
 }
 
 impl BackendSpec {
+    /// Returns what the device names: the node or network backend `name`, or the drive that limits it.
+    fn reference(&self, name: &str) -> String {
+        match self {
+            Self::Disk { limits, .. } if !limits.is_unlimited() => limited_drive_id(name),
+            Self::Disk { .. } | Self::Network(_) => name.to_owned(),
+        }
+    }
+
     /// Returns the property of the device that names the backend.
     const fn property(&self) -> &'static str {
         match self {

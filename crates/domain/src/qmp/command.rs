@@ -40,8 +40,34 @@ impl QmpCommand {
         Self::new(HUMAN_MONITOR).with("command-line", line)
     }
 
+    /// Makes the command that passes `command` with one argument to the human monitor, whatever is in it (`get_str`, QEMU 7.2).
+    pub fn human_monitor_with(command: &str, argument: &str) -> Self {
+        let mut quoted = String::with_capacity(argument.len() + 2);
+        for character in argument.chars() {
+            match character {
+                '"' | '\\' => quoted.extend(['\\', character]),
+                '\n' => quoted.push_str("\\n"),
+                '\r' => quoted.push_str("\\r"),
+                _ => quoted.push(character),
+            }
+        }
+        Self::human_monitor(&format!("{command} \"{quoted}\""))
+    }
+
     /// Returns the line that goes to the human monitor, if this is such a command.
     pub fn human_monitor_line(&self) -> Option<&str> {
         self.arguments.get("command-line").filter(|_| self.execute == HUMAN_MONITOR)?.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_human_monitor_argument_is_quoted() {
+        let command = QmpCommand::human_monitor_with("drive_add 0", "file=/a b/\"c\"\\d\n");
+
+        assert_eq!(command.human_monitor_line(), Some(r#"drive_add 0 "file=/a b/\"c\"\\d\n""#));
     }
 }

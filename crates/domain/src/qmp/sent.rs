@@ -47,7 +47,6 @@ const OWN_JOB: &str = "concerns a job that maqet started, found by its ID";
 pub const SENT: &[Sent] = &[
     sent("balloon", DEVICE),
     sent("block_resize", "grows the image that the user named, once requests to it are done; it loads no module"),
-    sent("block_set_io_throttle", DEVICE),
     sent(
         "block-dirty-bitmap-add",
         "records what the guest changes from then on, some kilobytes for each GiB of a disk",
@@ -70,6 +69,8 @@ pub const SENT: &[Sent] = &[
     sent("cont", POWER),
     sent("device_add", "adds the device that the user named; QEMU refuses a device whose module it cannot load"),
     sent("device_del", DEVICE),
+    sent("drive_add 0", "opens the file that the user named, as `blockdev-add`, with limits from its first request on"),
+    sent("drive_del", "removes a drive that maqet created; sent only if no device uses it"),
     sent("info network", MEMORY_ONLY),
     sent("info usernet", MEMORY_ONLY),
     sent("inject-nmi", DEVICE),

@@ -6,7 +6,6 @@ use std::str::FromStr;
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::qemu::Switch;
-use crate::qmp::QmpCommand;
 use crate::size::ByteSize;
 use crate::text::shortened;
 
@@ -138,11 +137,34 @@ impl fmt::Display for RequestLimit {
 
 impl fmt::Display for ByteLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.write(f, |limit| format!("{limit}B"))
+        self.0.write(f, |limit| {
+            let size = ByteSize::from_bytes(limit).to_string();
+            // A bare number would be taken for one without a unit.
+            if size.ends_with(|last: char| last.is_ascii_digit()) { format!("{size}B") } else { size }
+        })
     }
 }
 
 impl DriveLimits {
+    /// Returns the limits that QEMU reports: of all requests, of reads and of writes; 0 is unlimited.
+    pub fn from_parts(iops: [u64; 3], bps: [u64; 3]) -> Self {
+        let limit = |[total, read, write]: [u64; 3]| {
+            let each = || [read, write].map(|limit| (limit != 0).then_some(limit));
+            match (total, each()) {
+                (0, [None, None]) => None,
+                (0, [read, write]) => Some(Limit::Each { read, write }),
+                (total, _) => Some(Limit::Total(total)),
+            }
+        };
+        Self { iops: limit(iops), bps: limit(bps) }
+    }
+
+    /// Returns both as texts, as `device-add` takes them.
+    pub fn as_texts(&self) -> (Option<RequestLimit>, Option<ByteLimit>) {
+        let limited = |limit: &Limit| limit.parts() != [0, 0, 0];
+        (self.iops.filter(limited).map(RequestLimit), self.bps.filter(limited).map(ByteLimit))
+    }
+
     /// Returns whether there is no limit.
     pub fn is_unlimited(&self) -> bool {
         self.iops().into_iter().chain(self.bps()).all(|limit| limit == 0)
@@ -158,26 +180,16 @@ impl DriveLimits {
 
     /// Adds the limits to a `-drive`.
     #[must_use]
-    pub(super) fn of_drive(&self, drive: Switch) -> Switch {
+    pub(crate) fn of_drive(&self, drive: Switch) -> Switch {
         let iops = ["throttling.iops-total", "throttling.iops-read", "throttling.iops-write"].into_iter();
         let bps = ["throttling.bps-total", "throttling.bps-read", "throttling.bps-write"].into_iter();
         let all = iops.zip(self.iops()).chain(bps.zip(self.bps()));
         all.filter(|(_, limit)| *limit != 0).fold(drive, |drive, (key, limit)| drive.option(key, limit.to_string()))
     }
-
-    /// Returns the command that sets these limits, and no others, for the drive of a device.
-    pub fn command(&self, device: &str) -> QmpCommand {
-        let keys = ["iops", "iops_rd", "iops_wr", "bps", "bps_rd", "bps_wr"];
-        let command = QmpCommand::new("block_set_io_throttle").with("id", device);
-        let limits = self.iops().into_iter().chain(self.bps());
-        keys.into_iter().zip(limits).fold(command, |command, (key, limit)| command.with(key, limit))
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     const EACH: Limit = Limit::Each { read: Some(5), write: None };
@@ -197,23 +209,16 @@ mod tests {
         assert_eq!(drive(None, Some(write)), "id=a,throttling.bps-write=3");
     }
 
-    /// `block_set_io_throttle` requires all six (7.2, 10.0).
-    #[test]
-    fn test_limits_of_a_device_are_all_set() {
-        let limits = DriveLimits { iops: Some(EACH), bps: Some(Limit::Total(6)) };
-
-        let expected = json!({"id": "d1", "iops": 0, "iops_rd": 5, "iops_wr": 0, "bps": 6, "bps_rd": 0, "bps_wr": 0});
-        assert_eq!(json!(limits.command("d1").arguments), expected);
-    }
-
     #[test]
     fn test_limit_as_text_is_read_and_written() {
         for text in ["500", "read=500,write=200", "write=1"] {
             assert_eq!(text.parse::<RequestLimit>().unwrap().to_string(), text);
         }
         let bytes: ByteLimit = "write=20M,read=1.5K".parse().unwrap();
-        assert_eq!(bytes.to_string(), "read=1536B,write=20971520B");
-        assert_eq!(bytes.to_string().parse(), Ok(bytes));
+        assert_eq!(bytes.to_string(), "read=1536B,write=20M");
+        for bytes in [bytes, ByteLimit(Limit::Total(100)), ByteLimit(Limit::Total(1 << 20))] {
+            assert_eq!(bytes.to_string().parse(), Ok(bytes));
+        }
     }
 
     #[test]
@@ -224,6 +229,18 @@ mod tests {
         for text in ["", "0M", "100", "20X", "read", "write=1P"] {
             assert!(text.parse::<ByteLimit>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn test_limits_that_qemu_reports_are_read_back() {
+        let each = Limit::Each { read: None, write: Some(7) };
+        for (iops, bps) in [(None, None), (Some(Limit::Total(5)), Some(each)), (Some(EACH), None)] {
+            let limits = DriveLimits { iops, bps };
+
+            assert_eq!(DriveLimits::from_parts(limits.iops(), limits.bps()), limits);
+        }
+        let none = Limit::Each { read: None, write: None };
+        assert_eq!(DriveLimits { iops: Some(none), bps: Some(none) }.as_texts(), (None, None));
     }
 
     #[test]

@@ -231,7 +231,6 @@ impl QmpDeviceAdd {
         // Unused backends, left by killed processes, may have the file open or use the name.
         session.remove_unused_backends().await?;
         execute(app, &session, &plan).await?;
-        limit(&session, &plan).await?;
 
         let bus = session.bus(plan.id.as_str()).await?;
         let addr = session.pci_address(plan.id.as_str()).await?;
@@ -270,20 +269,6 @@ async fn execute(app: &App, session: &HotplugSession<'_>, plan: &DevicePlan) -> 
         tracing::warn!(%error, device = plan.id.as_str(), "cannot remove the backend of the device");
     }
     Err(add_error(&plan.driver, error))
-}
-
-/// Limits a disk that was added; one without its limits is removed again.
-async fn limit(session: &HotplugSession<'_>, plan: &DevicePlan) -> Result<(), Error> {
-    let Some(BackendSpec::Disk { limits, .. }) = &plan.backend else { return Ok(()) };
-    if limits.is_unlimited() {
-        return Ok(());
-    }
-    let Err(error) = session.limit(&plan.id.backend_name(), limits).await else { return Ok(()) };
-    let removal = QmpCommand::new("device_del").with("id", plan.id.as_str());
-    if let Err(error) = session.execute(&removal).await {
-        tracing::warn!(%error, device = plan.id.as_str(), "cannot remove the device without its limits");
-    }
-    Err(error.into())
 }
 
 /// Adds the device, and converts strings to the types that QEMU expects: it names one with each refusal.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::config::Node;
 use maqet_domain::machine::Machine;
-use maqet_domain::storage::Preparation;
+use maqet_domain::storage::{ByteLimit, Preparation, RequestLimit};
 use maqet_domain::vm::{Origins, VmEntry};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,7 @@ pub struct VmInfo {
 }
 
 /// One disk of a VM.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DefinedStorage {
@@ -78,6 +79,10 @@ pub struct DefinedStorage {
     pub exists: bool,
     /// Whether a start creates it if it does not exist; `false` for one that was created once and is gone.
     pub created_on_start: bool,
+    /// The limit of the requests per second, with that of the defaults.
+    pub iops: Option<RequestLimit>,
+    /// The same of the bytes per second.
+    pub bps: Option<ByteLimit>,
 }
 
 impl Operation for Info {
@@ -104,12 +109,15 @@ impl Operation for Info {
             };
             let exists = app.ports.images.exists(&path).await;
             let r#type = spec.driver.type_name();
+            let (iops, bps) = spec.limits.as_texts();
             storage.push(DefinedStorage {
                 name: spec.name.to_string(),
                 r#type,
                 file: shown(&path),
                 exists,
                 created_on_start,
+                iops,
+                bps,
             });
         }
         let (line, setup_commands) = if self.command_line {

@@ -11,7 +11,7 @@ use maqet::operation::{
 };
 
 use super::table::write_table;
-use super::vm::{write_field, write_heading, write_state};
+use super::vm::{limits, write_field, write_heading, write_state};
 use super::{PLAIN, TextOutput, whole_seconds};
 
 impl TextOutput for VmInspection {
@@ -103,6 +103,7 @@ fn write_last_run(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
 
 fn disk_row(disk: &InspectedDisk) -> [Cow<'_, str>; 6] {
     let size = |bytes: Option<u64>| bytes.map(|bytes| BinaryBytes(bytes).to_string()).unwrap_or_default();
+    let limits = limits(disk.iops, disk.bps);
     let mut notes: Vec<&str> = disk.problem.as_deref().into_iter().collect();
     if disk.attached == Some(false) {
         notes.push("not attached to the running VM");
@@ -110,6 +111,7 @@ fn disk_row(disk: &InspectedDisk) -> [Cow<'_, str>; 6] {
     if disk.readonly {
         notes.push("read-only");
     }
+    notes.extend(limits.iter().map(String::as_str));
     [
         Cow::from(&disk.name),
         disk.r#type.or(disk.format.as_deref()).unwrap_or_default().into(),

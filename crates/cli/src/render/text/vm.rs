@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use maqet::VmStatus;
 use maqet::domain::config::Node;
+use maqet::domain::storage::{ByteLimit, RequestLimit};
 use maqet::operation::{Added, Applied, Removed, TakesEffect, VmInfo};
 
 use super::lifecycle::seconds;
@@ -96,6 +97,12 @@ fn times(number: u64) -> String {
     }
 }
 
+/// Returns the limits of a drive for a line of text.
+pub(super) fn limits(iops: Option<RequestLimit>, bps: Option<ByteLimit>) -> Vec<String> {
+    let iops = iops.map(|limit| format!("iops {limit}"));
+    iops.into_iter().chain(bps.map(|limit| format!("bps {limit}"))).collect()
+}
+
 /// Writes a name and a value below a heading.
 pub(super) fn write_field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
     writeln!(out, "  {name:<17} {}", escape_control(value))
@@ -145,7 +152,10 @@ impl TextOutput for VmInfo {
                 (false, true) => " (created at the first start)",
                 (false, false) => " (missing)",
             };
-            writeln!(out, "  drive {}: {} {}{state}", storage.name, storage.r#type, escape_control(&storage.file))?;
+            let limits = limits(storage.iops, storage.bps).join(", ");
+            let separator = if limits.is_empty() { "" } else { ", " };
+            let file = escape_control(&storage.file);
+            writeln!(out, "  drive {}: {} {file}{state}{separator}{limits}", storage.name, storage.r#type)?;
         }
         writeln!(out)?;
         if let Some(origins) = &self.origins {

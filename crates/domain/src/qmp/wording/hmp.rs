@@ -109,6 +109,8 @@ const FAILED: &[&str] = &[
     "Could not ",
     "could not ",
     "Can't ",
+    // `drive_add` of an image in use.
+    "Failed ",
     // `calc_dirty_rate`.
     "Incorrect ",
     "Either ",

@@ -5,7 +5,7 @@ use std::path::Path;
 use maqet_domain::error::Explain;
 use maqet_domain::machine::Machine;
 use maqet_domain::port::PathKind;
-use maqet_domain::storage::Preparation;
+use maqet_domain::storage::{ByteLimit, Preparation, RequestLimit};
 use maqet_domain::vm::{RunPaths, VmEntry};
 use serde::Serialize;
 
@@ -35,6 +35,10 @@ pub struct InspectedDisk {
     pub allocated_bytes: Option<u64>,
     /// Whether the guest is prevented from writing.
     pub readonly: bool,
+    /// The limit of the requests per second that is in effect; of a stopped VM, that of its definition.
+    pub iops: Option<RequestLimit>,
+    /// The same of the bytes per second.
+    pub bps: Option<ByteLimit>,
     /// Whether the running VM has it; omitted for shares, and if QEMU does not answer.
     pub attached: Option<bool>,
     /// Why QEMU could not open the image, or why there are no sizes.
@@ -99,6 +103,7 @@ impl DiskInspector<'_> {
     /// Inspects a disk or share that QEMU did not report.
     async fn inspect_unattached(&self, drive: &Drive<'_>) -> InspectedDisk {
         let spec = drive.storage;
+        let (iops, bps) = spec.limits.as_texts();
         let path = match &drive.preparation {
             Preparation::Image(plan) => &plan.path,
             Preparation::Existing(path) | Preparation::Directory(path) => path,
@@ -113,6 +118,8 @@ impl DiskInspector<'_> {
             virtual_bytes: None,
             allocated_bytes: None,
             readonly: spec.driver.is_readonly(spec),
+            iops,
+            bps,
             attached: None,
             problem: None,
             hints: Vec::new(),
@@ -146,6 +153,7 @@ fn of_image(disk: InspectedDisk, drive: &Drive<'_>) -> InspectedDisk {
 
 impl From<&BlockDevice> for InspectedDisk {
     fn from(device: &BlockDevice) -> Self {
+        let (iops, bps) = device.limits.as_texts();
         Self {
             name: device.names.first().cloned().unwrap_or_default(),
             r#type: None,
@@ -154,6 +162,8 @@ impl From<&BlockDevice> for InspectedDisk {
             virtual_bytes: Some(device.virtual_bytes),
             allocated_bytes: device.allocated_bytes,
             readonly: device.readonly,
+            iops,
+            bps,
             attached: Some(true),
             problem: None,
             hints: Vec::new(),

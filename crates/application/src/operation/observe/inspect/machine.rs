@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use maqet_domain::port::Monitors;
 use maqet_domain::qmp::wording::is_disconnected_socket;
 use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::storage::DriveLimits;
 use maqet_domain::vm::RunPaths;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,7 @@ pub(super) struct BlockDevice {
     pub(super) virtual_bytes: u64,
     pub(super) allocated_bytes: Option<u64>,
     pub(super) readonly: bool,
+    pub(super) limits: DriveLimits,
 }
 
 /// A character device.
@@ -179,6 +181,19 @@ struct BlockDeviceInfo {
     drv: String,
     ro: bool,
     image: ImageInfo,
+    #[serde(flatten)]
+    limits: LimitInfo,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LimitInfo {
+    iops: u64,
+    iops_rd: u64,
+    iops_wr: u64,
+    bps: u64,
+    bps_rd: u64,
+    bps_wr: u64,
 }
 
 #[derive(Deserialize)]
@@ -193,6 +208,7 @@ impl BlockInfo {
     fn into_device(self) -> Option<BlockDevice> {
         let inserted = self.inserted?;
         let names = [inserted.node_name, self.qdev, Some(self.device)];
+        let LimitInfo { iops, iops_rd, iops_wr, bps, bps_rd, bps_wr } = inserted.limits;
         Some(BlockDevice {
             names: names.into_iter().flatten().filter(|name| !name.is_empty()).collect(),
             file: PathBuf::from(inserted.file),
@@ -200,12 +216,14 @@ impl BlockInfo {
             virtual_bytes: inserted.image.virtual_size,
             allocated_bytes: inserted.image.actual_size,
             readonly: inserted.ro,
+            limits: DriveLimits::from_parts([iops, iops_rd, iops_wr], [bps, bps_rd, bps_wr]),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use maqet_domain::storage::Limit;
     use serde_json::json;
 
     use super::*;
@@ -217,7 +235,8 @@ mod tests {
             "inserted": {
                 "image": {"virtual-size": 1_048_576, "filename": "/d/hdd.qcow2", "format": "qcow2",
                           "actual-size": 200_704, "dirty-flag": false},
-                "ro": false, "node-name": "hdd", "drv": "qcow2", "file": "/d/hdd.qcow2", "encrypted": false
+                "ro": false, "node-name": "hdd", "drv": "qcow2", "file": "/d/hdd.qcow2", "encrypted": false,
+                "iops": 0, "iops_rd": 5, "iops_wr": 0, "bps": 0, "bps_rd": 0, "bps_wr": 0
             }
         });
 
@@ -226,6 +245,7 @@ mod tests {
         assert_eq!(device.names, ["hdd", "disk0"]);
         assert_eq!((device.virtual_bytes, device.allocated_bytes), (1_048_576, Some(200_704)));
         assert_eq!((device.format.as_str(), device.readonly), ("qcow2", false));
+        assert_eq!(device.limits, DriveLimits { iops: Some(Limit::Each { read: Some(5), write: None }), bps: None });
     }
 
     #[test]
