@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Explain, Explanation, Fault};
-use crate::text::similar;
+use crate::text::similar_or_foreign;
 
 /// A value with a name to register it under.
 pub trait Named {
@@ -71,7 +71,7 @@ impl<T: Named + ?Sized> Registry<T> {
 
     /// Returns the names that resemble `name`.
     pub fn similar(&self, name: &str) -> Vec<String> {
-        similar(name, self.names())
+        similar_or_foreign(name, &self.names())
     }
 }
 
@@ -92,5 +92,6 @@ mod tests {
     #[test]
     fn test_registry_similar_name_is_found() {
         assert_eq!(builtin_drivers().unwrap().similar("qcow"), ["qcow2"]);
+        assert_eq!(builtin_drivers().unwrap().similar("cdrom"), ["iso"]);
     }
 }

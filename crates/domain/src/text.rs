@@ -14,4 +14,4 @@ pub use self::escape::{
 pub use self::glob::glob_matches;
 pub use self::hash::stable_hash;
 pub use self::quote::quote;
-pub use self::suggest::{did_you_mean, similar};
+pub use self::suggest::{did_you_mean, similar, similar_or_foreign};

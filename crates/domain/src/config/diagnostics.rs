@@ -9,7 +9,7 @@ use strum::VariantNames;
 use super::unusable_path::UnusablePath;
 use super::{Node, Problem, ProblemKind, SourceLocation, Value, number};
 use crate::size::ByteSize;
-use crate::text::{did_you_mean, quoted_list, shortened, similar};
+use crate::text::{did_you_mean, quoted_list, shortened, similar_or_foreign};
 
 /// The path of a key in a configuration, as in `storage[1].size`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -228,7 +228,7 @@ impl Diagnostics {
         let text = node.written();
         let found = values.iter().find(|value| Some(**value) == text.as_deref()).copied();
         if found.is_none() {
-            let help = text.and_then(|text| did_you_mean(&similar(&text, values.iter().copied())));
+            let help = text.and_then(|text| did_you_mean(&similar_or_foreign(&text, values)));
             self.expected_with_help(path, node, &format!("one of {}", quoted_list(values)), help);
         }
         found
@@ -242,7 +242,7 @@ impl Diagnostics {
     /// Adds an error about an unknown key, with similar names.
     pub fn unknown_key(&mut self, path: &KeyPath, node: &Node, known: &[&str]) {
         let key = path.last_key();
-        let help = did_you_mean(&similar(key, known.iter().copied()))
+        let help = did_you_mean(&similar_or_foreign(key, known))
             .unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
         self.add(Problem {
             kind: ProblemKind::UnknownKey,

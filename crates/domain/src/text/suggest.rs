@@ -31,6 +31,69 @@ pub fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
     scored.into_iter().take(MAX_SHOWN).map(|(_, name)| name.to_owned()).collect()
 }
 
+/// Returns the known name for what other programs call `name`, else the similar ones.
+pub fn similar_or_foreign(name: &str, known: &[&str]) -> Vec<String> {
+    let plain = name.to_lowercase().replace(['-', '_'], "");
+    let ours = FOREIGN.iter().filter(|(foreign, _)| *foreign == plain).map(|(_, ours)| *ours);
+    let ours: Vec<String> = ours.filter(|ours| known.contains(ours)).map(str::to_owned).collect();
+    if ours.is_empty() { similar(name, known.iter().copied()) } else { ours }
+}
+
+/// What libvirt, quickemu, Lima, packer, Proxmox, Vagrant and QEMU itself call what maqet calls otherwise, without hyphens
+/// and underscores.
+const FOREIGN: &[(&str, &str)] = &[
+    ("9p", "virtfs"),
+    ("audio", "sound"),
+    ("backing", "backing_file"),
+    ("backingstore", "backing_file"),
+    ("bios", "firmware"),
+    ("bootorder", "bootindex"),
+    ("bridgename", "bridge"),
+    ("bus", "interface"),
+    ("capacity", "size"),
+    ("cd", "iso"),
+    ("cdrom", "iso"),
+    ("cores", "cpu"),
+    ("cpus", "cpu"),
+    ("diskbus", "interface"),
+    ("disks", "storage"),
+    ("disksize", "size"),
+    ("drives", "storage"),
+    ("dvd", "iso"),
+    ("emulator", "binary"),
+    ("extraargs", "args"),
+    ("format", "type"),
+    ("graphics", "display"),
+    ("hostdevs", "usb"),
+    ("hostfwd", "forward"),
+    ("img", "raw"),
+    ("interfaces", "network"),
+    ("io", "aio"),
+    ("loader", "firmware"),
+    ("macaddr", "mac"),
+    ("macaddress", "mac"),
+    ("mem", "memory"),
+    ("memballoon", "balloon"),
+    ("net", "network"),
+    ("networks", "network"),
+    ("nic", "network"),
+    ("nics", "network"),
+    ("order", "bootindex"),
+    ("path", "file"),
+    ("portforwards", "forward"),
+    ("ports", "forward"),
+    ("qemuargs", "args"),
+    ("ram", "memory"),
+    ("smp", "cpu"),
+    ("source", "file"),
+    ("target", "name"),
+    ("uefi", "firmware"),
+    ("vcpu", "cpu"),
+    ("vcpus", "cpu"),
+    ("vhd", "vpc"),
+    ("video", "vga"),
+];
+
 /// Returns a similarity from 0 to 1; one letter added, removed, changed or swapped is similar enough.
 fn similarity(name: &str, known: &str) -> f64 {
     let edits = strsim::osa_distance(name, known);
@@ -74,5 +137,17 @@ mod tests {
         let names = ["a".to_owned(), "b".to_owned()];
 
         assert_eq!(did_you_mean(&names).as_deref(), Some("did you mean `a` or `b`?"));
+    }
+    #[test]
+    fn test_foreign_names_are_those_of_known_keys() {
+        let known = ["interface", "bps", "iso", "file", "format"];
+
+        assert_eq!(similar_or_foreign("bus", &known), ["interface"]);
+        assert_eq!(similar_or_foreign("disk_bus", &known), ["interface"]);
+        assert_eq!(similar_or_foreign("CDROM", &known), ["iso"]);
+        // Only where there is such a key; else by similarity.
+        assert_eq!(similar_or_foreign("vcpus", &known), [""; 0]);
+        assert_eq!(similar_or_foreign("fiel", &known), ["file"]);
+        assert!(FOREIGN.iter().is_sorted());
     }
 }

@@ -96,7 +96,7 @@ fn test_buses_and_properties_that_do_not_exist_say_what_fits() {
             2,
             "device.bus-not-found",
             "`microvm` has no PCI",
-            "use a device for its bus, as `virtio-net-device` or `virtio-blk-device` for `microvm`",
+            "for `microvm`, set `machine: {type: microvm, pcie: on}`, or use devices for its bus, as `virtio-blk-device`",
         ),
         (
             "arguments: [{device: virtserialport}]\n",

@@ -18,7 +18,10 @@ pub(super) fn schema() -> serde_json::Value {
 pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
     let max = i64::from(Cpus::MAX);
     let Value::Map(entries) = &node.value else {
-        if let Some(count) = report.integer(path, node, 1, max) {
+        if node.as_text().is_some_and(|text| text.starts_with(|first: char| first.is_ascii_alphabetic())) {
+            let message = format!("expected an integer from 1 to {max}, found {}", node.description());
+            report.error_with_help(path, node, message, Some("for a CPU model, set `cpu_model`".to_owned()));
+        } else if let Some(count) = report.integer(path, node, 1, max) {
             machine.cpu = Cpus::Count(count);
         }
         return;

@@ -93,6 +93,12 @@ fn watchdog(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Dia
             check_keys(path, node, &["model", "action"], report);
             Some(Watchdog { model: option(path, node, "model", report), action: option(path, node, "action", report) })
         }
+        _ if node.as_text().is_some_and(|text| WatchdogModel::from_str(text).is_ok()) => {
+            let model = node.as_text().unwrap_or_default();
+            let message = format!("expected `true`, `false` or a map, found {}", node.description());
+            report.error_with_help(path, node, message, Some(format!("write `watchdog: {{model: {model}}}`")));
+            None
+        }
         _ => report.boolean(path, node).unwrap_or_default().then(Watchdog::default),
     };
 }

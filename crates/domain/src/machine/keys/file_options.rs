@@ -30,8 +30,8 @@ const FIRMWARE_OPTIONS: [&str; 2] = ["firmware", "romfile"];
 const FILE_OPTIONS: [(&str, &[&str]); 20] = [
     ("device", &["file", "kernel", "initrd", "romfile"]),
     ("machine", &["kernel", "initrd", "dtb", "firmware"]),
-    ("drive", &["file", "file.filename", "backing.file.filename"]),
-    ("blockdev", &["filename", "file.filename", "backing.file.filename"]),
+    ("drive", &["file", NESTED_FILE]),
+    ("blockdev", &["filename", NESTED_FILE]),
     ("acpitable", &["file", "data"]),
     ("smbios", &["file"]),
     ("fw_cfg", &["file"]),
@@ -49,6 +49,9 @@ const FILE_OPTIONS: [(&str, &[&str]); 20] = [
     ("plugin", &["file"]),
     ("spice", &["x509-dir", "x509-key-file", "x509-cert-file", "x509-cacert-file"]),
 ];
+
+/// The end of an option of a block node below another one, as `file.filename` and `backing.file.filename`.
+const NESTED_FILE: &str = ".filename";
 
 const NETWORK_FILES: &[&str] = &["smb", "tftp", "addr.path", "local.path", "remote.path"];
 
@@ -159,7 +162,11 @@ fn rebase_file(node: Node, folder: &Path) -> Node {
 
 /// Returns whether an option is a file, and not the name of one of QEMU's own files.
 fn is_file_option(options: &[&str], key: &str, value: &str) -> bool {
-    options.contains(&key) && (!FIRMWARE_OPTIONS.contains(&key) || value.contains('/'))
+    is_listed(options, key) && (!FIRMWARE_OPTIONS.contains(&key) || value.contains('/'))
+}
+
+fn is_listed(options: &[&str], key: &str) -> bool {
+    options.iter().any(|option| *option == key || *option == NESTED_FILE && key.ends_with(NESTED_FILE))
 }
 
 /// Returns whether QEMU searches its own directories for a name in a switch, or in an option of it.
@@ -218,7 +225,7 @@ pub(in crate::machine) fn files_of<'s>(name: &str, argument: &'s str, options: &
     let keys = file_options(name);
     let file = |option: &'s QemuOption| match option.value.strip_prefix("unix:") {
         Some(socket) if is_screen(name, &option.key) => Some(socket),
-        Some(_) | None => keys.contains(&option.key.as_str()).then_some(option.value.as_str()),
+        Some(_) | None => is_listed(keys, &option.key).then_some(option.value.as_str()),
     };
     options.iter().filter_map(file).collect()
 }
@@ -269,8 +276,8 @@ fn relative_file<'v>(key: &str, value: &'v str) -> Option<&'v str> {
     } else {
         ["unix:", "file:", "pipe:"].iter().find_map(|prefix| value.strip_prefix(prefix))?
     };
-    // `romfile=efi-virtio.rom` is one of QEMU's own files, and an empty one is none.
-    let is_name = key == "romfile" && !file.contains('/');
+    // `romfile=efi-virtio.rom` is one of QEMU's own files, an empty one is none, and a `bootfile` is one of TFTP.
+    let is_name = key == "romfile" && !file.contains('/') || key == "bootfile";
     (is_relative(file) && !is_name).then_some(file)
 }
 
@@ -302,6 +309,14 @@ mod tests {
         check(
             r#"{"blockdev":{"driver":"qcow2","file":{"driver":"file","filename":"a"}}}"#,
             r#"{"blockdev":{"driver":"qcow2","file":{"driver":"file","filename":"/y/a"}}}"#,
+        );
+        check(
+            r#"{"blockdev":{"driver":"throttle","file":{"driver":"qcow2","file":{"driver":"file","filename":"a"}}}}"#,
+            r#"{"blockdev":{"driver":"throttle","file":{"driver":"qcow2","file":{"driver":"file","filename":"/y/a"}}}}"#,
+        );
+        check(
+            r#"{"drive":"driver=quorum,children.0.file.filename=a,children.1.file.filename=/b,file.file.filename=./c"}"#,
+            r#"{"drive":"driver=quorum,children.0.file.filename=/y/a,children.1.file.filename=/b,file.file.filename=/y/./c"}"#,
         );
         check(r#"{"kernel":6.12}"#, r#"{"kernel":"/y/6.12"}"#);
         check(r#"{"drive":{"file":7,"if":"ide"}}"#, r#"{"drive":{"file":"/y/7","if":"ide"}}"#);

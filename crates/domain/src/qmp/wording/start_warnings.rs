@@ -16,6 +16,8 @@ pub fn start_warnings(log: &str) -> Vec<String> {
         let Some(text) = complaint(line) else { continue };
         if let Some((accelerator, feature)) = missing_feature(text) {
             match missing.iter_mut().find(|(other, _)| *other == accelerator) {
+                // Each CPU has its own line (7.2).
+                Some((_, features)) if features.contains(&feature) => {}
                 Some((_, features)) => features.push(feature),
                 None => missing.push((accelerator, vec![feature])),
             }
@@ -81,6 +83,7 @@ mod tests {
     fn test_start_warnings_missing_features_are_one_warning() {
         let log = "qemu-system-x86_64: warning: TCG doesn't support requested feature: CPUID.01H:ECX.pcid [bit 17]\n\
                    qemu-system-x86_64: warning: TCG doesn't support requested feature: CPUID.07H:EBX.hle [bit 4]\n\
+                   qemu-system-x86_64: warning: TCG doesn't support requested feature: CPUID.01H:ECX.pcid [bit 17]\n\
                    qemu-system-x86_64: warning: netdev n has no peer\n";
 
         let warnings = start_warnings(log);

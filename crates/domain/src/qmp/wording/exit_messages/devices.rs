@@ -69,7 +69,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["add `- {device: virtio-serial}` before it under `arguments`"]),
     bus("No 'PCI' bus found for device '{}'", "machine type `<machine>` has no PCI bus, which device `<1>` needs")
         .hints(&[
-            "use a device for its bus, as `virtio-net-device` or `virtio-blk-device` for `microvm`",
+            "for `microvm`, set `machine: {type: microvm, pcie: on}`, or use devices for its bus, as `virtio-blk-device`",
             "choose a machine type with PCI, such as `q35`, or `virt` for `aarch64`",
         ]),
     bus("No '{}' bus found for device '{}'", "the VM has no bus of type `<1>`, which device `<2>` needs")
