@@ -412,7 +412,7 @@ fn test_ids_of_maqet_are_refused() {
         ("netdev", "user,id=off"),
         ("device", "e1000,id=hotplug-port4"),
         ("device", "e1000,id=maqet-usb1"),
-        ("object", "memory-backend-ram,id=a,size=1M,share=on"),
+        ("object", "memory-backend-ram,id=a,size=2G,share=on"),
     ] {
         check_switch(&definition, name, Some(argument), None);
     }
