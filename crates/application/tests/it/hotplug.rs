@@ -56,7 +56,7 @@ fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Re
         }
         "query-block" => {
             let of_devices = answers.used.iter().filter(|node| **node != "hotplug-there");
-            Ok(of_devices.map(|node| json!({ "inserted": { "node-name": node } })).collect())
+            Ok(of_devices.map(|node| json!({ "qdev": "disk", "inserted": { "node-name": node } })).collect())
         }
         "blockdev-del" if answers.used.contains(&argument("node-name").as_str()) => Err(refusal("it is in use")),
         "blockdev-del" => {
