@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn test_defaults_drive_requires_a_name() {
         check(r#"{"storage": {"size": "20G"}}"#, &["defaults.storage"]);
-        check(r#"{"storage": {"name": null, "size": "20G"}}"#, &["defaults.storage.name"]);
+        check(r#"{"storage": {"name": null, "size": "20G"}}"#, &["defaults.storage"]);
         check(r#"{"storage": [{"size": "20G"}]}"#, &["defaults.storage[0]"]);
         check(r#"{"storage": {"name": "root", "size": "20G"}, "network": {"model": "e1000"}, "usb": ["tablet"]}"#, &[]);
     }
