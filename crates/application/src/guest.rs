@@ -7,6 +7,7 @@ pub(crate) mod agent;
 pub(crate) mod by_agent;
 pub(crate) mod by_ports;
 pub(crate) mod channels;
+pub(crate) mod control;
 pub(crate) mod error;
 pub(crate) mod pump;
 pub(crate) mod request;

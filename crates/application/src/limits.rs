@@ -299,6 +299,9 @@ pub const AGENT_TOOL_INTERVAL: Duration = Duration::from_millis(20);
 /// How often it is asked at most: what the program does takes no second, and its exit is not needed.
 pub const AGENT_TOOL_POLLS: u32 = 100;
 
+/// How much of what a guest says about a command that did not start is shown.
+pub const MAX_REASON_CHARS: usize = 400;
+
 /// The longest name of a host that is shown.
 pub const MAX_HOSTNAME_CHARS: usize = 253;
 

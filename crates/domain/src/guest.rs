@@ -7,12 +7,13 @@ mod channel;
 mod command;
 mod info;
 mod protocol;
+mod scripts;
 mod status;
 
 pub use self::channel::{GuestStream, PORT_SETS, PortSet, channel_ids, is_open};
 pub use self::command::{
     EnvironmentVariable, ExecFailure, ExecWay, GuestCommand, InvalidEnvironmentVariable, InvalidUserName, Nonce,
-    ProcessSignal, UserName, signal_command, started_process, sweep_command,
+    ProcessSignal, UserName, had_exited, signal_command, started_process, sweep_command,
 };
 pub use self::info::{AgentVersion, GuestAddress, GuestInterface, GuestSystem};
 pub use self::protocol::{AgentCommand, AgentDecoder, AgentReply, InvalidReply, SYNC_DELIMITER};

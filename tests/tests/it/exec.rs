@@ -1,6 +1,7 @@
 //! `exec` in a real Debian guest, which all tests share.
 
 use std::fs::File;
+use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -55,6 +56,42 @@ fn test_exec_user_directory_and_environment_are_as_requested() {
 
     assert_eq!(plain.stdout, "/root\nroot\n/root\n");
     assert_eq!(other.stdout, "/tmp\nwww-data\n/var/www b c x;y\n", "{}", other.stderr);
+}
+
+/// Variables are those of the command, whatever the script that starts it calls its own, and hide none of its tools.
+#[test]
+fn test_exec_variables_change_nothing_but_the_environment() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    let variables =
+        ["id=1", "n=2", "user=www-data", "how=im", "found=x", "variables=y", "PATH=/nope", "IFS=a", "HOME=/b"];
+
+    for via in ["ports", "agent"] {
+        let flags = variables.iter().flat_map(|variable| ["-e", variable]);
+        let seen = booted.exec(["--via", via]).args(flags).args(["--", "/usr/bin/env"]).run();
+        for variable in variables {
+            assert!(seen.stdout.lines().any(|line| line == variable), "{via}: {variable}: {}", seen.stdout);
+        }
+        let script = "/usr/bin/setsid /bin/sleep 985 & /bin/sleep 985 & /bin/sleep 985";
+        let flags = ["--via", via, "-e", "PATH=/nope", "--timeout", "1s", "--kill-after", "1s"];
+        let ended = booted.exec(flags).args(["--", "/bin/sh", "-c", script]).run();
+        assert_eq!(ended.code, Some(124), "{via}: {}", ended.stderr);
+    }
+    let left = booted.shell("grep -ls '^/bin/sleep.985' /proc/[0-9]*/cmdline | wc -l");
+    assert_eq!(left.stdout, "0\n");
+}
+
+/// A command that goes on writing is ended when its output is not read any more, as by a pipe.
+#[test]
+fn test_exec_output_that_is_not_read_ends_the_command() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+
+    let mut child = booted.exec(["--", "yes"]).into_command().stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 2];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+
+    assert_eq!((first, child.wait().unwrap().code()), (*b"y\n", Some(141)));
 }
 
 /// Input of any bytes goes in and comes out whole, by ports and by the agent alone.
@@ -141,7 +178,17 @@ fn test_exec_report_and_json_say_the_outcome() {
     let missing = report(["nope", ""]);
     let captured = booted.0.maqet(["--format", "json", "exec", "deb", "--capture", "--", "echo", "hi"]).run().ok();
     let captured = captured.json_value();
+    let piped =
+        booted.exec(["-i", "--capture", "--", "cat"]).stdin(File::open(booted.0.write("in", b"given")).unwrap());
+    let nowhere = booted.exec(["--report", "/nope/report.json", "--", "true"]).run();
+    let full = booted.exec(["--report", path.to_str().unwrap(), "--", "echo", "hi"]).into_command();
+    let full = { full }.stdout(File::create("/dev/full").unwrap()).status().unwrap();
+    let full_report: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
 
+    assert_eq!(piped.run().stdout, "given");
+    assert_eq!(nowhere.code, Some(125), "{}", nowhere.stderr);
+    assert_eq!((full.code(), full_report["outcome"].as_str()), (Some(125), Some("exited")));
+    assert_eq!(full_report["error"]["code"], "output.failed");
     assert_eq!((exited["outcome"].as_str(), exited["exit_code"].as_u64()), (Some("exited"), Some(1)));
     assert_eq!((missing["outcome"].as_str(), missing["exit_code"].as_u64()), (Some("not-started"), Some(127)));
     assert_eq!((captured["stdout"].as_str(), captured["outcome"].as_str()), (Some("hi\n"), Some("exited")));

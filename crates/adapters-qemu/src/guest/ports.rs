@@ -97,14 +97,11 @@ impl GuestStreams for QemuGuestStreams {
     fn read_now(&self, stream: GuestStream) -> Result<Vec<u8>, PortError> {
         let mut bytes = Vec::new();
         let Some(socket) = self.stream(stream) else { return Ok(bytes) };
-        loop {
-            bytes.reserve(PORT_READ_BYTES);
-            match socket.try_read_buf(&mut bytes) {
-                Ok(0) => return Ok(bytes),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_closed(&error) => return Ok(bytes),
-                Err(error) => return Err(failed(error)),
-            }
+        bytes.reserve(PORT_READ_BYTES);
+        match socket.try_read_buf(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_closed(&error) => Ok(bytes),
+            Err(error) => Err(failed(error)),
         }
     }
 

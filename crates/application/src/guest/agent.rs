@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use maqet_domain::guest::{AgentCommand, CommandStatus, Nonce, ProcessSignal, signal_command, sweep_command};
-use maqet_domain::guest::{AgentVersion, GuestInterface, GuestSystem, started_process};
+use maqet_domain::guest::{
+    AgentCommand, AgentVersion, CommandStatus, ExitStatus, GuestInterface, GuestSystem, Nonce, PortSet, ProcessSignal,
+    had_exited, signal_command, started_process, sweep_command,
+};
 use maqet_domain::port::{AgentError, AgentSession, GuestAgents};
 use maqet_domain::qmp::wording::is_unknown_process;
 use maqet_domain::vm::RunPaths;
@@ -82,27 +84,29 @@ impl Agent<'_> {
         Ok(found)
     }
 
-    /// Sends a signal to a command; returns once it was sent.
-    pub(crate) async fn signal(&self, signal: ProcessSignal, pid: i64) -> Result<(), AgentError> {
-        self.run(&signal_command(signal, pid)).await
+    /// Sends a signal to a command; returns whether its process had exited before, once the signal was sent.
+    pub(crate) async fn signal(&self, signal: ProcessSignal, pid: i64) -> Result<bool, AgentError> {
+        let exit = self.run(&signal_command(signal, pid)).await?;
+        Ok(exit.is_some_and(had_exited))
     }
 
-    /// Kills every process that was started with this nonce.
-    pub(crate) async fn sweep(&self, nonce: &Nonce) -> Result<(), AgentError> {
-        self.run(&sweep_command(nonce)).await
+    /// Kills every process that was started with this nonce, or has the output of these ports open.
+    pub(crate) async fn sweep(&self, nonce: &Nonce, set: Option<PortSet>) -> Result<(), AgentError> {
+        self.run(&sweep_command(nonce, set)).await.map(drop)
     }
 
-    /// Runs a short program and waits until it has exited.
-    async fn run(&self, command: &AgentCommand) -> Result<(), AgentError> {
+    /// Runs a short program and waits until it has exited; returns how, if it has.
+    async fn run(&self, command: &AgentCommand) -> Result<Option<ExitStatus>, AgentError> {
         let mut session = self.session(limits::AGENT_TIMEOUT).await?;
         let pid = start(&mut *session, command).await?;
         for _ in 0..limits::AGENT_TOOL_POLLS {
             match state(&mut *session, pid, limits::MAX_AGENT_REPLY_BYTES).await? {
-                ProcessState::Known(status) if status.exit.is_none() => sleep(limits::AGENT_TOOL_INTERVAL).await,
-                ProcessState::Known(_) | ProcessState::Unknown => break,
+                ProcessState::Known(status) if status.exit.is_some() => return Ok(status.exit),
+                ProcessState::Known(_) => sleep(limits::AGENT_TOOL_INTERVAL).await,
+                ProcessState::Unknown => break,
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -2,11 +2,13 @@
 
 use maqet_domain::guest::{ExecFailure, ExecWay, GuestStream, Nonce, PortSet};
 use maqet_domain::port::{AgentError, PortClaim};
+use maqet_domain::text::escaped;
 use tokio::time::{Instant, sleep};
 
 use super::agent::{Agent, HeldSession};
 use super::by_agent::Ended;
 use super::channels::Channels;
+use super::control::{Control, Started};
 use super::error::ExecError;
 use super::pump::{Pump, PumpEnd, PumpSetup};
 use super::request::ExecRequest;
@@ -70,30 +72,24 @@ impl FreePorts {
             })
             .collect();
         let ports = self.claim.connect(&connected).await.map_err(port_error)?;
-        let agent_error = |source| ExecError::Agent { vm: name.clone(), source };
-        let session = match request.before_start(streams, agent.session(limits::AGENT_TIMEOUT)).await {
-            Ok(session) => session.map_err(agent_error)?,
+        let session = match request.session(vm, agent, streams).await? {
+            Ok(session) => session,
             Err(end) => return Ok(Ended::without_output(end)),
         };
         let way = ExecWay::Ports { set: self.set, has_input, is_merged };
         self.claim.note(Some(request.nonce.clone()));
         let start = request.command.start(&request.nonce, way, None);
-        let (pid, held) = HeldSession::start(session, &start).await.map_err(agent_error)?;
-        let mut pump = Pump::new(
-            PumpSetup {
-                vm,
-                agent,
-                ports: &*ports,
-                streams,
-                set: self.set,
-                pid,
-                nonce: &request.nonce,
-                is_merged,
-                deadline: request.deadline,
-                kill_after: request.kill_after,
-            },
-            held,
-        );
+        let failed = |source| ExecError::Agent { vm: name.clone(), source };
+        let (pid, held) = HeldSession::start(session, &start).await.map_err(failed)?;
+        let started = Started {
+            agent,
+            pid,
+            nonce: &request.nonce,
+            set: Some(self.set),
+            reply_limit: limits::MAX_AGENT_REPLY_BYTES,
+        };
+        let setup = PumpSetup { vm, ports: &*ports, streams, set: self.set, nonce: &request.nonce, is_merged };
+        let mut pump = Pump::new(setup, Control::new(started, held, request));
         let end = pump.run().await.map_err(port_error)?;
         let bytes = pump.bytes();
         if !matches!(end, PumpEnd::TimedOut { .. } | PumpEnd::Silent | PumpEnd::Lost(_)) {
@@ -102,7 +98,7 @@ impl FreePorts {
         match end {
             PumpEnd::NotStarted(status) => {
                 let failure = ExecFailure::from_stderr(&request.nonce, &status.stderr);
-                let reason = || String::from_utf8_lossy(&status.stderr).trim().to_owned();
+                let reason = || escaped(String::from_utf8_lossy(&status.stderr).trim(), limits::MAX_REASON_CHARS);
                 Err(match failure {
                     Some(failure) => ExecError::of(failure, name, &request.command),
                     None => ExecError::Failed { vm: name.clone(), reason: reason() },
@@ -122,7 +118,7 @@ impl FreePorts {
 ///
 /// Fails if the agent does not answer: it would not start a command either.
 async fn sweep(vm: &Monitored<'_>, agent: Agent<'_>, set: PortSet, left: &Nonce) -> Result<bool, AgentError> {
-    match agent.sweep(left).await {
+    match agent.sweep(left, Some(set)).await {
         Ok(()) => {}
         Err(error @ AgentError::Unresponsive { .. }) => return Err(error),
         Err(error) => tracing::warn!(%error, "cannot end what an earlier command has left"),

@@ -5,9 +5,6 @@
 //! from its effect. A command has ended once its process has exited and no process has its output open; then what is on
 //! its way is read, which takes two answers of QEMU's main loop without a byte in between.
 
-use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 use maqet_domain::guest::{CommandStatus, ExecFailure, ExitStatus, GuestStream, Nonce, PortSet, ProcessSignal};
@@ -15,8 +12,9 @@ use maqet_domain::port::{AgentError, GuestStreams, PortError};
 use maqet_domain::qmp::QmpError;
 use tokio::time::{Instant, sleep_until};
 
-use super::agent::{Agent, HeldSession, ProcessState};
+use super::agent::ProcessState;
 use super::channels::Channels;
+use super::control::{Answer, Control, Work, working};
 use super::streams::ExecStreams;
 use crate::limits;
 use crate::vm::monitor::Monitored;
@@ -45,29 +43,12 @@ pub(crate) enum PumpEnd {
 /// What the pump works with.
 pub(crate) struct PumpSetup<'a> {
     pub(crate) vm: &'a Monitored<'a>,
-    pub(crate) agent: Agent<'a>,
     pub(crate) ports: &'a dyn GuestStreams,
     pub(crate) streams: &'a dyn ExecStreams,
     pub(crate) set: PortSet,
-    pub(crate) pid: i64,
     pub(crate) nonce: &'a Nonce,
     pub(crate) is_merged: bool,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) kill_after: Duration,
 }
-
-/// A request to the agent about the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Request {
-    Status,
-    Signal(ProcessSignal),
-    Sweep,
-}
-
-/// A request, and what the agent answered.
-type Answer = (Request, Result<Option<ProcessState>, AgentError>);
-
-type Work<'a, T> = Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>;
 
 /// One direction out of the guest.
 #[derive(Debug, Default)]
@@ -95,23 +76,14 @@ pub(crate) struct Pump<'a> {
     poll: Work<'a, Result<Channels, QmpError>>,
     polled_at: Instant,
     interval: Duration,
-    requests: VecDeque<Request>,
-    request: Work<'a, Answer>,
-    held: HeldSession,
+    control: Control<'a>,
     status_at: Instant,
     /// When it was started; once it has begun, when that was.
     began: Instant,
-    is_timed_out: bool,
-    /// Whether the time is over, and the command was not signaled yet.
-    asks_own_exit: bool,
-    own_exit: Option<ExitStatus>,
-    signaled: Option<ProcessSignal>,
-    kill_at: Option<Instant>,
-    give_up_at: Option<Instant>,
 }
 
 impl<'a> Pump<'a> {
-    pub(crate) fn new(setup: PumpSetup<'a>, held: HeldSession) -> Self {
+    pub(crate) fn new(setup: PumpSetup<'a>, control: Control<'a>) -> Self {
         let now = Instant::now();
         let output = |is_read| Output { is_read, has_begun: !is_read, ..Output::default() };
         Self {
@@ -123,17 +95,9 @@ impl<'a> Pump<'a> {
             poll: None,
             polled_at: now,
             interval: limits::MAX_EXEC_POLL,
-            requests: VecDeque::new(),
-            request: None,
-            held,
+            control,
             status_at: now + limits::EXEC_STATUS_INTERVAL,
             began: now,
-            is_timed_out: false,
-            asks_own_exit: false,
-            own_exit: None,
-            signaled: None,
-            kill_at: None,
-            give_up_at: None,
             setup,
         }
     }
@@ -164,15 +128,12 @@ impl<'a> Pump<'a> {
                 is_read = streams.writable(GuestStream::Err), if writes_err => self.pass_on(1, is_read),
                 bytes = streams.read(), if reads_input => self.typed(bytes),
                 sent = ports.write(&self.input), if !self.input.is_empty() => self.sent(sent?),
-                signal = streams.signal() => self.signal(signal),
+                signal = streams.signal() => self.control.signal(signal),
                 channels = working(&mut self.poll), if self.poll.is_some() => {
                     self.poll = None;
                     if let Some(end) = self.polled(channels)? { return Ok(end) }
                 }
-                answer = working(&mut self.request), if self.request.is_some() => {
-                    self.request = None;
-                    if let Some(end) = self.answered(answer)? { return Ok(end) }
-                }
+                answer = self.control.answer() => if let Some(end) = self.answered(answer)? { return Ok(end) },
                 () = sleep_until(timer) => self.tick(),
             }
         }
@@ -184,20 +145,11 @@ impl<'a> Pump<'a> {
 
     /// Returns how the command ended, once it has.
     fn end(&self) -> Option<PumpEnd> {
-        if self.give_up_at.is_some_and(|at| Instant::now() >= at) {
-            return Some(match (self.signaled, self.is_timed_out) {
-                (Some(signal), false) => PumpEnd::Interrupted(self.exit, signal),
-                (_, true) => PumpEnd::TimedOut { own_exit: self.own_exit },
-                (None, false) => PumpEnd::Silent,
-            });
+        if self.control.has_given_up() {
+            return Some(self.control.end(self.exit).unwrap_or(PumpEnd::Silent));
         }
-        let (exit, is_over) = (self.exit?, self.quiet >= 2 && self.has_begun());
-        match (self.signaled, self.is_timed_out) {
-            _ if !is_over => None,
-            (_, true) => Some(PumpEnd::TimedOut { own_exit: self.own_exit }),
-            (Some(signal), false) => Some(PumpEnd::Interrupted(Some(exit), signal)),
-            (None, false) => Some(PumpEnd::Exited(exit)),
-        }
+        let exit = self.exit.filter(|_| self.quiet >= 2 && self.has_begun())?;
+        Some(self.control.end(Some(exit)).unwrap_or(PumpEnd::Exited(exit)))
     }
 
     /// Starts the next question to QEMU, and the next request to the agent, where it is time.
@@ -206,74 +158,28 @@ impl<'a> Pump<'a> {
         if self.poll.is_none() && now >= self.polled_at + self.interval {
             self.poll = Some(Box::pin(Channels::query(self.setup.vm)));
         }
-        if self.request.is_none()
-            && let Some(request) = self.requests.pop_front()
-        {
-            let PumpSetup { agent, pid, nonce, .. } = self.setup;
-            // Others take the agent for themselves.
-            let mut held = std::mem::take(&mut self.held);
-            self.request = Some(Box::pin(async move {
-                if request != Request::Status {
-                    drop(std::mem::take(&mut held));
-                }
-                let answer = match request {
-                    Request::Status => agent.state(&mut held, pid, limits::MAX_AGENT_REPLY_BYTES).await.map(Some),
-                    Request::Signal(signal) => agent.signal(signal, pid).await.map(|()| None),
-                    Request::Sweep => agent.sweep(nonce).await.map(|()| None),
-                };
-                (request, answer)
-            }));
-        }
+        self.control.start_next();
     }
 
     /// Returns when something is to be done next.
     fn timer(&self) -> Instant {
         let poll = self.poll.is_none().then_some(self.polled_at + self.interval);
-        let deadline = self.setup.deadline.filter(|_| !self.is_timed_out);
-        let times = [poll, deadline, self.kill_at, self.give_up_at, Some(self.status_at)];
+        let times = [poll, self.control.due_at(), Some(self.status_at)];
         times.into_iter().flatten().min().unwrap_or(self.status_at)
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
-        if !self.is_timed_out && self.setup.deadline.is_some_and(|deadline| now >= deadline) {
-            (self.is_timed_out, self.asks_own_exit) = (true, true);
-            self.own_exit = self.exit;
-            // A process that has exited already is not ended by the signal.
-            self.requests.extend([Request::Status, Request::Signal(ProcessSignal::Term)]);
-            self.kill_at = Some(now + self.setup.kill_after);
-        }
-        if self.kill_at.is_some_and(|at| now >= at) {
-            self.kill();
-        }
+        self.control.tick(self.exit.is_some());
         if now >= self.status_at {
             self.status_at = now + limits::EXEC_STATUS_INTERVAL;
-            let needs_status = !self.has_begun() || self.quiet > 0 || self.is_timed_out;
-            if needs_status && self.exit.is_none() && self.requests.is_empty() && self.request.is_none() {
-                self.requests.push_back(Request::Status);
+            let needs_state = !self.has_begun() || self.quiet > 0 || self.control.is_timed_out();
+            if needs_state && self.exit.is_none() && self.control.is_idle() {
+                self.control.ask_state();
             }
-            if !self.has_begun() && self.give_up_at.is_none() && now >= self.began + limits::EXEC_START_TIMEOUT {
-                self.kill();
+            if !self.has_begun() && !self.control.is_killing() && now >= self.began + limits::EXEC_START_TIMEOUT {
+                self.control.kill();
             }
-        }
-    }
-
-    fn kill(&mut self) {
-        self.kill_at = None;
-        self.requests.extend([Request::Signal(ProcessSignal::Kill), Request::Sweep]);
-        self.give_up_at = Some(Instant::now() + limits::EXEC_GIVE_UP);
-    }
-
-    /// Takes a signal of the user.
-    fn signal(&mut self, signal: ProcessSignal) {
-        self.signaled = Some(signal);
-        match signal {
-            ProcessSignal::Int => self.requests.push_back(Request::Signal(signal)),
-            ProcessSignal::Term => {
-                self.requests.push_back(Request::Signal(signal));
-                self.kill_at.get_or_insert(Instant::now() + self.setup.kill_after);
-            }
-            ProcessSignal::Kill => self.kill(),
         }
     }
 
@@ -298,6 +204,10 @@ impl<'a> Pump<'a> {
     fn pass_on(&mut self, index: usize, is_read: bool) {
         let output = &mut self.outputs[index];
         let Some(bytes) = output.pending.take() else { return };
+        if output.is_read && !is_read {
+            // As a pipe does.
+            self.control.send(ProcessSignal::Pipe);
+        }
         output.is_read &= is_read;
         output.bytes += bytes.len() as u64;
         if output.is_read {
@@ -327,7 +237,7 @@ impl<'a> Pump<'a> {
     /// Takes the answer of QEMU.
     fn polled(&mut self, channels: Result<Channels, QmpError>) -> Result<Option<PumpEnd>, PortError> {
         self.polled_at = Instant::now();
-        self.held.release_if_due();
+        self.control.release_if_due();
         let channels = match channels {
             Ok(channels) => channels,
             Err(error) if error.is_connection_loss() => return Ok(Some(PumpEnd::Closed)),
@@ -350,8 +260,8 @@ impl<'a> Pump<'a> {
             return Ok(None);
         }
         self.quiet = self.quiet.saturating_add(1);
-        if self.exit.is_none() && self.quiet == 2 && self.request.is_none() {
-            self.requests.push_back(Request::Status);
+        if self.exit.is_none() && self.quiet == 2 && self.control.is_idle() {
+            self.control.ask_state();
         }
         self.interval = if self.quiet < 2 { Duration::ZERO } else { limits::MAX_EXEC_POLL };
         // Without an agent, how it ended is not known: the guest was reset.
@@ -383,29 +293,22 @@ impl<'a> Pump<'a> {
     }
 
     /// Takes the answer of the agent.
-    fn answered(&mut self, (request, answer): Answer) -> Result<Option<PumpEnd>, PortError> {
-        match (request, answer) {
-            (Request::Status, Ok(Some(ProcessState::Known(status)))) => {
-                let Some(exit) = status.exit else {
-                    self.asks_own_exit = false;
-                    return Ok(None);
-                };
+    fn answered(&mut self, answer: Answer) -> Result<Option<PumpEnd>, PortError> {
+        match answer {
+            Answer::State(Ok(ProcessState::Known(status))) => {
+                let Some(exit) = status.exit else { return Ok(None) };
                 self.exit = Some(exit);
-                if self.asks_own_exit {
-                    self.own_exit = Some(exit);
-                }
                 if !self.has_begun() {
                     self.read_rest()?;
                 }
                 let has_failed = !self.has_begun() && (!status.stderr.is_empty() || exit != ExitStatus::Code(0));
                 return Ok(has_failed.then(|| self.not_started(status)));
             }
-            (Request::Status, Ok(_)) if self.exit.is_none() => return Ok(Some(PumpEnd::Lost(None))),
-            (Request::Status, Err(AgentError::Closed)) => return Ok(Some(PumpEnd::Closed)),
-            (Request::Status, Err(error)) if self.quiet >= 2 => return Ok(Some(PumpEnd::Lost(Some(error)))),
-            (Request::Signal(_), Ok(_)) => self.asks_own_exit = false,
-            (_, Err(error)) => tracing::warn!(%error, ?request, "the guest agent failed"),
-            (_, Ok(_)) => {}
+            Answer::State(Ok(_)) if self.exit.is_none() => return Ok(Some(PumpEnd::Lost(None))),
+            Answer::State(Err(AgentError::Closed)) => return Ok(Some(PumpEnd::Closed)),
+            Answer::State(Err(error)) if self.quiet >= 2 => return Ok(Some(PumpEnd::Lost(Some(error)))),
+            Answer::State(Err(error)) => tracing::warn!(%error, "the guest agent failed"),
+            Answer::State(Ok(_)) | Answer::HadExited | Answer::Done => {}
         }
         Ok(None)
     }
@@ -413,11 +316,7 @@ impl<'a> Pump<'a> {
     /// Returns the end of a process that has exited without having begun: by its own fault, or ours.
     fn not_started(&self, status: CommandStatus) -> PumpEnd {
         let is_ended = ExecFailure::from_stderr(self.setup.nonce, &status.stderr).is_none();
-        match self.signaled {
-            _ if is_ended && self.is_timed_out => PumpEnd::TimedOut { own_exit: None },
-            Some(signal) if is_ended => PumpEnd::Interrupted(None, signal),
-            _ => PumpEnd::NotStarted(status),
-        }
+        self.control.end(None).filter(|_| is_ended).unwrap_or(PumpEnd::NotStarted(status))
     }
 }
 
@@ -436,14 +335,6 @@ impl Output {
         let excess = self.head.len().saturating_sub(first_line.len());
         self.head.drain(..excess);
         Vec::new()
-    }
-}
-
-/// Waits for work that is going on.
-async fn working<T>(work: &mut Work<'_, T>) -> T {
-    match work {
-        Some(work) => work.await,
-        None => std::future::pending().await,
     }
 }
 

@@ -4,11 +4,16 @@ use std::future::pending;
 use std::time::Duration;
 
 use maqet_domain::guest::{GuestCommand, Nonce};
+use maqet_domain::port::AgentSession;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
+use super::agent::Agent;
+use super::error::ExecError;
 use super::pump::PumpEnd;
 use super::streams::ExecStreams;
+use crate::limits;
+use crate::vm::monitor::Monitored;
 
 /// By what a command is connected.
 #[derive(
@@ -61,11 +66,28 @@ impl ExecRequest {
             () = at(self.deadline) => Err(PumpEnd::TooLate),
         }
     }
+
+    /// Connects to the agent that is to start the command.
+    pub(crate) async fn session(
+        &self,
+        vm: &Monitored<'_>,
+        agent: Agent<'_>,
+        streams: &dyn ExecStreams,
+    ) -> Result<Result<Box<dyn AgentSession>, PumpEnd>, ExecError> {
+        match self.before_start(streams, agent.session(limits::AGENT_TIMEOUT)).await {
+            Ok(session) => {
+                let failed = |source| ExecError::Agent { vm: vm.entry.name.clone(), source };
+                session.map(Ok).map_err(failed)
+            }
+            Err(end) => Ok(Err(end)),
+        }
+    }
 }
 
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
+/// Waits until a moment, or forever.
+pub(super) async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
         None => pending().await,
     }
 }

@@ -31,11 +31,11 @@ pub trait ExecStreams: Send + Sync {
     }
 }
 
-/// Streams in memory: a whole input, and output up to a limit.
+/// Streams in memory: a whole input, unless the caller has one, and output up to a limit.
 pub(crate) struct CapturedStreams {
     input: Mutex<Option<Vec<u8>>>,
     has_input: bool,
-    signals: Option<Arc<dyn ExecStreams>>,
+    caller: Option<Arc<dyn ExecStreams>>,
     captured: Mutex<Captured>,
 }
 
@@ -48,8 +48,9 @@ pub(crate) struct Captured {
 }
 
 impl CapturedStreams {
-    pub(crate) fn new(input: Option<Vec<u8>>, signals: Option<Arc<dyn ExecStreams>>) -> Self {
-        Self { has_input: input.is_some(), input: Mutex::new(input), signals, captured: Mutex::default() }
+    /// `caller` has the signals, and the input if there is no other.
+    pub(crate) fn new(input: Option<Vec<u8>>, caller: Option<Arc<dyn ExecStreams>>) -> Self {
+        Self { has_input: input.is_some(), input: Mutex::new(input), caller, captured: Mutex::default() }
     }
 
     /// Returns the output so far.
@@ -61,10 +62,13 @@ impl CapturedStreams {
 #[async_trait]
 impl ExecStreams for CapturedStreams {
     fn has_input(&self) -> bool {
-        self.has_input
+        self.has_input || self.caller.as_ref().is_some_and(|caller| caller.has_input())
     }
 
     async fn read(&self) -> Vec<u8> {
+        if let Some(caller) = self.caller.as_ref().filter(|_| !self.has_input) {
+            return caller.read().await;
+        }
         self.input.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
@@ -82,8 +86,8 @@ impl ExecStreams for CapturedStreams {
     }
 
     async fn signal(&self) -> ProcessSignal {
-        match &self.signals {
-            Some(signals) => signals.signal().await,
+        match &self.caller {
+            Some(caller) => caller.signal().await,
             None => pending().await,
         }
     }

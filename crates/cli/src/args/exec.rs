@@ -9,7 +9,7 @@ use maqet::operation::ExecVia;
 const AFTER: &str = "\
 The exit code is that of the command. Others mean:
   124     the command timed out, and was ended
-  125     maqet failed before the command ran
+  125     maqet failed: the command did not run, or its output was not written
   126     the program cannot be executed
   127     there is no such program
   128+N   the command was killed by signal N
@@ -55,7 +55,7 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     pub(crate) merge: bool,
     /// Write the output at the end, as part of the result; at most 16 MiB of each stream
-    #[arg(long, conflicts_with = "stdin")]
+    #[arg(long)]
     pub(crate) capture: bool,
     /// Write the result to this file, as JSON
     #[arg(long, value_name = "FILE")]

@@ -1,14 +1,14 @@
 //! `maqet exec`.
 
-use std::fs;
-use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use maqet::domain::guest::{GuestStream, ProcessSignal};
 use maqet::operation::{Exec, ExecOutcome, ExecResult, ExecVia};
-use maqet::{ErrorReport, ExecStreams, Maqet};
+use maqet::{ErrorReport, ExecStreams, Explanation, Fault, Maqet};
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -22,19 +22,29 @@ use crate::stream::{Stdin, Stdout};
 /// The signals that are for the command.
 const SIGNALS: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
+/// What became of a command: its result, and what failed afterward.
+type Ran = Result<(ExecResult, Option<ErrorReport>), ErrorReport>;
+
 /// Runs a command with the streams of this process; returns the exit code.
 pub(super) async fn run(maqet: &Maqet, args: ExecArgs, output: &Output) -> Result<u8, ErrorReport> {
-    let report = args.report.clone();
-    let outcome = run_command(maqet, args, output).await;
-    if let Some(path) = &report {
-        write_report(path, &outcome)?;
-    }
-    let result = outcome?;
+    // Before the command runs, so that its exit code is not lost to a report that cannot be written.
+    let path = args.report.clone();
+    let report = path.as_deref().map(ReportFile::create).transpose()?;
+    let ran = run_command(maqet, args, output).await;
+    let written = report.map_or(Ok(()), |report| report.write(&ran));
+    let (result, failed) = ran?;
     note_outcome(&result, output);
+    if let Some(failed) = failed {
+        written?;
+        return Err(failed);
+    }
+    if let Err(error) = written {
+        output.note(&error.message);
+    }
     Ok(result.exit_code)
 }
 
-async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Result<ExecResult, ErrorReport> {
+async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Ran {
     if !args.stdin && is_data_waiting() {
         output.note("standard input is not passed on: pass `-i` for that");
     }
@@ -48,37 +58,30 @@ async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Result<E
         .merge(args.merge)
         .via(args.via);
     let signals = Signals::new(&SIGNALS).map_err(terminal_failed)?;
-    if args.capture {
-        let streams = Arc::new(Terminal { signals: Mutex::new((signals, 0)), stdin: None, outputs: None });
-        return capture(maqet, exec, &streams, output).await;
-    }
     let streams = Arc::new(Terminal {
         signals: Mutex::new((signals, 0)),
         stdin: args.stdin.then(|| Mutex::new(Stdin::open())),
-        outputs: Some((Stdout::open(), Stdout::open_stderr())),
+        outputs: (!args.capture).then(|| (Stdout::open(), Stdout::open_stderr())),
     });
-    let result = maqet.run(exec.streams(Arc::clone(&streams) as _)).await;
-    if let Some((stdout, stderr)) = Arc::into_inner(streams).and_then(|streams| streams.outputs) {
-        stdout.finish().await.map_err(output_failed)?;
-        stderr.finish().await.map_err(output_failed)?;
+    if args.capture {
+        let result = maqet.run(exec.captured(streams)).await?;
+        let failed = output.show(&result).err();
+        return Ok((result, failed));
     }
+    let result = maqet.run(exec.streams(Arc::clone(&streams) as _)).await;
+    let failed = finish(streams).await.map_err(output_failed).err();
     let result = result?;
     if !output.is_text() {
         output.show_beside(&result);
     }
-    Ok(result)
+    Ok((result, failed))
 }
 
-/// Runs a command whose output is part of the result.
-async fn capture(
-    maqet: &Maqet,
-    exec: Exec,
-    signals: &Arc<Terminal>,
-    output: &Output,
-) -> Result<ExecResult, ErrorReport> {
-    let result = maqet.run(exec.signals(Arc::clone(signals) as _)).await?;
-    output.show(&result)?;
-    Ok(result)
+/// Waits until all output is written.
+async fn finish(streams: Arc<Terminal>) -> io::Result<()> {
+    let Some((stdout, stderr)) = Arc::into_inner(streams).and_then(|streams| streams.outputs) else { return Ok(()) };
+    let (stdout, stderr) = tokio::join!(stdout.finish(), stderr.finish());
+    stdout.and(stderr)
 }
 
 /// Returns a variable with its value, that of our own environment if none is given.
@@ -128,25 +131,54 @@ fn note_outcome(result: &ExecResult, output: &Output) {
     }
 }
 
-/// Writes the result to a file, whole or not at all.
-fn write_report(path: &Path, outcome: &Result<ExecResult, ErrorReport>) -> Result<(), ErrorReport> {
-    let document = match outcome {
-        Ok(result) => serde_json::to_value(result).map_err(|error| output_failed(error.into()))?,
-        Err(report) => {
-            let mut document = json!({ "outcome": "not-started", "exit_code": exit_code::of_exec(report) });
-            document["error"] = report.to_document()["error"].take();
-            document
-        }
-    };
-    let mut part = path.as_os_str().to_owned();
-    part.push(".maqet-part");
-    let text = format!("{document:#}\n");
-    let written = fs::write(&part, text).and_then(|()| fs::rename(&part, path));
-    written.map_err(|error| {
-        // What was written of it is of no use.
-        let _ = fs::remove_file(&part);
-        output_failed(error)
-    })
+/// The file of the result, which is written whole or not at all.
+struct ReportFile<'a> {
+    path: &'a Path,
+    part_path: PathBuf,
+    part: File,
+}
+
+impl<'a> ReportFile<'a> {
+    /// Creates a file beside it, which takes its place in the end.
+    fn create(path: &'a Path) -> Result<Self, ErrorReport> {
+        let mut part_path = path.as_os_str().to_owned();
+        part_path.push(".maqet-part");
+        let part_path = PathBuf::from(part_path);
+        // Left by a killed process; whatever it is, it is not followed.
+        let _ = fs::remove_file(&part_path);
+        let part = File::create_new(&part_path).map_err(|error| {
+            let message = format!("cannot write the report `{}`", path.display());
+            ErrorReport::new(message, Explanation::new("output.failed", Fault::Failed)).cause(&error)
+        })?;
+        Ok(Self { path, part_path, part })
+    }
+
+    fn write(mut self, ran: &Ran) -> Result<(), ErrorReport> {
+        let document = match ran {
+            Ok((result, failed)) => {
+                let mut document = serde_json::to_value(result).map_err(|error| output_failed(error.into()))?;
+                if let Some(failed) = failed {
+                    document["error"] = failed.to_document()["error"].take();
+                }
+                document
+            }
+            Err(report) => {
+                let mut document = json!({ "outcome": "not-started", "exit_code": exit_code::of_exec(report) });
+                document["error"] = report.to_document()["error"].take();
+                document
+            }
+        };
+        let written = self.part.write_all(format!("{document:#}\n").as_bytes());
+        let written = written.and_then(|()| fs::rename(&self.part_path, self.path));
+        written.map_err(output_failed)
+    }
+}
+
+impl Drop for ReportFile<'_> {
+    fn drop(&mut self) {
+        // There is none any more, unless it could not be written.
+        let _ = fs::remove_file(&self.part_path);
+    }
 }
 
 /// The streams and signals of this process.
@@ -193,19 +225,20 @@ impl ExecStreams for Terminal {
     async fn signal(&self) -> ProcessSignal {
         let mut guard = self.signals.lock().await;
         let (signals, count) = &mut *guard;
-        let is_interrupt = signals.next().await == SignalKind::interrupt();
+        let signal = signals.next().await;
         *count += 1;
-        match *count {
-            1 if is_interrupt => ProcessSignal::Int,
-            1 | 2 => ProcessSignal::Term,
-            _ => ProcessSignal::Kill,
+        match (*count, signal) {
+            (3.., _) => ProcessSignal::Kill,
+            (_, signal) if signal == SignalKind::hangup() => ProcessSignal::Hup,
+            (1, signal) if signal == SignalKind::interrupt() => ProcessSignal::Int,
+            (_, _) => ProcessSignal::Term,
         }
     }
 }
 
 impl TextOutput for ExecResult {
     /// The captured output.
-    fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(self.stdout.as_deref().unwrap_or_default().as_bytes())?;
         out.flush()?;
         anstream::eprint!("{}", self.stderr.as_deref().unwrap_or_default());

@@ -14,97 +14,9 @@ use serde_json::Value;
 
 use super::channel::PortSet;
 use super::protocol::AgentCommand;
-
-/// The script that becomes a command.
-///
-/// Its arguments: the nonce, the number of the port set or nothing, the user or nothing, the directory or nothing, the
-/// streams (`i`: with standard input, `m`: standard error is merged), `NAME=VALUE` for each variable, `--`, the command.
-/// It uses builtins of the shell only, except for another user: each program that is started costs an emulated guest
-/// some 20 ms.
-const START: &str = r#"
-id=$1 n=$2 user=$3 dir=$4 how=$5
-shift 5
-fail() { echo "$id $1" >&2; exit "$2"; }
-set -f
-name=${user:-root}
-eval "HOME=~$name"
-[ "$HOME" != "~$name" ] || { [ -z "$user" ] || fail no-user 125; HOME=/; }
-export HOME USER="$name" LOGNAME="$name" MAQET_EXEC="$id"
-if [ -n "$dir" ]; then
-    cd -- "$HOME" 2>/dev/null
-    cd -- "$dir" 2>/dev/null || fail no-directory 125
-else
-    cd -- "$HOME" 2>/dev/null || cd /
-fi
-while [ "$1" != -- ]; do export "$1"; shift; done
-shift
-case $1 in
-*/*) p=$1 ;;
-*)
-    p=
-    IFS=:
-    for d in $PATH; do
-        [ -f "${d:-.}/$1" ] || continue
-        p=${d:-.}/$1
-        [ ! -x "$p" ] || break
-    done
-    unset IFS
-    ;;
-esac
-[ -n "$p" ] && [ -e "$p" ] || fail not-found 127
-[ -x "$p" ] && [ ! -d "$p" ] || fail not-executable 126
-if [ -n "$user" ]; then
-    if command -v setpriv >/dev/null && command -v runuser >/dev/null; then
-        g=$(id -g "$user") || fail no-user 125
-        set -- setpriv --reuid "$user" --regid "$g" --init-groups -- "$@"
-    else
-        set -- su -s /bin/sh "$user" -c 'exec "$0" "$@"' -- "$@"
-    fi
-fi
-! command -v setsid >/dev/null || set -- setsid "$@"
-[ -n "$n" ] || exec "$@"
-port() {
-    port=/dev/virtio-ports/org.maqet.$1.$n
-    [ ! -c "$port" ] || return
-    set +f
-    for v in /sys/class/virtio-ports/*; do
-        read -r port <"$v/name" && [ "$port" = "org.maqet.$1.$n" ] || continue
-        port=/dev/${v##*/}
-        [ ! -c "$port" ] || return
-    done
-    fail no-port 125
-}
-port out
-exec 4>"$port"
-echo "$id" >&4
-case $how in
-*m*) exec 5>&4 ;;
-*)
-    port err
-    exec 5>"$port"
-    echo "$id" >&5
-    ;;
-esac
-case $how in
-*i*)
-    port in
-    exec 3<"$port"
-    ;;
-*) exec 3</dev/null ;;
-esac
-exec "$@" <&3 >&4 2>&5 3<&- 4>&- 5>&-
-"#;
-
-/// Sends a signal to a process group; to a process where there is no such group, as without setsid(1).
-const SIGNAL: &str = r#"kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" -- "$2""#;
-
-/// Kills what is left of a command, in whatever group: every process that was started with its nonce.
-const SWEEP: &str = r#"
-for f in $(grep -ls "MAQET_EXEC=$1" /proc/[0-9]*/environ); do
-    f=${f#/proc/}
-    [ "${f%%/*}" = $$ ] || kill -s KILL "${f%%/*}"
-done
-"#;
+use super::scripts::{SIGNAL, START, SWEEP};
+use super::status::ExitStatus;
+use crate::text::quote;
 
 /// Where programs are searched for.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -150,10 +62,10 @@ impl GuestCommand {
         };
         let user = self.user.as_ref().map_or("", |user| user.0.as_str());
         let directory = self.directory.as_deref().unwrap_or_default();
-        let mut args = vec!["-c", START, "maqet-exec", &nonce.0, &set, user, directory, &how];
-        let variables: Vec<String> = self.environment.iter().map(ToString::to_string).collect();
-        args.extend(variables.iter().map(String::as_str));
-        args.push("--");
+        let path = self.environment.iter().rev().find(|variable| variable.name == "PATH");
+        let path = path.map_or("", |path| path.value.as_str());
+        let variables: String = self.environment.iter().map(EnvironmentVariable::export).collect();
+        let mut args = vec!["-c", START, "maqet-exec", &nonce.0, &set, user, directory, &how, path, &variables];
         args.extend(self.args.iter().map(String::as_str));
         let request = shell(args).argument("capture-output", true).argument("env", vec![PATH]);
         match input {
@@ -168,9 +80,15 @@ pub fn signal_command(signal: ProcessSignal, pid: i64) -> AgentCommand {
     shell(vec!["-c", SIGNAL, "maqet-signal", signal.into(), &pid.to_string()])
 }
 
-/// Returns the request that kills what is left of a command.
-pub fn sweep_command(nonce: &Nonce) -> AgentCommand {
-    shell(vec!["-c", SWEEP, "maqet-end", &nonce.0])
+/// Returns whether a command had exited before it was signaled, according to how the program that did so has exited.
+pub fn had_exited(signaled: ExitStatus) -> bool {
+    signaled == ExitStatus::Code(3)
+}
+
+/// Returns the request that kills what is left of a command, and what has the output of its ports open.
+pub fn sweep_command(nonce: &Nonce, set: Option<PortSet>) -> AgentCommand {
+    let set = set.map(|set| set.to_string()).unwrap_or_default();
+    shell(vec!["-c", SWEEP, "maqet-end", &nonce.0, &set])
 }
 
 fn shell(args: Vec<&str>) -> AgentCommand {
@@ -191,8 +109,12 @@ pub fn started_process(reply: &Value) -> Option<i64> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "UPPERCASE")]
 pub enum ProcessSignal {
+    /// SIGHUP.
+    Hup,
     /// SIGINT.
     Int,
+    /// SIGPIPE: what it writes is no longer read.
+    Pipe,
     /// SIGTERM.
     Term,
     /// SIGKILL.
@@ -303,6 +225,11 @@ impl EnvironmentVariable {
         let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         !name.is_empty() && !name.starts_with(|char: char| char.is_ascii_digit()) && name.bytes().all(is_valid)
     }
+
+    /// Returns the line of a shell that sets it.
+    fn export(&self) -> String {
+        format!("export {}={}\n", self.name, quote(&self.value))
+    }
 }
 
 impl FromStr for EnvironmentVariable {
@@ -337,7 +264,7 @@ mod tests {
             args: vec!["echo".to_owned(), "a b; $(c)".to_owned(), "--".to_owned()],
             user: Some("www-data".parse().unwrap()),
             directory: Some("/tmp/x y".to_owned()),
-            environment: vec!["A=b=c d".parse().unwrap()],
+            environment: vec!["A=b=c d".parse().unwrap(), "PATH=/bin".parse().unwrap()],
         };
         let set = PortSet::all().nth(1).unwrap();
 
@@ -346,8 +273,9 @@ mod tests {
         assert_eq!(request.arguments["path"], "/bin/sh");
         let args: Vec<&str> = request.arguments["arg"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         let id = "ab".repeat(16);
+        let exports = "export A='b=c d'\nexport PATH=/bin\n";
         let expected =
-            ["maqet-exec", &id, "2", "www-data", "/tmp/x y", "im", "A=b=c d", "--", "echo", "a b; $(c)", "--"];
+            ["maqet-exec", &id, "2", "www-data", "/tmp/x y", "im", "/bin", exports, "echo", "a b; $(c)", "--"];
         assert_eq!(args[2..], expected);
         assert_eq!(request.arguments.get("input-data"), None);
     }

@@ -150,7 +150,7 @@ pub trait GuestStreams: Send + Sync {
     /// Errors: `Failed`.
     async fn read(&self, stream: GuestStream) -> Result<Vec<u8>, PortError>;
 
-    /// Returns the bytes of a stream that are there already.
+    /// Returns bytes of a stream that are there already, as many as one read returns: a guest may send without end.
     ///
     /// Errors: `Failed`.
     fn read_now(&self, stream: GuestStream) -> Result<Vec<u8>, PortError>;

@@ -60,10 +60,10 @@ pub struct Exec {
     #[serde(skip)]
     #[setters(skip)]
     streams: Option<Arc<dyn ExecStreams>>,
-    /// Whose signals are for the command; not part of the JSON.
+    /// Whose input and signals are for the command, while its output is captured; not part of the JSON.
     #[serde(skip)]
     #[setters(skip)]
-    signals: Option<Arc<dyn ExecStreams>>,
+    captured: Option<Arc<dyn ExecStreams>>,
 }
 
 /// What became of a command.
@@ -156,7 +156,7 @@ impl Exec {
             merge: false,
             via: ExecVia::Auto,
             streams: None,
-            signals: None,
+            captured: None,
         }
     }
 
@@ -166,10 +166,10 @@ impl Exec {
         Self { streams: Some(streams), ..self }
     }
 
-    /// Sends the signals of these streams to the command, whose output is captured.
+    /// Passes the input and the signals of these streams on to the command, whose output is captured.
     #[must_use]
-    pub fn signals(self, streams: Arc<dyn ExecStreams>) -> Self {
-        Self { signals: Some(streams), ..self }
+    pub fn captured(self, streams: Arc<dyn ExecStreams>) -> Self {
+        Self { captured: Some(streams), ..self }
     }
 
     fn request(&self, app: &App) -> Result<ExecRequest, ExecError> {
@@ -252,7 +252,7 @@ impl Operation for Exec {
     async fn run(&self, app: &App) -> Result<Done<ExecResult>, Error> {
         let request = self.request(app)?;
         let (began, started_at) = (Instant::now(), app.ports.clock.now());
-        let captured = CapturedStreams::new(self.input.clone().map(String::into_bytes), self.signals.clone());
+        let captured = CapturedStreams::new(self.input.clone().map(String::into_bytes), self.captured.clone());
         let streams: &dyn ExecStreams = self.streams.as_deref().unwrap_or(&captured);
         let vm = Monitored::find_unchecked(app, &self.vm).await?;
         let (ended, via, refused) = match Box::pin(self.run_by_ways(app, &vm, &request, streams)).await {
@@ -360,8 +360,10 @@ trait SignalNumber {
 impl SignalNumber for ProcessSignal {
     fn number(self) -> u8 {
         match self {
+            Self::Hup => 1,
             Self::Int => 2,
             Self::Kill => 9,
+            Self::Pipe => 13,
             Self::Term => 15,
         }
     }
