@@ -43,7 +43,7 @@ pub(crate) use self::console::ConsoleArgs;
 pub(crate) use self::database::DatabaseSubcommand;
 pub(crate) use self::define::{AddArgs, ApplyArgs};
 pub(crate) use self::events::{EventsArgs, QmpEventsArgs, WatchArgs};
-pub(crate) use self::exec::ExecArgs;
+pub(crate) use self::exec::{ExecArgs, ShellArgs};
 pub(crate) use self::global::{Color, Format, GlobalArgs, LogFormat};
 pub(crate) use self::hardware::HardwareSubcommand;
 pub(crate) use self::host::HostSubcommand;
@@ -181,6 +181,7 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     Logs(LogsArgs),
     Exec(ExecArgs),
+    Shell(ShellArgs),
     Console(ConsoleArgs),
     Keys(KeysArgs),
     Type(TypeArgs),
@@ -215,7 +216,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 34] = [
+const DEFINITIONS: [(&str, Augment); 35] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -233,6 +234,7 @@ const DEFINITIONS: [(&str, Augment); 34] = [
     ("inspect", InspectArgs::augment_args),
     ("logs", LogsArgs::augment_args),
     ("exec", ExecArgs::augment_args),
+    ("shell", ShellArgs::augment_args),
     ("console", ConsoleArgs::augment_args),
     ("keys", KeysArgs::augment_args),
     ("type", TypeArgs::augment_args),
@@ -271,6 +273,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("inspect", "Show runtime details: process, memory, disks, sockets"),
     ("logs", "Show the logs of a VM: serial console, output of QEMU, operations of maqet"),
     ("exec", "Run a command in a running VM"),
+    ("shell", "Open a login shell in a running VM"),
     ("console", "Attach to the serial console of a running VM"),
     ("keys", "Send key presses to a running VM"),
     ("type", "Type text into a running VM"),

@@ -49,6 +49,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Status(vms) => lifecycle::run_on_each(maqet, vms, output, "checking", Status::new).await,
         Command::Inspect(args) => lifecycle::run_on_each(maqet, args.vms, output, "inspecting", Inspect::new).await,
         Command::Exec(args) => exec::run(maqet, args, output).await,
+        Command::Shell(args) => exec::shell(maqet, args, output).await,
         Command::Console(args) => console::run(maqet, args, output).await,
         Command::Logs(args) => logs::run(maqet, args, output).await,
         Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,
@@ -100,7 +101,12 @@ async fn run_qmp(maqet: &Maqet, command: QmpSubcommand, output: &Output) -> Resu
 /// command in a guest gets them, and a VM in the foreground is stopped by them.
 pub(crate) fn handles_signals(command: &Command) -> bool {
     let is_foreground = matches!(command, Command::Start(start) if start.foreground);
-    matches!(command, Command::Exec(_)) || is_foreground || is_interactive_shell(command)
+    is_exec(command) || is_foreground || is_interactive_shell(command)
+}
+
+/// Returns whether a command runs one in a guest, and has its exit codes.
+pub(crate) fn is_exec(command: &Command) -> bool {
+    matches!(command, Command::Exec(_) | Command::Shell(_))
 }
 
 /// Returns the exit code of a command that failed.

@@ -11,7 +11,7 @@ use maqet::domain::event::{Event, kind};
 use maqet::domain::text::quote;
 use maqet::{Environment, ErrorReport, Maqet, Settings};
 
-use crate::args::{Cli, Color, Command, Format, GlobalArgs, suggestion};
+use crate::args::{Cli, Color, Format, GlobalArgs, suggestion};
 use crate::error::{terminal_failed, usage};
 use crate::render::{Output, error, note};
 use crate::signal::{SignalKind, Signals};
@@ -29,7 +29,7 @@ pub(crate) fn main(argv: &[OsString]) -> ExitCode {
     };
     set_colors(cli.global.color);
     let format = cli.global.format;
-    let is_exec = matches!(cli.command, Command::Exec(_));
+    let is_exec = command::is_exec(&cli.command);
     let code = execute(cli, &environment).unwrap_or_else(|report| {
         error::show(&report, format);
         command::failure_code(is_exec, &report)
@@ -147,7 +147,8 @@ fn show_clap_error(error: &clap::Error, argv: &[OsString], environment: &Environ
 /// Returns the exit code of an invalid command line: that of `exec` must not be taken for the one of a command.
 fn usage_code(argv: &[OsString]) -> u8 {
     let is_option = |arg: &&OsString| arg.as_encoded_bytes().starts_with(b"-");
-    let is_exec = argv.iter().skip(1).find(|arg| !is_option(arg)).is_some_and(|command| command == "exec");
+    let is_exec =
+        argv.iter().skip(1).find(|arg| !is_option(arg)).is_some_and(|command| command == "exec" || command == "shell");
     if is_exec { exit_code::NOT_STARTED } else { exit_code::from_fault(maqet::Fault::Usage) }
 }
 

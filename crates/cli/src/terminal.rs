@@ -16,7 +16,7 @@ const RESET: &[u8] = b"\x1b[0m\x1b[?1047l\x1b[?25h\x1b[?1l\x1b>\x1b(B\x1b[?1000l
                        \x1b[?2004l\r\n";
 
 /// The signal after a stop, during which a shell has restored the terminal.
-const CONTINUED: SignalKind = SignalKind::from_raw(rustix::process::Signal::CONT.as_raw());
+pub(crate) const CONTINUED: SignalKind = SignalKind::from_raw(rustix::process::Signal::CONT.as_raw());
 
 /// The signals that matter while a terminal is raw: those that would end the process; SIGINT and SIGTERM are handled for
 /// all commands. Without a terminal, the process may have been started to outlive its own.
@@ -26,6 +26,8 @@ const SIGNALS: [SignalKind; 3] = [SignalKind::hangup(), SignalKind::quit(), CONT
 pub(crate) struct RawTerminal {
     saved: Termios,
     signals: Signals,
+    /// Whether what ran on it has reset its modes.
+    is_reset: bool,
 }
 
 impl RawTerminal {
@@ -35,7 +37,7 @@ impl RawTerminal {
             return Ok(None);
         }
         // Signals are handled first: one that ended the process in between would leave the terminal raw.
-        let terminal = Self { signals: Signals::new(&SIGNALS)?, saved: tcgetattr(io::stdin())? };
+        let terminal = Self { signals: Signals::new(&SIGNALS)?, saved: tcgetattr(io::stdin())?, is_reset: false };
         terminal.make_raw()?;
         Ok(Some(terminal))
     }
@@ -53,7 +55,13 @@ impl RawTerminal {
         io::stdin().is_terminal()
     }
 
-    fn make_raw(&self) -> io::Result<()> {
+    /// Restores the terminal after a program that has ended by itself, as an editor that has left the alternate screen.
+    pub(crate) fn leave(mut self) {
+        self.is_reset = true;
+    }
+
+    /// Makes it raw once more, as a shell has restored it during a stop.
+    pub(crate) fn make_raw(&self) -> io::Result<()> {
         let mut raw = self.saved.clone();
         raw.make_raw();
         Ok(tcsetattr(io::stdin(), OptionalActions::Now, &raw)?)
@@ -62,7 +70,11 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        restore(&self.saved);
+        if self.is_reset {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.saved);
+        } else {
+            restore(&self.saved);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod status;
 pub use self::channel::{GuestStream, PORT_SETS, PortSet, channel_ids, is_open};
 pub use self::command::{
     EnvironmentVariable, ExecFailure, ExecWay, GuestCommand, InvalidEnvironmentVariable, InvalidUserName, Nonce,
-    ProcessSignal, UserName, had_exited, signal_command, started_process, sweep_command,
+    ProcessSignal, TerminalSize, UserName, had_exited, resize_command, signal_command, started_process, sweep_command,
 };
 pub use self::info::{AgentVersion, GuestAddress, GuestInterface, GuestSystem};
 pub use self::protocol::{AgentCommand, AgentDecoder, AgentReply, InvalidReply, SYNC_DELIMITER};

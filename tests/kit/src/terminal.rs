@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Termios, tcgetattr};
+use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::wait;
 
@@ -55,6 +55,12 @@ impl Terminal {
     #[must_use]
     pub fn stdio(&self) -> Stdio {
         self.line.try_clone().expect("a descriptor can be copied").into()
+    }
+
+    /// Sets the size, without a signal to anything.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.line, size).expect("a terminal takes a size");
     }
 
     /// Types.

@@ -28,6 +28,7 @@ mod ending;
 mod events;
 mod exec;
 mod exec_endings;
+mod exec_terminal;
 mod firmware;
 mod firmware_files;
 mod first_boot;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maqet_domain::guest::{
     AgentCommand, AgentVersion, CommandStatus, ExitStatus, GuestInterface, GuestSystem, Nonce, PortSet, ProcessSignal,
-    had_exited, signal_command, started_process, sweep_command,
+    TerminalSize, had_exited, resize_command, signal_command, started_process, sweep_command,
 };
 use maqet_domain::port::{AgentError, AgentSession, GuestAgents};
 use maqet_domain::qmp::wording::is_unknown_process;
@@ -85,9 +85,21 @@ impl Agent<'_> {
     }
 
     /// Sends a signal to a command; returns whether its process had exited before, once the signal was sent.
-    pub(crate) async fn signal(&self, signal: ProcessSignal, pid: i64) -> Result<bool, AgentError> {
-        let exit = self.run(&signal_command(signal, pid)).await?;
+    ///
+    /// With a nonce, the signal is for what runs on the terminal of the command.
+    pub(crate) async fn signal(
+        &self,
+        signal: ProcessSignal,
+        pid: i64,
+        on_terminal: Option<&Nonce>,
+    ) -> Result<bool, AgentError> {
+        let exit = self.run(&signal_command(signal, pid, on_terminal)).await?;
         Ok(exit.is_some_and(had_exited))
+    }
+
+    /// Sets the size of the terminal of a command.
+    pub(crate) async fn resize(&self, nonce: &Nonce, size: TerminalSize) -> Result<(), AgentError> {
+        self.run(&resize_command(nonce, size)).await.map(drop)
     }
 
     /// Kills every process that was started with this nonce, or has the output of these ports open.

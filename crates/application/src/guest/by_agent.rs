@@ -40,8 +40,14 @@ pub(crate) async fn run(
     let start = request.command.start(&request.nonce, ExecWay::Agent, input.as_deref());
     let failed = |source| ExecError::Agent { vm: name.clone(), source };
     let (pid, held) = HeldSession::start(session, &start).await.map_err(failed)?;
-    let started =
-        Started { agent, pid, nonce: &request.nonce, set: None, reply_limit: limits::MAX_CAPTURED_REPLY_BYTES };
+    let started = Started {
+        agent,
+        pid,
+        nonce: &request.nonce,
+        set: None,
+        has_terminal: false,
+        reply_limit: limits::MAX_CAPTURED_REPLY_BYTES,
+    };
     let mut control = Control::new(started, held, request);
     let status = match status_at_end(&mut control, streams).await {
         Ok(status) => status,

@@ -62,7 +62,8 @@ impl FreePorts {
     ) -> Result<Ended, Error> {
         let name = &vm.entry.name;
         let port_error = |source| ExecError::Port { vm: name.clone(), source };
-        let (has_input, is_merged) = (streams.has_input(), request.is_merged);
+        let terminal = streams.terminal();
+        let (has_input, is_merged) = (streams.has_input(), request.is_merged || terminal.is_some());
         let connected: Vec<GuestStream> = GuestStream::ALL
             .into_iter()
             .filter(|stream| match stream {
@@ -76,7 +77,7 @@ impl FreePorts {
             Ok(session) => session,
             Err(end) => return Ok(Ended::without_output(end)),
         };
-        let way = ExecWay::Ports { set: self.set, has_input, is_merged };
+        let way = ExecWay::Ports { set: self.set, has_input, is_merged, terminal };
         self.claim.note(Some(request.nonce.clone()));
         let start = request.command.start(&request.nonce, way, None);
         let failed = |source| ExecError::Agent { vm: name.clone(), source };
@@ -86,6 +87,7 @@ impl FreePorts {
             pid,
             nonce: &request.nonce,
             set: Some(self.set),
+            has_terminal: terminal.is_some(),
             reply_limit: limits::MAX_AGENT_REPLY_BYTES,
         };
         let setup = PumpSetup { vm, ports: &*ports, streams, set: self.set, nonce: &request.nonce, is_merged };

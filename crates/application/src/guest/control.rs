@@ -8,7 +8,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::Duration;
 
-use maqet_domain::guest::{ExitStatus, Nonce, PortSet, ProcessSignal};
+use maqet_domain::guest::{ExitStatus, Nonce, PortSet, ProcessSignal, TerminalSize};
 use maqet_domain::port::AgentError;
 use tokio::time::Instant;
 
@@ -35,6 +35,7 @@ enum Request {
     /// SIGTERM, since the time of the command is over.
     TimeOut,
     Signal(ProcessSignal),
+    Resize(TerminalSize),
     Sweep,
 }
 
@@ -55,6 +56,7 @@ pub(crate) struct Started<'a> {
     pub(crate) pid: i64,
     pub(crate) nonce: &'a Nonce,
     pub(crate) set: Option<PortSet>,
+    pub(crate) has_terminal: bool,
     /// Of the reply to a request for its state.
     pub(crate) reply_limit: usize,
 }
@@ -98,6 +100,10 @@ impl<'a> Control<'a> {
     pub(crate) fn end(&self, exit: Option<ExitStatus>) -> Option<PumpEnd> {
         match (self.is_timed_out, self.signaled) {
             (true, _) => Some(PumpEnd::TimedOut { own_exit: exit.filter(|_| self.had_exited) }),
+            // What ended then is the program that makes the terminal.
+            (false, Some(ProcessSignal::Hup)) if self.started.has_terminal => {
+                Some(PumpEnd::Interrupted(None, ProcessSignal::Hup))
+            }
             (false, Some(signal)) => Some(PumpEnd::Interrupted(exit, signal)),
             (false, None) => None,
         }
@@ -152,6 +158,12 @@ impl<'a> Control<'a> {
         self.unsent.push_back(Request::Signal(signal));
     }
 
+    /// Sets the size of the terminal of the command.
+    pub(crate) fn resize(&mut self, size: TerminalSize) {
+        self.unsent.retain(|request| !matches!(request, Request::Resize(_)));
+        self.unsent.push_back(Request::Resize(size));
+    }
+
     /// Takes a signal of the user.
     pub(crate) fn signal(&mut self, signal: ProcessSignal) {
         self.signaled = Some(signal);
@@ -183,7 +195,8 @@ impl<'a> Control<'a> {
             return;
         }
         let Some(request) = self.unsent.pop_front() else { return };
-        let Started { agent, pid, nonce, set, reply_limit } = self.started;
+        let Started { agent, pid, nonce, set, has_terminal, reply_limit } = self.started;
+        let on_terminal = has_terminal.then_some(nonce);
         let mut held = std::mem::take(&mut self.held);
         self.request = Some(Box::pin(async move {
             if request == Request::Status {
@@ -193,8 +206,9 @@ impl<'a> Control<'a> {
             // Others take the agent for themselves.
             drop(held);
             let done = match request {
-                Request::TimeOut => agent.signal(ProcessSignal::Term, pid).await,
-                Request::Signal(signal) => agent.signal(signal, pid).await.map(|_| false),
+                Request::TimeOut => agent.signal(ProcessSignal::Term, pid, on_terminal).await,
+                Request::Signal(signal) => agent.signal(signal, pid, on_terminal).await.map(|_| false),
+                Request::Resize(size) => agent.resize(nonce, size).await.map(|()| false),
                 Request::Sweep | Request::Status => agent.sweep(nonce, set).await.map(|()| false),
             };
             let answer = match done {

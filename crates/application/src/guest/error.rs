@@ -34,6 +34,8 @@ pub enum ExecError {
     /// The agent has started a process, from which nothing came.
     #[error("the command in VM `{vm}` did not start within {after}")]
     TimedOut { vm: VmName, after: HumanDuration },
+    #[error("VM `{vm}` cannot make a terminal: it has no program `script`")]
+    TerminalUnsupported { vm: VmName },
     #[error("the input of the command exceeds {} MiB", limits::MAX_CAPTURED_BYTES >> 20)]
     InputTooLarge { vm: VmName },
     /// No process in the guest has the agent's port open.
@@ -68,6 +70,7 @@ impl ExecError {
             ExecFailure::NoDirectory => {
                 Self::DirectoryNotFound { vm, directory: command.directory.clone().unwrap_or_default() }
             }
+            ExecFailure::NoTerminal => Self::TerminalUnsupported { vm },
             ExecFailure::NoPort => {
                 Self::Failed { vm, reason: "its kernel does not show the ports (`virtio_console`)".to_owned() }
             }
@@ -92,6 +95,8 @@ impl Explain for ExecError {
             Self::DirectoryNotFound { .. } => Explanation::new("guest.directory-not-found", Fault::NotFound),
             Self::Failed { .. } => Explanation::new("guest.exec-failed", Fault::Failed),
             Self::TimedOut { .. } => Explanation::new("guest.exec-timed-out", Fault::TimedOut),
+            Self::TerminalUnsupported { .. } => Explanation::new("guest.terminal-unsupported", Fault::State)
+                .hint("install `script` in the guest: it is in package `bsdutils` or `util-linux`"),
             Self::InputTooLarge { vm } => Explanation::new("guest.input-too-large", Fault::Usage)
                 .hint(format!("wait until another command in `{vm}` has ended: its ports take input of any size")),
             Self::NoAgent { vm } => Explanation::new("guest.agent-unavailable", Fault::State)

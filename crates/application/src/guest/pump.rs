@@ -129,6 +129,7 @@ impl<'a> Pump<'a> {
                 bytes = streams.read(), if reads_input => self.typed(bytes),
                 sent = ports.write(&self.input), if !self.input.is_empty() => self.sent(sent?),
                 signal = streams.signal() => self.control.signal(signal),
+                size = streams.resized(), if self.has_begun() => self.control.resize(size),
                 channels = working(&mut self.poll), if self.poll.is_some() => {
                     self.poll = None;
                     if let Some(end) = self.polled(channels)? { return Ok(end) }

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use maqet_domain::guest::{GuestStream, ProcessSignal};
+use maqet_domain::guest::{GuestStream, ProcessSignal, TerminalSize};
 
 use crate::limits;
 
@@ -24,6 +24,18 @@ pub trait ExecStreams: Send + Sync {
 
     /// Writes output, after [`writable`](Self::writable) has returned.
     fn write(&self, stream: GuestStream, bytes: Vec<u8>);
+
+    /// Returns the size of the terminal that the command is to have; `None` for none.
+    ///
+    /// With one, the standard error of the command goes where its standard output goes.
+    fn terminal(&self) -> Option<TerminalSize> {
+        None
+    }
+
+    /// Waits until the terminal has another size.
+    async fn resized(&self) -> TerminalSize {
+        pending().await
+    }
 
     /// Waits for the next signal to send to the command.
     async fn signal(&self) -> ProcessSignal {

@@ -1,4 +1,4 @@
-//! `maqet exec`.
+//! `maqet exec`, and `maqet shell`.
 
 use std::path::PathBuf;
 
@@ -19,6 +19,7 @@ Examples:
   maqet exec web -- systemctl is-system-running
   maqet exec web -- sh -c 'echo $HOME; id'
   tar c src | maqet exec -i web -w /srv -- tar x
+  maqet exec web -t -- htop
   maqet exec web --timeout 5m --report result.json -- make test";
 
 /// Run a command in a running VM
@@ -36,6 +37,9 @@ pub(crate) struct ExecArgs {
     /// Pass standard input on; without it, the command reads from /dev/null
     #[arg(short = 'i', long)]
     pub(crate) stdin: bool,
+    /// Run on a terminal, with the keys, the size and the colors of this one; includes `-i` and `--merge`
+    #[arg(short = 't', long, conflicts_with_all = ["capture", "merge"])]
+    pub(crate) terminal: bool,
     /// Run as this user of the guest [default: root]
     #[arg(short = 'u', long, value_name = "USER")]
     pub(crate) user: Option<String>,
@@ -63,6 +67,53 @@ pub(crate) struct ExecArgs {
     /// Connection to the command: `ports` of the VM, the guest `agent` alone, or the first that is ready
     #[arg(long, value_name = "WAY", default_value = "auto", value_parser = way)]
     pub(crate) via: ExecVia,
+}
+
+const AFTER_SHELL: &str = "\
+The exit code is that of the shell, or one of those of `maqet exec`. Enter, `~` and `.` end a shell whose guest hangs.
+
+Examples:
+  maqet shell web
+  maqet shell web -u debian -w /srv";
+
+/// Open a login shell in a running VM
+///
+/// The guest needs QEMU's guest agent, and script(1), which makes the terminal. Keys, size and colors are those of this
+/// terminal: Ctrl-C interrupts what runs in the shell.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_SHELL)]
+pub(crate) struct ShellArgs {
+    /// The VM: a name, an ID, or a unique prefix of an ID
+    pub(crate) vm: String,
+    /// The user of the guest [default: root]
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Begin in this directory [default: the home directory of the user]
+    #[arg(short = 'w', long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Set a variable, or copy it from the environment of maqet; can be given several times
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) environment: Vec<String>,
+}
+
+impl From<ShellArgs> for ExecArgs {
+    fn from(ShellArgs { vm, user, workdir, environment }: ShellArgs) -> Self {
+        Self {
+            vm,
+            command: Vec::new(),
+            stdin: false,
+            terminal: true,
+            user,
+            workdir,
+            environment,
+            timeout: None,
+            kill_after: None,
+            merge: false,
+            capture: false,
+            report: None,
+            via: ExecVia::Auto,
+        }
+    }
 }
 
 fn way(text: &str) -> Result<ExecVia, String> {

@@ -180,8 +180,8 @@ fn test_every_command_and_option_has_help() {
     check(&Cli::definition(&Environment::default()), "maqet");
 }
 
-/// Commands that are a session and not an operation; programs have `App::qmp_shell`.
-const SESSIONS: [&str; 1] = ["qmp.shell"];
+/// Commands that are a session and not an operation; programs have `App::qmp_shell`, and `Exec` on a terminal.
+const SESSIONS: [&str; 2] = ["qmp.shell", "shell"];
 
 /// Returns the paths of all commands without sub-commands, with dots between.
 fn leaves(command: &clap::Command, path: &str) -> Vec<String> {

@@ -1,18 +1,23 @@
-//! `maqet exec`.
+//! `maqet exec`, and `maqet shell`.
+
+mod terminal;
 
 use std::fs::{self, File};
+use std::future::pending;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use maqet::domain::guest::{GuestStream, ProcessSignal};
+use maqet::domain::guest::{GuestStream, ProcessSignal, TerminalSize};
 use maqet::operation::{Exec, ExecOutcome, ExecResult, ExecVia};
 use maqet::{ErrorReport, ExecStreams, Explanation, Fault, Maqet};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::args::ExecArgs;
+use self::terminal::CommandTerminal;
+use crate::args::{ExecArgs, ShellArgs};
 use crate::error::{output_failed, terminal_failed, usage};
 use crate::exit_code;
 use crate::render::{Output, TextOutput};
@@ -22,8 +27,16 @@ use crate::stream::{Stdin, Stdout};
 /// The signals that are for the command.
 const SIGNALS: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
+/// How long the end of the output may take to be written to a terminal.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What became of a command: its result, and what failed afterward.
 type Ran = Result<(ExecResult, Option<ErrorReport>), ErrorReport>;
+
+/// Runs a login shell on the terminal of this process; returns its exit code.
+pub(super) async fn shell(maqet: &Maqet, args: ShellArgs, output: &Output) -> Result<u8, ErrorReport> {
+    run(maqet, args.into(), output).await
+}
 
 /// Runs a command with the streams of this process; returns the exit code.
 pub(super) async fn run(maqet: &Maqet, args: ExecArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -45,10 +58,16 @@ pub(super) async fn run(maqet: &Maqet, args: ExecArgs, output: &Output) -> Resul
 }
 
 async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Ran {
-    if !args.stdin && is_data_waiting() {
+    if !args.stdin && !args.terminal && is_data_waiting() {
         output.note("standard input is not passed on: pass `-i` for that");
     }
-    let environment = args.environment.iter().map(|text| variable(text, maqet)).collect::<Result<Vec<_>, _>>()?;
+    let terminal = args.terminal.then(CommandTerminal::open).transpose()?;
+    let mut environment = args.environment.iter().map(|text| variable(text, maqet)).collect::<Result<Vec<_>, _>>()?;
+    if terminal.is_some()
+        && let Ok(kind) = variable("TERM", maqet)
+    {
+        environment.insert(0, kind);
+    }
     let exec = Exec::new(args.vm, args.command)
         .user(args.user)
         .directory(args.workdir)
@@ -58,10 +77,11 @@ async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Ran {
         .merge(args.merge)
         .via(args.via);
     let signals = Signals::new(&SIGNALS).map_err(terminal_failed)?;
-    let streams = Arc::new(Terminal {
+    let streams = Arc::new(Streams {
         signals: Mutex::new((signals, 0)),
-        stdin: args.stdin.then(|| Mutex::new(Stdin::open())),
+        stdin: (args.stdin || terminal.is_some()).then(OnceLock::new),
         outputs: (!args.capture).then(|| (Stdout::open(), Stdout::open_stderr())),
+        terminal,
     });
     if args.capture {
         let result = maqet.run(exec.captured(streams)).await?;
@@ -69,7 +89,8 @@ async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Ran {
         return Ok((result, failed));
     }
     let result = maqet.run(exec.streams(Arc::clone(&streams) as _)).await;
-    let failed = finish(streams).await.map_err(output_failed).err();
+    let has_exited = result.as_ref().is_ok_and(|result| result.outcome == ExecOutcome::Exited);
+    let failed = finish(streams, has_exited).await.map_err(output_failed).err();
     let result = result?;
     if !output.is_text() {
         output.show_beside(&result);
@@ -77,11 +98,20 @@ async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Ran {
     Ok((result, failed))
 }
 
-/// Waits until all output is written.
-async fn finish(streams: Arc<Terminal>) -> io::Result<()> {
-    let Some((stdout, stderr)) = Arc::into_inner(streams).and_then(|streams| streams.outputs) else { return Ok(()) };
-    let (stdout, stderr) = tokio::join!(stdout.finish(), stderr.finish());
-    stdout.and(stderr)
+/// Waits until all output is written, and restores the terminal; `has_exited` if the command has exited by itself.
+async fn finish(streams: Arc<Streams>, has_exited: bool) -> io::Result<()> {
+    let Some(Streams { outputs: Some((stdout, stderr)), terminal, .. }) = Arc::into_inner(streams) else {
+        return Ok(());
+    };
+    let written = async {
+        let (stdout, stderr) = tokio::join!(stdout.finish(), stderr.finish());
+        stdout.and(stderr)
+    };
+    let Some(terminal) = terminal else { return written.await };
+    // A terminal that was halted with Ctrl-S must not block the exit.
+    let written = tokio::time::timeout(FLUSH_TIMEOUT, written).await.unwrap_or(Ok(()));
+    terminal.restore(has_exited);
+    written
 }
 
 /// Returns a variable with its value, that of our own environment if none is given.
@@ -181,14 +211,16 @@ impl Drop for ReportFile<'_> {
     }
 }
 
-/// The streams and signals of this process.
-struct Terminal {
+/// The streams, the signals and the terminal of this process.
+struct Streams {
     signals: Mutex<(Signals, u32)>,
-    stdin: Option<Mutex<Stdin>>,
+    /// Opened when it is first read.
+    stdin: Option<OnceLock<Mutex<Stdin>>>,
     outputs: Option<(Stdout, Stdout)>,
+    terminal: Option<CommandTerminal>,
 }
 
-impl Terminal {
+impl Streams {
     fn output(&self, stream: GuestStream) -> Option<&Stdout> {
         let (stdout, stderr) = self.outputs.as_ref()?;
         Some(if stream == GuestStream::Err { stderr } else { stdout })
@@ -196,15 +228,26 @@ impl Terminal {
 }
 
 #[async_trait]
-impl ExecStreams for Terminal {
+impl ExecStreams for Streams {
     fn has_input(&self) -> bool {
         self.stdin.is_some()
     }
 
     async fn read(&self) -> Vec<u8> {
-        match &self.stdin {
-            Some(stdin) => stdin.lock().await.next().await.unwrap_or_default(),
-            None => Vec::new(),
+        let Some(stdin) = &self.stdin else { return Vec::new() };
+        if let Some(terminal) = &self.terminal {
+            terminal.enter();
+        }
+        let mut stdin = stdin.get_or_init(|| Mutex::new(Stdin::open())).lock().await;
+        loop {
+            let bytes = stdin.next().await.unwrap_or_default();
+            let passed = match &self.terminal {
+                Some(terminal) if !bytes.is_empty() => terminal.pass_on(&bytes),
+                _ => return bytes,
+            };
+            if !passed.is_empty() {
+                return passed;
+            }
         }
     }
 
@@ -221,11 +264,31 @@ impl ExecStreams for Terminal {
         }
     }
 
+    fn terminal(&self) -> Option<TerminalSize> {
+        self.terminal.as_ref().map(|_| CommandTerminal::size())
+    }
+
+    async fn resized(&self) -> TerminalSize {
+        match &self.terminal {
+            Some(terminal) => terminal.resized().await,
+            None => pending().await,
+        }
+    }
+
     /// The first Ctrl-C interrupts, the second terminates, the third kills.
     async fn signal(&self) -> ProcessSignal {
         let mut guard = self.signals.lock().await;
         let (signals, count) = &mut *guard;
-        let signal = signals.next().await;
+        let escaped = async {
+            match &self.terminal {
+                Some(terminal) => terminal.escaped().await,
+                None => pending().await,
+            }
+        };
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            () = escaped => SignalKind::hangup(),
+        };
         *count += 1;
         match (*count, signal) {
             (3.., _) => ProcessSignal::Kill,

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::channel::PortSet;
 use super::protocol::AgentCommand;
-use super::scripts::{SIGNAL, START, SWEEP};
+use super::scripts::{ON_TERMINAL, RESIZE, SIGNAL, START, SWEEP};
 use super::status::ExitStatus;
 use crate::text::quote;
 
@@ -24,7 +24,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// A command for a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestCommand {
-    /// The program and its arguments.
+    /// The program and its arguments; none for the login shell of the user, which takes a terminal.
     pub args: Vec<String>,
     /// The user; root if `None`.
     pub user: Option<UserName>,
@@ -45,19 +45,31 @@ pub enum ExecWay {
         has_input: bool,
         /// Whether its standard error goes where its standard output goes.
         is_merged: bool,
+        /// The size of its terminal, if it has one.
+        terminal: Option<TerminalSize>,
     },
     /// The agent, which passes on a whole input, and the output at the end.
     Agent,
 }
 
+/// The size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// The number of lines.
+    pub rows: u16,
+    /// The number of characters in a line.
+    pub columns: u16,
+}
+
 impl GuestCommand {
     /// Returns the request that starts the command; `input` is its whole standard input, where the agent passes that on.
     pub fn start(&self, nonce: &Nonce, way: ExecWay, input: Option<&[u8]>) -> AgentCommand {
-        let (set, how) = match way {
-            ExecWay::Agent => (String::new(), String::new()),
-            ExecWay::Ports { set, has_input, is_merged } => {
-                let how = [(has_input, 'i'), (is_merged, 'm')];
-                (set.to_string(), how.iter().filter(|(has, _)| *has).map(|(_, letter)| *letter).collect())
+        let (set, how, line) = match way {
+            ExecWay::Agent => (String::new(), String::new(), String::new()),
+            ExecWay::Ports { set, has_input, is_merged, terminal } => {
+                let how = [(has_input, 'i'), (is_merged, 'm'), (terminal.is_some(), 't')];
+                let how = how.iter().filter(|(has, _)| *has).map(|(_, letter)| *letter).collect();
+                (set.to_string(), how, terminal.map(|size| self.line_on(size)).unwrap_or_default())
             }
         };
         let user = self.user.as_ref().map_or("", |user| user.0.as_str());
@@ -65,7 +77,7 @@ impl GuestCommand {
         let path = self.environment.iter().rev().find(|variable| variable.name == "PATH");
         let path = path.map_or("", |path| path.value.as_str());
         let variables: String = self.environment.iter().map(EnvironmentVariable::export).collect();
-        let mut args = vec!["-c", START, "maqet-exec", &nonce.0, &set, user, directory, &how, path, &variables];
+        let mut args = vec!["-c", START, "maqet-exec", &nonce.0, &set, user, directory, &how, path, &variables, &line];
         args.extend(self.args.iter().map(String::as_str));
         let request = shell(args).argument("capture-output", true).argument("env", vec![PATH]);
         match input {
@@ -73,16 +85,35 @@ impl GuestCommand {
             None => request,
         }
     }
+
+    /// Returns the command line that a shell on a terminal runs.
+    fn line_on(&self, TerminalSize { rows, columns }: TerminalSize) -> String {
+        let args: Vec<String> = self.args.iter().map(|arg| quote(arg)).collect();
+        let command = if args.is_empty() { "\"$SHELL\" -l".to_owned() } else { args.join(" ") };
+        format!("{ON_TERMINAL} rows {rows} cols {columns}; exec {command}")
+    }
 }
 
-/// Returns the request that sends a signal to a command.
-pub fn signal_command(signal: ProcessSignal, pid: i64) -> AgentCommand {
-    shell(vec!["-c", SIGNAL, "maqet-signal", signal.into(), &pid.to_string()])
+/// Returns the request that sends a signal to a command; with the nonce of one on a terminal, to what runs there.
+pub fn signal_command(signal: ProcessSignal, pid: i64, on_terminal: Option<&Nonce>) -> AgentCommand {
+    let (signal, nonce) = match (signal, on_terminal) {
+        // script(1) ignores SIGHUP. The kernel hangs the terminal up once that is gone.
+        (ProcessSignal::Hup | ProcessSignal::Kill, Some(_)) => (ProcessSignal::Kill, ""),
+        (signal, Some(nonce)) => (signal, nonce.0.as_str()),
+        (signal, None) => (signal, ""),
+    };
+    shell(vec!["-c", SIGNAL, "maqet-signal", signal.into(), &pid.to_string(), nonce])
 }
 
 /// Returns whether a command had exited before it was signaled, according to how the program that did so has exited.
 pub fn had_exited(signaled: ExitStatus) -> bool {
     signaled == ExitStatus::Code(3)
+}
+
+/// Returns the request that sets the size of a command's terminal.
+pub fn resize_command(nonce: &Nonce, size: TerminalSize) -> AgentCommand {
+    let [rows, columns] = [size.rows, size.columns].map(|length| length.to_string());
+    shell(vec!["-c", RESIZE, "maqet-resize", &nonce.0, &rows, &columns])
 }
 
 /// Returns the request that kills what is left of a command, and what has the output of its ports open.
@@ -159,6 +190,8 @@ pub enum ExecFailure {
     NoDirectory,
     /// The guest does not have the ports.
     NoPort,
+    /// The guest does not have script(1), which makes terminals.
+    NoTerminal,
     /// There is no such program.
     NotFound,
     /// The program cannot be executed.
@@ -268,16 +301,34 @@ mod tests {
         };
         let set = PortSet::all().nth(1).unwrap();
 
-        let request = command.start(&nonce(), ExecWay::Ports { set, has_input: true, is_merged: true }, None);
+        let request =
+            command.start(&nonce(), ExecWay::Ports { set, has_input: true, is_merged: true, terminal: None }, None);
 
         assert_eq!(request.arguments["path"], "/bin/sh");
         let args: Vec<&str> = request.arguments["arg"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         let id = "ab".repeat(16);
         let exports = "export A='b=c d'\nexport PATH=/bin\n";
         let expected =
-            ["maqet-exec", &id, "2", "www-data", "/tmp/x y", "im", "/bin", exports, "echo", "a b; $(c)", "--"];
+            ["maqet-exec", &id, "2", "www-data", "/tmp/x y", "im", "/bin", exports, "", "echo", "a b; $(c)", "--"];
         assert_eq!(args[2..], expected);
         assert_eq!(request.arguments.get("input-data"), None);
+    }
+
+    #[test]
+    fn test_start_on_a_terminal_has_its_size_and_the_login_shell() {
+        let line = |args: &[&str]| {
+            let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+            let command = GuestCommand { args, user: None, directory: None, environment: Vec::new() };
+            let terminal = Some(TerminalSize { rows: 24, columns: 80 });
+            let set = PortSet::all().next().unwrap();
+            let way = ExecWay::Ports { set, has_input: true, is_merged: true, terminal };
+            let request = command.start(&nonce(), way, None);
+            assert_eq!(request.arguments["arg"][7], "imt");
+            request.arguments["arg"][10].as_str().unwrap().to_owned()
+        };
+
+        assert!(line(&["echo", "a b"]).ends_with("; stty rows 24 cols 80; exec echo 'a b'"), "{}", line(&["echo"]));
+        assert!(line(&[]).ends_with("; exec \"$SHELL\" -l"));
     }
 
     #[test]

@@ -5,13 +5,14 @@
 /// The script that becomes a command.
 ///
 /// Its arguments: the nonce, the number of the port set or nothing, the user or nothing, the directory or nothing, the
-/// streams (`i`: with standard input, `m`: standard error is merged), the `PATH` of the command or nothing, a script that
-/// exports its variables, the command.
+/// streams (`i`: with standard input, `m`: standard error is merged, `t`: on a terminal), the `PATH` of the command or
+/// nothing, a script that exports its variables, the command line for a terminal or nothing, the command or, on a terminal,
+/// nothing.
 ///
 /// What has to outlive the export is in the positional parameters, as the names of variables are those of the user.
 pub(super) const START: &str = r#"
-id=$1 n=$2 user=$3 dir=$4 how=$5 path=${6:-$PATH} variables=$7
-shift 7
+id=$1 n=$2 user=$3 dir=$4 how=$5 path=${6:-$PATH} variables=$7 line=$8
+shift 8
 fail() { echo "$id $1" >&2; exit "$2"; }
 set -f
 find() {
@@ -34,12 +35,25 @@ if [ -n "$dir" ]; then
 else
     cd -- "$HOME" 2>/dev/null || cd /
 fi
-case $1 in
-*/*) found=$1 ;;
-*) find "$1" "$path" ;;
+if [ "$#" != 0 ]; then
+    case $1 in
+    */*) found=$1 ;;
+    *) find "$1" "$path" ;;
+    esac
+    [ -n "$found" ] && [ -e "$found" ] || fail not-found 127
+    [ -x "$found" ] && [ ! -d "$found" ] || fail not-executable 126
+fi
+shell=/bin/sh
+case $how in
+*t*)
+    while IFS=: read -r u _ _ _ _ _ s; do
+        [ "$u" != "$name" ] || shell=${s:-$shell}
+    done </etc/passwd
+    find script "$PATH"
+    [ -x "$found" ] || fail no-terminal 125
+    set -- "$found" -qefc "$line" /dev/null
+    ;;
 esac
-[ -n "$found" ] && [ -e "$found" ] || fail not-found 127
-[ -x "$found" ] && [ ! -d "$found" ] || fail not-executable 126
 if [ -n "$user" ]; then
     find setpriv "$PATH"
     setpriv=$found
@@ -83,28 +97,68 @@ if [ -n "$n" ]; then
     *) exec 3</dev/null ;;
     esac
 fi
-set -- "$id" "$n" "$how" "$variables" "$@"
+unset SHELL
+set -- "$id" "$n" "$how" "$variables" "$shell" "$@"
 eval "$4"
 export MAQET_EXEC="$1"
-[ -n "$2" ] || { shift 4; exec "$@"; }
+[ -n "$2" ] || { shift 5; exec "$@"; }
 echo "$1" >&4
 case $3 in
 *m*) ;;
 *) echo "$1" >&5 ;;
 esac
-shift 4
+case $3 in
+*t*) export MAQET_SHELL="${SHELL:-$5}" SHELL=/bin/sh ;;
+esac
+shift 5
 exec "$@" <&3 >&4 2>&5 3<&- 4>&- 5>&-
 "#;
 
 /// Sends a signal to a process group; to a process where there is no such group, as without setsid(1). Exits with 3 if the
 /// process itself had exited before.
 ///
-/// A stopped process does not act on a signal before it is continued.
+/// With a nonce, to every process that was started with it except this one, which is script(1) and writes about SIGTERM. A
+/// stopped process does not act on a signal before it is continued.
+///
+/// Its arguments: the signal, the process, the nonce of a command on a terminal or nothing.
 pub(super) const SIGNAL: &str = r#"
 kill -s 0 "$2" 2>/dev/null && code=0 || code=3
-kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" "$2"
-kill -s CONT -- "-$2" 2>/dev/null || kill -s CONT "$2"
+found=
+if [ -n "$3" ]; then
+    for f in $(grep -ls "MAQET_EXEC=$3" /proc/[0-9]*/environ); do
+        f=${f#/proc/}
+        f=${f%%/*}
+        [ "$f" != "$2" ] || continue
+        found=1
+        kill -s "$1" "$f"
+        kill -s CONT "$f"
+    done
+fi
+if [ -z "$found" ]; then
+    kill -s "$1" -- "-$2" 2>/dev/null || kill -s "$1" "$2"
+    kill -s CONT -- "-$2" 2>/dev/null || kill -s CONT "$2"
+fi
 exit "$code"
+"#;
+
+/// What script(1) runs by a shell on the new terminal, before it becomes the command: it sets the size, and the variables
+/// that script(1) itself needs otherwise.
+pub(super) const ON_TERMINAL: &str = "SHELL=$MAQET_SHELL; export SHELL; unset MAQET_SHELL; stty";
+
+/// Sets the size of the terminal of a command: of the first process with its nonce that has one.
+///
+/// Its arguments: the nonce, the rows, the columns.
+pub(super) const RESIZE: &str = r#"
+for f in $(grep -ls "MAQET_EXEC=$1" /proc/[0-9]*/environ); do
+    f=${f#/proc/}
+    terminal=$(readlink "/proc/${f%%/*}/fd/0")
+    case $terminal in
+    /dev/pts/*)
+        stty -F "$terminal" rows "$2" cols "$3"
+        exit
+        ;;
+    esac
+done
 "#;
 
 /// Kills what is left of a command, in whatever group: every process that was started with its nonce, and those that have

@@ -35,7 +35,7 @@ use crate::{App, Error, HumanDuration, limits};
 pub struct Exec {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
-    /// The program and its arguments.
+    /// The program and its arguments; none for the login shell of the user, on a terminal of the caller.
     pub command: Vec<String>,
     /// The user of the guest; root by default.
     pub user: Option<String>,
@@ -172,10 +172,10 @@ impl Exec {
         Self { captured: Some(streams), ..self }
     }
 
-    fn request(&self, app: &App) -> Result<ExecRequest, ExecError> {
+    fn request(&self, app: &App, has_terminal: bool) -> Result<ExecRequest, ExecError> {
         let environment = self.environment.iter().map(|text| text.parse());
         let user = self.user.as_ref().map(|user| user.parse()).transpose()?;
-        if self.command.is_empty() {
+        if self.command.is_empty() && !has_terminal {
             return Err(ExecError::CommandRequired);
         }
         if self.command.iter().chain(&self.directory).any(|text| text.contains('\0')) {
@@ -205,7 +205,7 @@ impl Exec {
         streams: &dyn ExecStreams,
     ) -> Result<(Ended, ExecVia, Vec<ExecWayRefused>), Error> {
         let agent = Agent { agents: &*app.ports.agents, paths: &vm.run.paths };
-        match request.before_start(streams, self.ready_way(app, vm, agent)).await {
+        match request.before_start(streams, self.ready_way(app, vm, agent, streams.terminal().is_some())).await {
             Err(end) => Ok((Ended::without_output(end), self.via, Vec::new())),
             Ok(way) => match way? {
                 ReadyWay::Ports(ports) => {
@@ -219,12 +219,22 @@ impl Exec {
     }
 
     /// Returns the first way that is ready.
-    async fn ready_way(&self, app: &App, vm: &Monitored<'_>, agent: Agent<'_>) -> Result<ReadyWay, Error> {
+    async fn ready_way(
+        &self,
+        app: &App,
+        vm: &Monitored<'_>,
+        agent: Agent<'_>,
+        needs_ports: bool,
+    ) -> Result<ReadyWay, Error> {
         let name = &vm.entry.name;
         let channels = vm.or_unresponsive(Channels::query(vm).await)?;
         let no_channel = || ExecError::Agent { vm: name.clone(), source: AgentError::NoChannel };
         if !channels.agent().ok_or_else(no_channel)? {
             return Err(ExecError::NoAgent { vm: name.clone() }.into());
+        }
+        if self.via == ExecVia::Agent && needs_ports {
+            let refused = vec![ExecWayRefused { via: ExecVia::Agent, reason: "it has no terminal".to_owned() }];
+            return Err(ExecError::NoWay { vm: name.clone(), refused }.into());
         }
         if self.via == ExecVia::Agent {
             return Ok(ReadyWay::Agent(Vec::new()));
@@ -236,7 +246,7 @@ impl Exec {
             Err(error) => return Err(error.into()),
         };
         let refused = vec![ExecWayRefused { via: ExecVia::Ports, reason }];
-        if self.via == ExecVia::Ports {
+        if self.via == ExecVia::Ports || needs_ports {
             return Err(ExecError::NoWay { vm: name.clone(), refused }.into());
         }
         Ok(ReadyWay::Agent(refused))
@@ -250,10 +260,10 @@ impl Operation for Exec {
 
     /// Does not lock the VM, which must be stoppable meanwhile.
     async fn run(&self, app: &App) -> Result<Done<ExecResult>, Error> {
-        let request = self.request(app)?;
-        let (began, started_at) = (Instant::now(), app.ports.clock.now());
         let captured = CapturedStreams::new(self.input.clone().map(String::into_bytes), self.captured.clone());
         let streams: &dyn ExecStreams = self.streams.as_deref().unwrap_or(&captured);
+        let request = self.request(app, streams.terminal().is_some())?;
+        let (began, started_at) = (Instant::now(), app.ports.clock.now());
         let vm = Monitored::find_unchecked(app, &self.vm).await?;
         let (ended, via, refused) = match Box::pin(self.run_by_ways(app, &vm, &request, streams)).await {
             Ok(ended) => ended,
