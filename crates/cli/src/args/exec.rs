@@ -28,6 +28,7 @@ Examples:
 /// unbuffered and apart. Ctrl-C interrupts the command; the second time it gets SIGTERM, the third time SIGKILL.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct ExecArgs {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
