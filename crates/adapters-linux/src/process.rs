@@ -18,7 +18,7 @@ pub use self::capture::{
     CaptureError, Captured, Exit, Group, Output, capture, spawn_captured, wait_into, wait_observed,
 };
 pub use self::child::{ChildGuard, display_status};
-pub use self::identity::kill;
+pub use self::identity::{Stat, kill};
 pub use self::linux::LinuxProcesses;
 pub use self::list::{command_line, is_own};
 pub use self::locker::{LockKind, find_locker, lockers, process_name};

@@ -13,6 +13,7 @@ use maqet_domain::vm::{BootNumber, VmId};
 use crate::backup_store::left_over_backups;
 use crate::copies::{copied_at, database_of, vm_folders};
 use crate::lock::{FileLocks, IMAGE_LOCK_PREFIX, MOVE_LOCK, RUN_LOCK_PREFIX, TRASH_LOCK, parse_lock_name};
+use crate::locked_file::is_at;
 use crate::private_file::unless_missing;
 use crate::process::PidScope;
 use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
@@ -218,10 +219,14 @@ fn is_free(path: &Path) -> bool {
 
 /// Removes a lock that is not in use.
 fn remove_lock(path: &Path) -> io::Result<()> {
-    let lock = File::open(path)?;
+    remove_opened_lock(&File::open(path)?, path)
+}
+
+/// Does the same for one that is open; a lock that replaced it since then may be in use, and is kept.
+fn remove_opened_lock(lock: &File, path: &Path) -> io::Result<()> {
     lock.try_lock()?;
     // Before it is unlocked, so that no process locks the removed file.
-    fs::remove_file(path)
+    if is_at(lock, path) { fs::remove_file(path) } else { Ok(()) }
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -268,6 +273,27 @@ mod tests {
     fn write(path: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "").unwrap();
+    }
+
+    #[test]
+    fn test_remove_opened_lock_keeps_one_that_replaced_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("image-00000000deadbeef.lock");
+        write(&path);
+        let opened = File::open(&path).unwrap();
+        // Its holder removes it, and another process locks a new one.
+        fs::remove_file(&path).unwrap();
+        write(&path);
+        let held = File::open(&path).unwrap();
+        held.lock().unwrap();
+
+        remove_opened_lock(&opened, &path).unwrap();
+
+        assert!(is_at(&held, &path));
+        assert!(remove_lock(&path).is_err());
+        drop(held);
+        remove_lock(&path).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

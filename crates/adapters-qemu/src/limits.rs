@@ -115,6 +115,9 @@ pub const LAUNCHER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 /// checking the lock, a few microseconds, or the process that holds it is ending.
 pub const RUN_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// How often a process that seems hidden is examined at least.
+pub const MIN_RUN_LOCK_CHECKS: u32 = 5;
+
 /// How much longer a start waits for a QEMU that is being killed: its threads need the CPU to end.
 pub const RUN_END_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -97,15 +97,25 @@ pub(super) async fn end(folders: &[PathBuf]) {
 /// Kills the helpers of the runs with these folders, and returns them.
 ///
 /// They are found by their command lines: one that was interrupted while it daemonized has written no pid file, and one
-/// that is starting has no socket yet.
+/// that is starting has no socket yet. One that daemonizes during the search may be missed together with its child
+/// process, so the search is repeated until it finds no other.
 pub(super) fn kill(folders: &[PathBuf]) -> Vec<ProcessIdentity> {
     // Most runs have none, and then no process is looked at.
     if folders.iter().all(|folder| files(folder).is_empty()) {
         return Vec::new();
     }
     let scope = PidScope::current();
-    let helpers = scope.pids().filter(|pid| serves(&command_line(*pid), folders)).filter_map(|pid| scope.identify(pid));
-    helpers.inspect(process::kill).collect()
+    let search = || scope.pids().filter(|pid| serves(&command_line(*pid), folders));
+    let mut killed: Vec<ProcessIdentity> = Vec::new();
+    loop {
+        let found = search().filter_map(|pid| scope.identify(pid)).filter(|helper| !killed.contains(helper));
+        let found: Vec<ProcessIdentity> = found.collect();
+        if found.is_empty() {
+            return killed;
+        }
+        found.iter().for_each(process::kill);
+        killed.extend(found);
+    }
 }
 
 /// Returns whether a command line, whose arguments are terminated by NUL, is that of a helper with a socket in one of the

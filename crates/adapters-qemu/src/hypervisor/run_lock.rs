@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use maqet_adapters_linux::private_file::{existing_private_file, private_file, private_folder};
-use maqet_adapters_linux::process::{LockKind, PidScope, lockers};
+use maqet_adapters_linux::process::{LockKind, PidScope, Stat, lockers};
 use maqet_adapters_linux::{RUN_LOCK_PREFIX, retry_pause};
 use maqet_domain::port::LaunchError;
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::error::io_error;
 use super::find::runs_qemu;
-use crate::limits::{RUN_END_TIMEOUT, RUN_LOCK_TIMEOUT};
+use crate::limits::{MIN_RUN_LOCK_CHECKS, RUN_END_TIMEOUT, RUN_LOCK_TIMEOUT};
 
 /// The locks of the QEMU processes of a database, one file for each VM.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ impl RunLocks {
                 // Another process may be checking it at this moment.
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => retry_pause().await,
                 Err(TryLockError::WouldBlock) => match find_holder(&file) {
-                    Locker::Visible(pids) => match blocking(&pids) {
+                    Locker::Visible(pids) => match blocking(&pids, &PidScope::current()) {
                         Some(Blocking::Ending(_)) if Instant::now() < deadline + RUN_END_TIMEOUT => retry_pause().await,
                         Some(Blocking::Running(pid) | Blocking::Ending(pid)) => {
                             return Err(LaunchError::RunLocked { pid });
@@ -112,13 +112,16 @@ impl RunLocks {
     /// Returns whether QEMU runs the VM in a process that is not visible here.
     ///
     /// The last thread of a process has closed its files a moment before its locks are gone, and another process may be
-    /// checking a lock at this moment: both are over soon, a hidden QEMU is not.
+    /// checking a lock at this moment: both are over soon, a hidden QEMU is not. On a busy host, one check can take
+    /// longer than the time for all.
     pub(super) async fn is_held_by_hidden(&self, paths: &RunPaths) -> bool {
         let deadline = Instant::now() + RUN_LOCK_TIMEOUT;
+        let mut checks = 1;
         while self.has_no_visible_holder(paths).await {
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline && checks >= MIN_RUN_LOCK_CHECKS {
                 return true;
             }
+            checks += 1;
             retry_pause().await;
         }
         false
@@ -143,7 +146,8 @@ impl RunLocks {
     /// Removes the lock of a VM whose records were in the folder `records`, unless it is held.
     pub(super) fn remove(&self, vm_records: &Path) {
         let path = self.path(vm_records);
-        if existing_private_file(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+        // One that replaced it since it was opened may be held.
+        if existing_private_file(&path).is_ok_and(|file| file.try_lock().is_ok() && is_at(&file, &path)) {
             let _ = fs::remove_file(&path);
         }
     }
@@ -159,8 +163,12 @@ impl RunLocks {
     }
 }
 
-fn blocking(pids: &[u32]) -> Option<Blocking> {
-    let is_ending = |pid: u32| PidScope::current().stat_of(pid).is_some_and(|stat| stat.state == b'Z');
+/// Returns which of the processes with a lock keeps the next run from starting.
+///
+/// The kernel takes the program of a process that is being killed from it before its files, so that it is no longer
+/// recognized as a QEMU while it holds the lock. Hence its state is read afterward.
+fn blocking(pids: &[u32], scope: &PidScope) -> Option<Blocking> {
+    let is_ending = |pid: u32| scope.stat_of(pid).is_none_or(Stat::is_ending);
     let running = pids.iter().find(|pid| runs_qemu(**pid)).map(|pid| Blocking::Running(*pid));
     running.or_else(|| pids.iter().find(|pid| is_ending(**pid)).map(|pid| Blocking::Ending(*pid)))
 }
@@ -190,7 +198,12 @@ fn find_holder(file: &File) -> Locker {
     }
     let found = file.metadata().ok();
     let visible: Vec<u32> = found.iter().flat_map(|found| lockers(found, LockKind::Flock)).collect();
-    if visible.is_empty() { Locker::Hidden } else { Locker::Visible(visible) }
+    match visible.is_empty() {
+        // The search takes long on a busy host, and the process may have ended meanwhile.
+        true if is_locked(file) => Locker::Hidden,
+        true => Locker::None,
+        false => Locker::Visible(visible),
+    }
 }
 
 fn is_locked(file: &File) -> bool {
@@ -241,6 +254,7 @@ async fn accepts_connections(socket: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
     use std::thread;
     use std::time::Duration;
 
@@ -252,6 +266,31 @@ mod tests {
         let lock = open(&locks.path_of(&paths)).unwrap();
         lock.lock().unwrap();
         (locks, paths, lock)
+    }
+
+    #[test]
+    fn test_blocking_process_that_is_ending_or_gone_is_waited_for() {
+        let scope = PidScope::current();
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        while scope.stat_of(pid).is_some_and(|stat| !stat.is_ending()) {
+            thread::yield_now();
+        }
+
+        assert_eq!(blocking(&[pid], &scope), Some(Blocking::Ending(pid)));
+        child.wait().unwrap();
+        assert_eq!(blocking(&[pid], &scope), Some(Blocking::Ending(pid)), "its files are closed by now");
+    }
+
+    #[test]
+    fn test_blocking_program_other_than_qemu_is_none() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+
+        let found = blocking(&[child.id()], &PidScope::current());
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        assert_eq!(found, None);
     }
 
     /// This process does not count as a holder, so its lock looks like that of a process that is not visible.
@@ -268,7 +307,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (locks, paths, lock) = locked(folder.path());
         let ending = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(2));
             drop(lock);
         });
 
