@@ -198,6 +198,7 @@ impl App {
             hypervisor: &*self.ports.hypervisor,
             monitors: &*self.ports.monitors,
             locks: &*self.ports.locks,
+            store: &*self.ports.store,
             clock: &*self.ports.clock,
             start_timeout: self.settings.timeouts.start,
         }

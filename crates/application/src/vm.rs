@@ -2,6 +2,7 @@
 //!
 //! - [`observe`] computes the state from the recorded run, the process, QEMU's own event log and the monitor's reply;
 //!   it writes nothing. The rules are [`maqet_domain::vm::Status`].
+//! - [`latest`] observes again where another process has ended a run meanwhile.
 //! - [`reconcile`] records what happened unobserved, such as a guest that powered off overnight.
 //! - [`orphan`] finds QEMU processes whose VM is not in the store.
 //! - [`shutdown`] stops a VM: power-down, quit, SIGTERM, SIGKILL; [`power_button`] is the first of these.
@@ -12,6 +13,7 @@
 pub(crate) mod ended;
 pub(crate) mod halt;
 pub(crate) mod hidden;
+mod latest;
 pub(crate) mod monitor;
 pub(crate) mod observe;
 pub(crate) mod orphan;

@@ -90,7 +90,7 @@ async fn not_accepted(app: &App, vm: &Monitored<'_>, state: RunState, (pressed, 
     {
         return VmEnded { vm: name, reason, source: None }.into();
     }
-    let status = app.observer().observe(&vm.entry).await.status;
+    let status = app.observer().observe(vm.entry.clone()).await.1.status;
     KeyboardError::Unavailable { vm: name, status, pressed, total }.into()
 }
 

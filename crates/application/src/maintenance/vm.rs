@@ -115,7 +115,8 @@ impl VmCheck<'_> {
 
     /// Compares the recorded run with what runs.
     async fn check_run(&self, entry: &VmEntry) -> Result<Option<Finding>, Error> {
-        let observation = self.app.observer().observe(entry).await;
+        let (entry, observation) = self.app.observer().observe(entry.clone()).await;
+        let entry = &entry;
         if let Some(error) = observation.unresponsive(entry) {
             return Ok(Some(Finding::from_error(Severity::Warning, Area::Vm, entry.name.as_str(), &error)));
         }

@@ -64,7 +64,12 @@ pub(crate) async fn stop_reason(app: &App, id: VmId) -> Option<StopReason> {
             sleep(limits::RETRY_INTERVAL).await;
             continue;
         }
-        return match observer.observe_locked(&entry).await.status {
+        let observation = observer.observe_locked(&entry).await;
+        // An operation may have ended the run and released the lock since the entry was read.
+        if Instant::now() < deadline && observer.newer_state(&entry).await.is_some() {
+            continue;
+        }
+        return match observation.status {
             Status::Stopped(end) => Some(end.reason),
             _ => None,
         };

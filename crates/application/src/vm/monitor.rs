@@ -41,10 +41,11 @@ impl<'a> Monitored<'a> {
     /// [`execute_watched`](Self::execute_watched) notices it.
     pub(crate) async fn find_unchecked(app: &'a App, vm: &str) -> Result<Self, Error> {
         let entry = app.vms().find(vm).await?.entry;
-        match Self::live_unchecked(app, &entry).await {
-            Some(monitored) => Ok(monitored),
-            None => Err(Error::not_running(&entry, app.observer().observe(&entry).await.status)),
+        if let Some(monitored) = Self::live_unchecked(app, &entry).await {
+            return Ok(monitored);
         }
+        let (entry, observation) = app.observer().observe(entry).await;
+        Err(Error::not_running(&entry, observation.status))
     }
 
     /// Returns the monitors of a VM if its process is alive.

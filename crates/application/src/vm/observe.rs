@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use maqet_domain::network::Forward;
 use maqet_domain::port::{
-    Clock, ForeignVm, Freeze, FrozenCgroup, Holder, Hypervisor, LockName, Locks, Monitors, Processes,
+    Clock, ForeignVm, Freeze, FrozenCgroup, Holder, Hypervisor, LockName, Locks, Monitors, Processes, Store,
 };
 use maqet_domain::qmp::{QmpCommand, RunState};
 use maqet_domain::text::quote;
@@ -292,18 +292,20 @@ pub(crate) struct Observer<'a> {
     pub(crate) hypervisor: &'a dyn Hypervisor,
     pub(crate) monitors: &'a dyn Monitors,
     pub(crate) locks: &'a dyn Locks,
+    pub(crate) store: &'a dyn Store,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) start_timeout: Duration,
 }
 
 impl Observer<'_> {
-    /// Observes a VM.
+    /// Observes a VM; also returns its entry, which is newer where another process changed it meanwhile.
     ///
     /// A run is `starting` or `stopping` while an operation holds the lock; without a holder, the operation was killed
     /// or gave up.
-    pub(crate) async fn observe(&self, entry: &VmEntry) -> Observation {
+    pub(crate) async fn observe(&self, entry: VmEntry) -> (VmEntry, Observation) {
         let holder = self.locks.holder(&LockName::Vm(entry.id)).await;
-        self.observe_with_holder(entry, holder).await
+        let observation = self.observe_with_holder(&entry, holder).await;
+        self.confirm_end(entry, observation).await
     }
 
     /// Observes a VM whose lock the caller holds.
@@ -342,9 +344,16 @@ impl Observer<'_> {
 
     /// Observes a VM, and finds out what takes longer: how often its guest reset itself, and more about the end of a
     /// run that is recorded.
-    pub(crate) async fn observe_closely(&self, entry: &VmEntry) -> Observation {
-        let observation = self.observe(entry).await;
-        let Some(run) = &entry.run else { return observation };
+    pub(crate) async fn observe_closely(&self, entry: VmEntry) -> (VmEntry, Observation) {
+        let (entry, observation) = self.observe(entry).await;
+        let observation = match &entry.run {
+            Some(run) => self.observe_run(run, observation).await,
+            None => observation,
+        };
+        (entry, observation)
+    }
+
+    async fn observe_run(&self, run: &Run, observation: Observation) -> Observation {
         if observation.process.is_some() {
             let resets = self.hypervisor.guest_resets(&run.paths).await;
             return self.observe_clock(run, Observation { resets, ..observation }).await;

@@ -6,6 +6,7 @@ mod cleanup;
 mod console;
 mod copying;
 mod disks;
+mod ended;
 mod fast_guests;
 mod follow;
 mod full_disk;

@@ -300,7 +300,7 @@ async fn unless_stopped(app: &App, vm: &Monitored<'_>, error: Error) -> Error {
     }
     match app.ports.monitors.answer(&vm.run.paths, limits::QUERY_TIMEOUT).await {
         MonitorAnswer::State(state) if state != RunState::Running => {
-            let state = app.observer().observe(&vm.entry).await.described();
+            let state = app.observer().observe(vm.entry.clone()).await.1.described();
             ExecError::Stopped { vm: vm.entry.name.clone(), state }.into()
         }
         _ => error,

@@ -105,7 +105,7 @@ impl Operation for Console {
             None => None,
         };
         let (Some(run), Some(process)) = (&vm.entry.run, process) else {
-            let status = app.observer().observe(&vm.entry).await.status;
+            let status = app.observer().observe(vm.entry.clone()).await.1.status;
             return Err(Error::not_running(&vm.entry, status));
         };
         // The kernel accepts the connection for a stopped process, whose silence needs an explanation.

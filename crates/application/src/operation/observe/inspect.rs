@@ -67,7 +67,8 @@ impl Operation for Inspect {
 
     async fn run(&self, app: &App) -> Result<Done<VmInspection>, Error> {
         let vm = app.vms().find(&self.vm).await?;
-        let observation = app.observer().observe_closely(&vm.entry).await;
+        let (entry, observation) = app.observer().observe_closely(vm.entry).await;
+        let vm = Vm { entry, ..vm };
         let live = vm.entry.run.as_ref().zip(observation.process.as_ref());
 
         // The sample overlaps with the queries, so that it adds little time of its own.

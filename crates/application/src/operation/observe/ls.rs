@@ -140,7 +140,9 @@ async fn observe_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
                 None if is_in_transition(entry) => app.ports.locks.holder(&LockName::Vm(entry.id)).await,
                 listed => listed,
             };
-            VmStatus::new(entry, &app.observer().observe_with_holder(entry, holder).await)
+            let observation = app.observer().observe_with_holder(entry, holder).await;
+            let (entry, observation) = app.observer().confirm_end(VmEntry::clone(entry), observation).await;
+            VmStatus::new(&entry, &observation)
         });
         statuses.extend(join_all(observations).await);
     }

@@ -33,7 +33,7 @@ impl Operation for Status {
             Err(Error::Orphaned(orphan)) => return Ok(Done::reading(*orphan)),
             Err(error) => return Err(error),
         };
-        let observation = app.observer().observe_closely(&entry).await;
+        let (entry, observation) = app.observer().observe_closely(entry).await;
         Ok(Done::reading(VmStatus::new(&entry, &observation)))
     }
 }

@@ -103,7 +103,8 @@ impl Wait {
             let vm = app.ports.store.by_id(&id).await?;
             let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
             if self.is_over(&entry) {
-                return Ok((VmStatus::new(&entry, &app.observer().observe(&entry).await), Vec::new()));
+                let (entry, observation) = app.observer().observe(entry).await;
+                return Ok((VmStatus::new(&entry, &observation), Vec::new()));
             }
             // The conditions do not show that the guest is halted.
             rounds += 1;
@@ -143,7 +144,7 @@ impl Wait {
 
     async fn timed_out(&self, app: &App, entry: &VmEntry, watchers: &[Watcher<'_>], after: Duration) -> WaitError {
         let unmet = watchers.iter().filter(|watcher| !watcher.is_met).map(|watcher| watcher.condition.to_string());
-        let observation = app.observer().observe(entry).await;
+        let (entry, observation) = &app.observer().observe(entry.clone()).await;
         WaitError::TimedOut {
             vm: entry.name.clone(),
             unmet: unmet.collect(),
@@ -159,15 +160,15 @@ impl Wait {
 
     /// Observes the VM; queries its monitor only if `is_close` or a condition needs the status, because this runs many
     /// times a second.
-    async fn observe(&self, app: &App, entry: &VmEntry, is_close: bool) -> Observation {
+    async fn observe(&self, app: &App, entry: &VmEntry, is_close: bool) -> (VmEntry, Observation) {
         if !is_close && !self.conditions.iter().any(|condition| matches!(condition, Condition::Status(_))) {
             let observation = app.observer().observe_process(entry).await;
             if observation.process.is_some() {
-                return observation;
+                return (entry.clone(), observation);
             }
         }
         // An operation may hold the lock and be about to start the VM.
-        app.observer().observe(entry).await
+        app.observer().observe(entry.clone()).await
     }
 
     /// Checks every condition that is not met yet; returns the VM's state once enough are.
@@ -178,19 +179,20 @@ impl Wait {
         watchers: &mut [Watcher<'_>],
         (is_close, deadline): (bool, Instant),
     ) -> Result<Option<VmStatus>, Error> {
-        let observation = self.observe(app, entry, is_close).await;
-        if is_being_recorded(app, entry, &observation).await? {
+        let (entry, observation) = &self.observe(app, entry, is_close).await;
+        if is_being_recorded(app, entry, observation).await? {
             return Ok(None);
         }
         for watcher in watchers.iter_mut().filter(|watcher| !watcher.is_met) {
             // The caller reports the timeout.
-            let Ok(checked) = timeout_at(deadline, watcher.check(entry, &observation)).await else { return Ok(None) };
+            let Ok(checked) = timeout_at(deadline, watcher.check(entry, observation)).await else { return Ok(None) };
             checked?;
         }
         let mut met = watchers.iter().map(|watcher| watcher.is_met);
         let is_enough = if self.any { met.any(|is_met| is_met) } else { met.all(|is_met| is_met) };
         if is_enough {
-            return Ok(Some(VmStatus::new(entry, &app.observer().observe(entry).await)));
+            let (entry, observation) = app.observer().observe(entry.clone()).await;
+            return Ok(Some(VmStatus::new(&entry, &observation)));
         }
         if !observation.status.is_live() {
             app.reconciler().reconcile_if_needed(entry).await;
@@ -200,7 +202,7 @@ impl Wait {
         let can_still_be_met = unmet.clone().any(|watcher| !is_hopeless(&watcher));
         match unmet.find(is_hopeless) {
             Some(watcher) if !self.any || !can_still_be_met => {
-                Err(unavailable(app, entry, &observation, watcher.condition).await.into())
+                Err(unavailable(app, entry, observation, watcher.condition).await.into())
             }
             Some(_) | None => Ok(None),
         }
@@ -221,7 +223,7 @@ async fn is_being_recorded(app: &App, entry: &VmEntry, observation: &Observation
 /// Returns the error of a condition that a VM in this state cannot meet.
 async fn unavailable(app: &App, entry: &VmEntry, observation: &Observation, condition: &Condition) -> WaitError {
     // The end may be recorded meanwhile, without its details.
-    let state = app.observer().observe_closely(entry).await.described();
+    let state = app.observer().observe_closely(entry.clone()).await.1.described();
     let (vm, condition) = (entry.name.clone(), condition.to_string());
     let source = last_lines(app, entry).await;
     match (observation.status, condition.starts_with("stopped")) {
