@@ -12,6 +12,7 @@ use std::pin::pin;
 
 use maqet::{ErrorReport, ProgressStream};
 use serde::Serialize;
+use serde_json::Value;
 
 pub(crate) use self::text::{QmpResponse, TextOutput, event_line};
 
@@ -97,14 +98,15 @@ impl Output {
     pub(crate) fn show_data<T: Serialize>(&self, result: &T) -> Result<(), ErrorReport> {
         let written = write(|out| match self.format {
             Format::Table | Format::Prometheus => {
-                let text = serde_json::to_string_pretty(result).map_err(io::Error::from)?;
-                writeln!(out, "{}", sanitize::escape_for_json(&text))
+                let mut text = Vec::new();
+                write_json(&mut text, result)?;
+                writeln!(out, "{}", sanitize::escape_for_json(&String::from_utf8_lossy(&text)))
             }
             Format::Json => {
-                serde_json::to_writer_pretty(&mut *out, result).map_err(io::Error::from)?;
+                write_json(out, result)?;
                 out.write_all(b"\n")
             }
-            Format::Yaml => out.write_all(serde_yaml::to_string(result).map_err(io::Error::other)?.as_bytes()),
+            Format::Yaml => out.write_all(yaml(result)?.as_bytes()),
         });
         written.map(drop)
     }
@@ -115,21 +117,16 @@ impl Output {
     pub(crate) fn stream<T: Serialize + TextOutput>(&self, result: &T) -> Result<bool, ErrorReport> {
         write(|out| match self.format {
             Format::Table | Format::Prometheus => result.write(out),
-            Format::Json => {
-                serde_json::to_writer(&mut *out, result).map_err(io::Error::from)?;
-                out.write_all(b"\n")
-            }
-            Format::Yaml => write!(out, "---\n{}", serde_yaml::to_string(result).map_err(io::Error::other)?),
+            Format::Json => writeln!(out, "{}", json_value(result)?),
+            Format::Yaml => write!(out, "---\n{}", yaml(result)?),
         })
     }
 
     /// Writes a result to standard error, in one line, as standard output belongs to a program.
     pub(crate) fn show_beside<T: Serialize>(&self, result: &T) {
         let text = match self.format {
-            Format::Yaml => serde_yaml::to_string(result).map_err(|error| error.to_string()),
-            Format::Json | Format::Table | Format::Prometheus => {
-                serde_json::to_string(result).map_err(|error| error.to_string())
-            }
+            Format::Yaml => yaml(result),
+            Format::Json | Format::Table | Format::Prometheus => json_value(result).map(|value| value.to_string()),
         };
         if let Ok(text) = text {
             anstream::eprintln!("{}", text.trim_end());
@@ -162,6 +159,27 @@ impl Output {
             None => self.note("interrupted"),
         }
     }
+}
+
+// A type that is written as JSON, as a `Value` and as YAML has three copies of its code in the program. Only what may be
+// long is written as JSON at once; the rest is a `Value` first, as for `App::call`.
+
+/// Writes a result as indented JSON.
+fn write_json<T: Serialize>(out: &mut dyn Write, result: &T) -> io::Result<()> {
+    serde_json::to_writer_pretty(out, result).map_err(io::Error::from)
+}
+
+/// Returns a result as data, to be shown later.
+pub(crate) fn data<T: Serialize>(result: &T) -> Result<Value, ErrorReport> {
+    json_value(result).map_err(output_failed)
+}
+
+fn json_value<T: Serialize>(result: &T) -> io::Result<Value> {
+    serde_json::to_value(result).map_err(io::Error::from)
+}
+
+fn yaml<T: Serialize>(result: &T) -> io::Result<String> {
+    serde_yaml::to_string(&json_value(result)?).map_err(io::Error::other)
 }
 
 /// Writes a note to standard error.

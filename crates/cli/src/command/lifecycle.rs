@@ -184,7 +184,7 @@ where
         while let Some((index, outcome, name)) = output.progress(&message, outcomes.next()).await {
             match outcome.map_err(ErrorReport::from) {
                 Ok(result) if is_one || output.is_text() => output.show(&result)?,
-                Ok(result) => results.push((index, result)),
+                Ok(result) => results.push((index, render::data(&result)?)),
                 Err(report) if is_one => return Err(report),
                 Err(report) if report.code == "operation.interrupted" => {}
                 Err(report) if report.code == retried => again.push((index, name, report)),

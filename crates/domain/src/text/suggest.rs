@@ -18,12 +18,16 @@ const MAX_LEN: usize = 64;
 /// assert!(maqet_domain::text::similar("x", ["memory", "cpu"]).is_empty());
 /// ```
 pub fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    similar_among(name, &mut known.into_iter())
+}
+
+/// Without the type of the iterator, so that the program holds it once.
+fn similar_among(name: &str, known: &mut dyn Iterator<Item = &str>) -> Vec<String> {
     if name.len() > MAX_LEN {
         return Vec::new();
     }
     let name = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> = known
-        .into_iter()
         .map(|known| (similarity(&name, &known.to_lowercase()), known))
         .filter(|(score, _)| *score >= MIN_SIMILARITY)
         .collect();
