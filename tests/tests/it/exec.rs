@@ -9,12 +9,27 @@ use maqet_testkit::{TestHome, guest};
 
 use crate::debian::Booted;
 
-/// Streams are apart, the exit code is that of the command, and nothing else is written.
+/// One test, as its parts take turns at one guest: each on its own would keep a thread from other tests meanwhile.
 #[test]
-fn test_exec_streams_and_exit_code_are_those_of_the_command() {
+fn test_exec_runs_commands_in_a_debian_guest() {
     let booted = Booted::get();
     let _turn = booted.turn();
+    for part in [
+        streams_and_exit_code_are_those_of_the_command,
+        what_cannot_run_has_the_codes_of_shells,
+        user_directory_and_environment_are_as_requested,
+        input_reaches_the_command_whole,
+        timeout_ends_everything_in_time,
+        after_a_killed_one_shows_nothing_of_it,
+        many_at_once_have_their_own_codes,
+        report_and_json_say_the_outcome,
+    ] {
+        part(&booted);
+    }
+}
 
+/// Streams are apart, the exit code is that of the command, and nothing else is written.
+fn streams_and_exit_code_are_those_of_the_command(booted: &Booted) {
     let both = booted.shell("echo out; echo err >&2; exit 7");
     let merged = booted.exec(["--merge", "--", "sh", "-c", "echo 1; echo 2 >&2; echo 3"]).run();
     let killed = booted.shell("kill -9 $$");
@@ -24,10 +39,7 @@ fn test_exec_streams_and_exit_code_are_those_of_the_command() {
     assert_eq!((killed.code, killed.stderr.as_str()), (Some(137), ""));
 }
 
-#[test]
-fn test_exec_what_cannot_run_has_the_codes_of_shells() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn what_cannot_run_has_the_codes_of_shells(booted: &Booted) {
     let code = |arguments: [&str; 4], code: &str, exit: i32| {
         let failed = booted.exec(arguments).env("MAQET_FORMAT", "json").run();
         assert_eq!(
@@ -44,11 +56,7 @@ fn test_exec_what_cannot_run_has_the_codes_of_shells() {
     code(["-eA-B=1", "--merge", "--", "true"], "guest.variable-invalid", 125);
 }
 
-#[test]
-fn test_exec_user_directory_and_environment_are_as_requested() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
-
+fn user_directory_and_environment_are_as_requested(booted: &Booted) {
     let plain = booted.shell("pwd; id -un; echo $HOME $SECRET");
     let script = "pwd; id -un; echo $HOME $A $SECRET";
     let other = booted.exec(["-u", "www-data", "-w", "/tmp", "-e", "A=b c", "-e", "SECRET", "--", "sh", "-c", script]);
@@ -95,10 +103,7 @@ fn test_exec_output_that_is_not_read_ends_the_command() {
 }
 
 /// Input of any bytes goes in and comes out whole, by ports and by the agent alone.
-#[test]
-fn test_exec_input_reaches_the_command_whole() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn input_reaches_the_command_whole(booted: &Booted) {
     let bytes: Vec<u8> = (0..300_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let path = booted.0.write("input", &bytes);
     let expected = std::process::Command::new("sha256sum").stdin(File::open(&path).unwrap()).output().unwrap();
@@ -116,10 +121,7 @@ fn test_exec_input_reaches_the_command_whole() {
 }
 
 /// The timeout reaches the whole process group, whatever holds the output or the input.
-#[test]
-fn test_exec_timeout_ends_everything_in_time() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn timeout_ends_everything_in_time(booted: &Booted) {
     // Those that end by themselves first get time to do so on a busy host.
     let stubborn = "trap '' TERM; sleep 987; sleep 987";
     for (script, timeout, code) in
@@ -135,10 +137,7 @@ fn test_exec_timeout_ends_everything_in_time() {
 }
 
 /// A killed `exec` leaves its command; the next one ends it and shows nothing of it.
-#[test]
-fn test_exec_after_a_killed_one_shows_nothing_of_it() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn after_a_killed_one_shows_nothing_of_it(booted: &Booted) {
     for _ in 0..4 {
         let flood = booted.exec(["--", "sh", "-c", "while :; do echo flood-flood-flood; done"]).spawn();
         let _ = flood.kill_after(Duration::from_millis(1500));
@@ -149,10 +148,7 @@ fn test_exec_after_a_killed_one_shows_nothing_of_it() {
 }
 
 /// More commands than there are ports: all have their own exit codes.
-#[test]
-fn test_exec_many_at_once_have_their_own_codes() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn many_at_once_have_their_own_codes(booted: &Booted) {
     let running: Vec<_> = (1..=8)
         .map(|code| booted.exec(["--", "sh", "-c", &format!("sleep 1; echo {code}; exit {code}")]).spawn())
         .collect();
@@ -164,10 +160,7 @@ fn test_exec_many_at_once_have_their_own_codes() {
 }
 
 /// The report says how it ended, in any case.
-#[test]
-fn test_exec_report_and_json_say_the_outcome() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn report_and_json_say_the_outcome(booted: &Booted) {
     let path = booted.0.path("report.json");
     let report = |arguments: [&str; 2]| -> serde_json::Value {
         let _ = booted.exec(["--report", path.to_str().unwrap(), "--"]).args(arguments).run();

@@ -47,15 +47,28 @@ fn request(booted: &Booted, command: &str) -> String {
     reply
 }
 
-/// A stopped agent: a command whose end is not known is lost, and the next one is not started.
+/// One test, as its parts take turns at one guest: each on its own would keep a thread from other tests meanwhile.
 #[test]
-fn test_exec_with_a_stopped_agent_ends_soon() {
+fn test_exec_in_a_debian_guest_that_ends_it_has_the_reason() {
     let booted = Booted::get();
     let _turn = booted.turn();
+    for part in [
+        with_a_stopped_agent_ends_soon,
+        with_a_restricted_agent_names_the_reason,
+        with_a_flooding_agent_ends_soon,
+        timeout_cuts_the_wait_for_the_agent,
+        signals_reach_the_process_group,
+    ] {
+        part(&booted);
+    }
+}
+
+/// A stopped agent: a command whose end is not known is lost, and the next one is not started.
+fn with_a_stopped_agent_ends_soon(booted: &Booted) {
     let mut shell = Shell::of(&booted.0);
 
     let lost = booted.shell("echo begun; kill -STOP $(pidof qemu-ga); exit 3");
-    assert_refused(&booted, "guest.agent-unresponsive");
+    assert_refused(booted, "guest.agent-unresponsive");
     shell.run(&["kill -CONT $(pidof qemu-ga)"]);
 
     assert_eq!((lost.code, lost.stdout.as_str()), (Some(255), "begun\n"), "{}", lost.stderr);
@@ -63,22 +76,19 @@ fn test_exec_with_a_stopped_agent_ends_soon() {
 }
 
 /// Frozen file systems, and an agent that must not run commands, are said to be the reason.
-#[test]
-fn test_exec_with_a_restricted_agent_names_the_reason() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn with_a_restricted_agent_names_the_reason(booted: &Booted) {
     let mut shell = Shell::of(&booted.0);
 
-    let frozen = request(&booted, "guest-fsfreeze-freeze");
-    assert_refused(&booted, "guest.agent-conflict");
-    let thawed = request(&booted, "guest-fsfreeze-thaw");
+    let frozen = request(booted, "guest-fsfreeze-freeze");
+    assert_refused(booted, "guest.agent-conflict");
+    let thawed = request(booted, "guest-fsfreeze-thaw");
     shell.run(&["systemctl stop qemu-guest-agent", "/usr/sbin/qemu-ga -d -b guest-exec -f /run/restricted.pid"]);
-    wait_for_agent(&booted);
-    assert_refused(&booted, "guest.command-unsupported");
+    wait_for_agent(booted);
+    assert_refused(booted, "guest.command-unsupported");
     shell.run(&["pid=$(cat /run/restricted.pid)", "while kill $pid 2>/dev/null; do sleep 0.1; done"]);
     let stopped = booted.exec(["--", "true"]).env("MAQET_FORMAT", "json").run();
     shell.run(&["systemctl start qemu-guest-agent"]);
-    wait_for_agent(&booted);
+    wait_for_agent(booted);
 
     assert!(frozen.contains("return") && thawed.contains("return"), "{frozen} {thawed}");
     assert_eq!(stopped.json_error()["error"]["code"], "guest.agent-unavailable");
@@ -86,28 +96,22 @@ fn test_exec_with_a_restricted_agent_names_the_reason() {
 }
 
 /// A guest that floods the channel of the agent costs neither time nor memory, and is forgotten afterward.
-#[test]
-fn test_exec_with_a_flooding_agent_ends_soon() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn with_a_flooding_agent_ends_soon(booted: &Booted) {
     let mut shell = Shell::of(&booted.0);
     let port = "/dev/virtio-ports/org.qemu.guest_agent.0";
 
     shell.run(&["systemctl stop qemu-guest-agent", &format!("yes >{port} & echo $! >/run/flood.pid")]);
     shell.run(&["sleep 0.2"]);
-    assert_refused(&booted, "guest.agent-unresponsive");
+    assert_refused(booted, "guest.agent-unresponsive");
     shell.run(&["kill $(cat /run/flood.pid)", "systemctl start qemu-guest-agent"]);
 
-    wait_for_agent(&booted);
+    wait_for_agent(booted);
     assert_eq!(booted.shell("echo again").stdout, "again\n");
 }
 
 /// The lock of the agent is waited for no longer than the timeout.
-#[test]
-fn test_exec_timeout_cuts_the_wait_for_the_agent() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
-    let lock = File::open(socket(&booted, "agent.lock")).unwrap();
+fn timeout_cuts_the_wait_for_the_agent(booted: &Booted) {
+    let lock = File::open(socket(booted, "agent.lock")).unwrap();
     lock.lock().unwrap();
     let report = booted.0.path("cut.json");
 
@@ -131,19 +135,16 @@ fn begun(booted: &Booted) -> Child {
 }
 
 /// Signals reach the process group of the command; the exit code is that of the command, or of the signal.
-#[test]
-fn test_exec_signals_reach_the_process_group() {
-    let booted = Booted::get();
-    let _turn = booted.turn();
+fn signals_reach_the_process_group(booted: &Booted) {
     let signal = |child: &Child, signal| {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     };
 
-    let terminated = begun(&booted);
+    let terminated = begun(booted);
     signal(&terminated, Signal::TERM);
     let terminated = terminated.wait_with_output().unwrap();
-    let interrupted = begun(&booted);
+    let interrupted = begun(booted);
     signal(&interrupted, Signal::INT);
     let interrupted = interrupted.wait_with_output().unwrap();
 

@@ -113,9 +113,9 @@ fn test_serial_log_is_bounded_while_commands_wait_and_follow() {
         &["console", "web", "--timeout", "5m"],
     ] {
         let running = home.maqet(arguments).spawn();
-        wait_for_growth(&log, 5 << 20);
+        wait_for_growth(&log, 3 << 20);
         // Once a second, after which the guest writes on.
-        wait::until(wait::LONG, "the log to be bounded", || (space(&log) <= 3 << 20).then_some(()));
+        wait::until(wait::LONG, "the log to be bounded", || (space(&log) <= 2 << 20).then_some(()));
         let _killed = running.kill();
     }
     home.json(&["stop", "web", "--force"]);
@@ -128,7 +128,7 @@ fn test_qmp_log_is_bounded_and_still_tells_the_end() {
     let started = home.json(&["start", "web"]);
     let log = file(&started, "qmp_log");
 
-    make_events(&started, 3_000);
+    make_events(&started, 1_800);
     let before = length(&log);
     home.json(&["qmp", "web", "query-status"]);
     let kept = space(&log);
@@ -159,7 +159,7 @@ fn test_qmp_log_is_bounded_only_after_hooks_received_its_events() {
     (&monitor).write_all(b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"system_powerdown\"}").unwrap();
     serial::wait_for(&log, "POWERDOWN", BOOT);
     drop(monitor);
-    make_events(&started, 2_000);
+    make_events(&started, 1_800);
     assert!(!received.exists());
 
     home.json(&["qmp", "web", "query-status"]);

@@ -9,8 +9,8 @@ use super::THREADS;
 use super::aftermath::{self, Before, First};
 use super::scenario::{SCENARIOS, Scenario};
 
-/// How many commands are killed; all of them with `--long`.
-const KILLS: u64 = 50;
+/// How many commands are killed, on each QEMU; all of them with `--long`.
+const KILLS: u64 = 25;
 const KILLS_LONG: u64 = 1_000;
 
 /// Returns how long the command takes if it is not killed.
