@@ -133,22 +133,25 @@ fn test_postgres_events_reach_other_hosts_at_once() {
     });
 
     let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
-    // Another load of the machine may delay one of them.
-    let took = (0..5).map(|number| {
-        here.add(&format!("db{number}"));
+    let mut delay = |name: String| {
+        here.add(&name);
         let line = lines.next().unwrap();
         let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let recorded: i64 = server.query(&format!("SELECT max(at) FROM {}.event", schema.name)).parse().unwrap();
-        assert!(line.contains(&format!("\"vm\":\"db{number}\"")) && line.contains("\"host\":\"a\""), "{line}");
+        assert!(line.contains(&format!("\"vm\":\"{name}\"")) && line.contains("\"host\":\"a\""), "{line}");
         seen.saturating_sub(recorded.unsigned_abs().into()) / 1_000_000
+    };
+    // Another load of the machine may delay one of them, and all of a moment.
+    let is_soon = (0..6).any(|round| {
+        let mut took: Vec<u128> = (0..5).map(|number| delay(format!("db{}", 5 * round + number))).collect();
+        println!("events of another host were seen after {took:?} ms");
+        took.sort_unstable();
+        took[3] < 200
     });
-    let mut took: Vec<u128> = took.collect();
     follower.kill().unwrap();
     follower.wait().unwrap();
 
-    println!("events of another host were seen after {took:?} ms");
-    took.sort_unstable();
-    assert!(took[took.len() / 2] < 200, "{took:?} ms");
+    assert!(is_soon, "the events came late");
     assert!(there.ok(["events", "db0"]).stdout.contains("  host=a"));
 }
 
