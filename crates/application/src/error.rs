@@ -24,6 +24,7 @@ use crate::config::ConfigError;
 use crate::device::balloon_error::BalloonError;
 use crate::device::medium_error::MediumError;
 use crate::event::filter::UnknownEventType;
+use crate::guest::copy::error::CopyError;
 use crate::guest::error::ExecError;
 use crate::history::error::HistoryError;
 use crate::host::error::{HostError, away_note, foreign_vm};
@@ -122,6 +123,8 @@ pub enum Error {
     Console { vm: VmName, source: ConsoleError },
     #[error(transparent)]
     Exec(#[from] ExecError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     #[error(transparent)]
     Wait(#[from] WaitError),
     #[error(transparent)]
@@ -291,9 +294,7 @@ impl Explain for Error {
             Self::StopLocked { vm, error } => {
                 error.explain().hint(format!("end its QEMU at once with `maqet stop --force {}`", quote(vm)))
             }
-            Self::StopBusy { vm } => explain("vm.busy", Fault::Busy)
-                .hint("try again later")
-                .hint(format!("kill it with `maqet stop --force {vm}`")),
+            Self::StopBusy { vm } => stop_busy(vm),
             Self::StopInterrupted { vm, presses, .. } => stop_interrupted(vm, *presses),
             Self::ProcessHidden { vm, is_forced } => process_hidden(vm, *is_forced),
             Self::KillFailed { pid, thaw, .. } => kill_failed(*pid, thaw.as_deref()),
@@ -335,6 +336,7 @@ impl Explain for Error {
             Self::StartFailure(inner) => inner.explain(),
             Self::Console { vm, source } => console_explanation(vm, source),
             Self::Exec(inner) => inner.explain(),
+            Self::Copy(inner) => inner.explain(),
             Self::Wait(inner) => inner.explain(),
             Self::Config(inner) => inner.explain(),
             Self::Store(inner) => inner.explain(),
@@ -370,6 +372,11 @@ impl Explain for Error {
             Self::Plugin(inner) => inner.explain(),
         }
     }
+}
+
+fn stop_busy(vm: &VmName) -> Explanation {
+    let explanation = Explanation::new("vm.busy", Fault::Busy).hint("try again later");
+    explanation.hint(format!("kill it with `maqet stop --force {vm}`"))
 }
 
 /// Explains a run whose process was not recorded.

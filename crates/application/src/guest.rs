@@ -8,6 +8,7 @@ pub(crate) mod by_agent;
 pub(crate) mod by_ports;
 pub(crate) mod channels;
 pub(crate) mod control;
+pub(crate) mod copy;
 pub(crate) mod error;
 pub(crate) mod pump;
 pub(crate) mod request;

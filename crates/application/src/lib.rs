@@ -69,6 +69,7 @@ pub use error::Error;
 pub use event::bus::{Delivery, EventListener, EventStream};
 pub use event::filter::UnknownEventType;
 pub use event::reader::{Cursor, QmpLogPosition, ShownEvent};
+pub use guest::copy::error::CopyError;
 pub use guest::error::ExecError;
 pub use guest::streams::ExecStreams;
 pub use history::error::HistoryError;

@@ -332,6 +332,21 @@ pub const EXEC_SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the agent is asked about a command that it captures: at first, and at most.
 pub const CAPTURE_POLLS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
+/// How many pieces of a copy are read ahead, each as large as what a port passes on at once.
+pub const COPY_PIECES_AHEAD: usize = 16;
+
+/// How much is kept of what the script of a copy writes to its standard error.
+pub const MAX_COPY_MESSAGE_BYTES: usize = 4 << 10;
+
+/// How much the agent reads and writes at once: larger pieces are not faster.
+pub const STAGED_PIECE_BYTES: usize = 1 << 20;
+
+/// The largest reply with such a piece, in base64.
+pub const MAX_STAGED_REPLY_BYTES: usize = 2 << 20;
+
+/// How long after SIGTERM the script of a copy that is canceled gets SIGKILL.
+pub const COPY_KILL_AFTER: Duration = Duration::from_secs(3);
+
 /// How long a start waits for what becomes of a network link: a slow name server must not delay it much.
 pub const LINK_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -10,6 +10,7 @@
 mod backup;
 mod config;
 mod console;
+mod cp;
 mod database;
 mod define;
 mod events;
@@ -40,6 +41,7 @@ use maqet::operation::{Cleanup, Doctor, HistoryLs, Info, Ls, Redo, Undo};
 pub(crate) use self::backup::BackupSubcommand;
 pub(crate) use self::config::ConfigSubcommand;
 pub(crate) use self::console::ConsoleArgs;
+pub(crate) use self::cp::CpArgs;
 pub(crate) use self::database::DatabaseSubcommand;
 pub(crate) use self::define::{AddArgs, ApplyArgs};
 pub(crate) use self::events::{EventsArgs, QmpEventsArgs, WatchArgs};
@@ -182,6 +184,7 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     Exec(ExecArgs),
     Shell(ShellArgs),
+    Cp(CpArgs),
     Console(ConsoleArgs),
     Keys(KeysArgs),
     Type(TypeArgs),
@@ -216,7 +219,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 35] = [
+const DEFINITIONS: [(&str, Augment); 36] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -235,6 +238,7 @@ const DEFINITIONS: [(&str, Augment); 35] = [
     ("logs", LogsArgs::augment_args),
     ("exec", ExecArgs::augment_args),
     ("shell", ShellArgs::augment_args),
+    ("cp", CpArgs::augment_args),
     ("console", ConsoleArgs::augment_args),
     ("keys", KeysArgs::augment_args),
     ("type", TypeArgs::augment_args),
@@ -274,6 +278,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("logs", "Show the logs of a VM: serial console, output of QEMU, operations of maqet"),
     ("exec", "Run a command in a running VM"),
     ("shell", "Open a login shell in a running VM"),
+    ("cp", "Copy files between the host and a running VM"),
     ("console", "Attach to the serial console of a running VM"),
     ("keys", "Send key presses to a running VM"),
     ("type", "Type text into a running VM"),

@@ -3,6 +3,7 @@
 mod backup;
 mod config;
 mod console;
+mod cp;
 mod database;
 mod define;
 mod events;
@@ -50,6 +51,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Inspect(args) => lifecycle::run_on_each(maqet, args.vms, output, "inspecting", Inspect::new).await,
         Command::Exec(args) => exec::run(maqet, args, output).await,
         Command::Shell(args) => exec::shell(maqet, args, output).await,
+        Command::Cp(args) => cp::run(maqet, args, output).await,
         Command::Console(args) => console::run(maqet, args, output).await,
         Command::Logs(args) => logs::run(maqet, args, output).await,
         Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,
@@ -101,17 +103,16 @@ async fn run_qmp(maqet: &Maqet, command: QmpSubcommand, output: &Output) -> Resu
 /// command in a guest gets them, and a VM in the foreground is stopped by them.
 pub(crate) fn handles_signals(command: &Command) -> bool {
     let is_foreground = matches!(command, Command::Start(start) if start.foreground);
-    is_exec(command) || is_foreground || is_interactive_shell(command)
+    matches!(command, Command::Exec(_) | Command::Shell(_)) || is_foreground || is_interactive_shell(command)
 }
 
-/// Returns whether a command runs one in a guest, and has its exit codes.
-pub(crate) fn is_exec(command: &Command) -> bool {
-    matches!(command, Command::Exec(_) | Command::Shell(_))
-}
-
-/// Returns the exit code of a command that failed.
-pub(crate) fn failure_code(is_exec: bool, report: &ErrorReport) -> u8 {
-    if is_exec { exit_code::of_exec(report) } else { exit_code::from_fault(report.fault) }
+/// Returns what the exit code of a command is when it fails.
+pub(crate) fn failure_codes(command: &Command) -> fn(&ErrorReport) -> u8 {
+    match command {
+        Command::Exec(_) | Command::Shell(_) => exit_code::of_exec,
+        Command::Cp(_) => exit_code::of_cp,
+        _ => |report| exit_code::from_fault(report.fault),
+    }
 }
 
 /// Returns whether a command is a shell with an editor.

@@ -8,10 +8,10 @@ pub(crate) const DONE: u8 = 0;
 /// Interrupted by SIGINT or SIGTERM, as shells report SIGINT (128 + 2).
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// `exec` failed before the command ran.
+/// `exec` failed before the command ran, or `cp` before anything was copied.
 pub(crate) const NOT_STARTED: u8 = 125;
 
-/// The VM ended under `exec` or `start --foreground`.
+/// The VM ended under `exec`, `cp` or `start --foreground`.
 pub(crate) const VM_ENDED: u8 = 255;
 
 /// Returns the exit code of `exec` for an error: the codes of a shell for a program that cannot be run.
@@ -19,6 +19,24 @@ pub(crate) fn of_exec(report: &ErrorReport) -> u8 {
     match report.code {
         "guest.program-not-found" => 127,
         "guest.program-invalid" => 126,
+        _ => NOT_STARTED,
+    }
+}
+
+/// Returns the exit code of `cp` for an error: those of `exec`, where a copy that failed is a command that did.
+pub(crate) fn of_cp(report: &ErrorReport) -> u8 {
+    match (report.code, report.fault) {
+        ("copy.vm-unavailable", _) => VM_ENDED,
+        (_, Fault::TimedOut) if report.code.starts_with("copy.") => from_fault(Fault::TimedOut),
+        (
+            "copy.path-invalid"
+            | "copy.vm-required"
+            | "copy.vm-unsupported"
+            | "copy.stream-unsupported"
+            | "copy.stream-required",
+            _,
+        ) => NOT_STARTED,
+        (code, _) if code.starts_with("copy.") => from_fault(Fault::Failed),
         _ => NOT_STARTED,
     }
 }
@@ -47,9 +65,9 @@ Exit codes:
   69   not possible on this host: a tool, permission or capability is missing
   75   locked or busy: try again
   124  timed out; it may still complete
-  125  `exec` failed before the command ran
+  125  `exec` or `cp` failed before anything was done
   130  interrupted
-  255  the VM ended under `exec` or `start --foreground`: its guest panicked, or QEMU was killed";
+  255  the VM ended under `exec`, `cp` or `start --foreground`: its guest panicked, or QEMU was killed";
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! From the command line to the exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ pub(crate) fn main(argv: &[OsString]) -> ExitCode {
     };
     set_colors(cli.global.color);
     let format = cli.global.format;
-    let is_exec = command::is_exec(&cli.command);
+    let failure_code = command::failure_codes(&cli.command);
     let code = execute(cli, &environment).unwrap_or_else(|report| {
         error::show(&report, format);
-        command::failure_code(is_exec, &report)
+        failure_code(&report)
     });
     ExitCode::from(code)
 }
@@ -144,12 +144,16 @@ fn show_clap_error(error: &clap::Error, argv: &[OsString], environment: &Environ
     usage_code(argv)
 }
 
-/// Returns the exit code of an invalid command line: that of `exec` must not be taken for the one of a command.
+/// Returns the exit code of an invalid command line: that of `exec` must not be taken for the one of a command, and `cp` has
+/// the same codes.
 fn usage_code(argv: &[OsString]) -> u8 {
     let is_option = |arg: &&OsString| arg.as_encoded_bytes().starts_with(b"-");
-    let is_exec =
-        argv.iter().skip(1).find(|arg| !is_option(arg)).is_some_and(|command| command == "exec" || command == "shell");
-    if is_exec { exit_code::NOT_STARTED } else { exit_code::from_fault(maqet::Fault::Usage) }
+    let command = argv.iter().skip(1).find(|arg| !is_option(arg));
+    if command.is_some_and(|command| ["exec", "shell", "cp"].map(OsStr::new).contains(&command.as_os_str())) {
+        exit_code::NOT_STARTED
+    } else {
+        exit_code::from_fault(maqet::Fault::Usage)
+    }
 }
 
 /// Returns whether errors are to be JSON although the command line is invalid.

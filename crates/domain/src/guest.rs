@@ -3,8 +3,11 @@
 //! The [channels](channel) are virtio-serial ports that a VM has by default. The agent answers on one of them in a
 //! [protocol] of JSON lines, and starts [commands](command) whose streams are other ports.
 
+pub mod archive;
 mod channel;
 mod command;
+pub mod copy;
+pub mod file;
 mod info;
 mod protocol;
 mod scripts;

@@ -13,6 +13,7 @@ mod firmware;
 mod guest;
 mod hook;
 mod host;
+mod host_files;
 mod hypervisor;
 mod image_tools;
 mod journal;
@@ -40,6 +41,9 @@ pub use self::firmware::{FirmwareCatalog, FirmwareError, FirmwareRequest, Secure
 pub use self::guest::{AgentError, AgentSession, GuestAgents, GuestPorts, GuestStreams, PortClaim, PortError};
 pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm, PortObstacle, PortUser};
+pub use self::host_files::{
+    CopySummary, HostFileError, HostFiles, HostSource, HostTarget, SkippedEntry, SourceRequest, TargetRequest,
+};
 pub use self::hypervisor::{
     BinaryError, Freeze, FrozenCgroup, Hypervisor, ImageServer, Launch, LaunchError, Launched, ProcessError, Processes,
     QemuBinary, RunFile, Signal,
@@ -77,6 +81,7 @@ pub use self::{
     guest::{MockAgentSession, MockGuestAgents, MockGuestPorts, MockGuestStreams, MockPortClaim},
     hook::MockHooks,
     host::{MockClock, MockHost, MockIdSource},
+    host_files::{MockHostFiles, MockHostSource, MockHostTarget},
     hypervisor::{MockHypervisor, MockImageServer, MockProcesses},
     image_tools::{MockImageTools, MockRewrittenImage},
     journal::MockJournal,

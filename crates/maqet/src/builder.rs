@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_linux::{
-    FileCopies, FileJournal, FileLocks, FileMetrics, LinuxProcesses, LocalBackups, LocalHooks, LocalHost, LocalPaths,
-    LocalProbe, LocalRecords, LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment, RandomIds,
+    FileCopies, FileJournal, FileLocks, FileMetrics, LinuxProcesses, LocalBackups, LocalFiles, LocalHooks, LocalHost,
+    LocalPaths, LocalProbe, LocalRecords, LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment, RandomIds,
     SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
@@ -289,6 +289,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         consoles: Arc::new(QemuConsoles),
         agents: Arc::new(QemuGuestAgents),
         guest_ports: Arc::new(QemuGuestPorts),
+        host_files: Arc::new(LocalFiles),
         dialer: Arc::new(TcpDialer),
         hooks: Arc::new(LocalHooks::new(environment)),
         image_tools: Arc::clone(&images) as _,

@@ -58,7 +58,7 @@ pub use vm::VmHandle;
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Area, BackingMismatch, BalloonError, BusyReason, DeviceError, Directories, DiskError, Done, Effect,
+    App, Area, BackingMismatch, BalloonError, BusyReason, CopyError, DeviceError, Directories, DiskError, Done, Effect,
     EffectiveSetting, Error, ErrorReport, ExecError, ExecStreams, Finding, HostError, HumanDuration, ImageMismatches,
     ImagesLost, InvalidDuration, JobId, JobInfo, Jobs, KeyboardError, LogFailure, LogLimits, LostImage, Maintenance,
     Operation, OperationTable, Picture, Ports, Progress, ProgressStream, ProgressUnit, ScreenError, Severity,

@@ -32,6 +32,7 @@ pub(crate) struct Fuzz {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
     Agent,
+    Archive,
     Command,
     Config,
     Output,
@@ -45,6 +46,7 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::Archive => "archive",
             Self::Command => "command",
             Self::Config => "config",
             Self::Output => "output",
@@ -59,6 +61,7 @@ impl Target {
     fn seeds(self) -> &'static [&'static str] {
         match self {
             Self::Agent => &["fuzz/seeds/agent"],
+            Self::Archive => &["fuzz/seeds/archive"],
             Self::Command => &["fuzz/seeds/command"],
             Self::Config => &["fuzz/seeds/config", "docs/examples", "tests/data/broken", "tests/data/python"],
             Self::Output => &["fuzz/seeds/output"],
@@ -73,6 +76,7 @@ impl Target {
     fn dictionary(self) -> &'static str {
         match self {
             Self::Agent | Self::Qmp => "fuzz/qmp.dict",
+            Self::Archive => "fuzz/archive.dict",
             Self::Command => "fuzz/command.dict",
             Self::Config | Self::Setting | Self::Value => "fuzz/yaml.dict",
             Self::Output => "fuzz/output.dict",

@@ -1,6 +1,8 @@
 //! Operations inside the guest.
 
+mod cp;
 mod exec;
 
+pub use self::cp::{Copied, Cp};
 pub use self::exec::{Exec, ExecOutcome, ExecResult};
 pub use crate::guest::request::{ExecVia, ExecWayRefused};

@@ -13,9 +13,10 @@ use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     BackupListing, Guard, HostFacts, Kvm, Launched, MetricsAdded, MockBackupImages, MockBackupStore, MockBuilds,
     MockClock, MockConsoles, MockDatabases, MockDialer, MockDiskImages, MockFirmwareCatalog, MockGuestAgents,
-    MockGuestPorts, MockHooks, MockHost, MockHypervisor, MockIdSource, MockImageTools, MockJournal, MockLocks,
-    MockMetricStore, MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords,
-    MockSchemas, MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
+    MockGuestPorts, MockHooks, MockHost, MockHostFiles, MockHypervisor, MockIdSource, MockImageTools, MockJournal,
+    MockLocks, MockMetricStore, MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses,
+    MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary,
+    Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -183,6 +184,7 @@ impl World {
             processes: Arc::new(std::mem::take(&mut self.processes)),
             agents: Arc::new(MockGuestAgents::new()),
             guest_ports: Arc::new(MockGuestPorts::new()),
+            host_files: Arc::new(MockHostFiles::new()),
             dialer: Arc::new(MockDialer::new()),
             hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),

@@ -117,6 +117,6 @@ impl From<ShellArgs> for ExecArgs {
     }
 }
 
-fn way(text: &str) -> Result<ExecVia, String> {
+pub(super) fn way(text: &str) -> Result<ExecVia, String> {
     text.parse().map_err(|_| "expected `auto`, `ports` or `agent`".to_owned())
 }
