@@ -14,6 +14,7 @@ mod concurrency;
 mod config;
 mod conformance;
 mod console;
+mod cp;
 mod damaged_disks;
 mod databases;
 mod databases_moved;
