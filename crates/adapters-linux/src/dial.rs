@@ -23,6 +23,12 @@ impl Connection for TcpConnection {
             Ok(Err(_)) => false,
         }
     }
+
+    async fn begins_with(&mut self, greeting: &[u8], timeout: Duration) -> bool {
+        let mut received = vec![0; greeting.len()];
+        let read = tokio::time::timeout(timeout, self.0.read_exact(&mut received)).await;
+        matches!(read, Ok(Ok(_))) && received == greeting
+    }
 }
 
 #[async_trait]
@@ -50,6 +56,22 @@ mod tests {
         drop(listener);
 
         assert!(TcpDialer.dial(address.ip(), address.port(), LONG).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn test_begins_with_compares_what_the_server_sends() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = Vec::new();
+        for (sent, is_greeting) in [(&b"SSH-2.0-x"[..], true), (b"HTTP/1.1", false), (b"SS", false)] {
+            let mut connection = TcpDialer.dial(address.ip(), address.port(), LONG).await.unwrap();
+            let mut server = listener.accept().unwrap().0;
+            server.write_all(sent).unwrap();
+            held.push(server);
+
+            let timeout = if sent.len() < 4 { SHORT } else { LONG };
+            assert_eq!(connection.begins_with(b"SSH-", timeout).await, is_greeting, "{sent:?}");
+        }
     }
 
     #[tokio::test]

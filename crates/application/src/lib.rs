@@ -109,4 +109,5 @@ pub use vm::shutdown::StopMethod;
 pub use vm::unresponsive::VmUnresponsive;
 pub use wait::condition::{Condition, ExpectedEnd, InvalidCondition, Pattern};
 pub use wait::error::{HaltedVm, LastLines, WaitError};
+pub use wait::guest_progress::GuestReport;
 pub use wait::since::{InvalidWaitSince, WaitSince};

@@ -181,6 +181,12 @@ pub const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 /// How often `wait` checks a VM of which only the end of QEMU matters, which it notices at once.
 pub const WAIT_END_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the agent is asked how far the guest is: the programs that tell take an emulated guest 0.1 s.
+pub const GUEST_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a server for SSH may take to send its version.
+pub const SSH_GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How often the screen is captured; a picture has a few MB.
 pub const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
 

@@ -9,6 +9,7 @@ mod command;
 pub mod copy;
 pub mod file;
 mod info;
+mod progress;
 mod protocol;
 mod scripts;
 mod status;
@@ -19,6 +20,7 @@ pub use self::command::{
     ProcessSignal, TerminalSize, UserName, had_exited, resize_command, signal_command, started_process, sweep_command,
 };
 pub use self::info::{AgentVersion, GuestAddress, GuestInterface, GuestSystem};
+pub use self::progress::{CloudInit, GuestBoot};
 pub use self::protocol::{AgentCommand, AgentDecoder, AgentReply, InvalidReply, SYNC_DELIMITER};
 pub use self::status::{CommandStatus, ExitStatus};
 

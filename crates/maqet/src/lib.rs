@@ -72,7 +72,8 @@ pub use maqet_application::{
 };
 // Conditions of `wait`.
 pub use maqet_application::{
-    Condition, ExpectedEnd, HaltedVm, InvalidCondition, InvalidWaitSince, LastLines, Pattern, WaitError, WaitSince,
+    Condition, ExpectedEnd, GuestReport, HaltedVm, InvalidCondition, InvalidWaitSince, LastLines, Pattern, WaitError,
+    WaitSince,
 };
 // Events.
 pub use maqet_application::{Cursor, Delivery, EventListener, EventStream, QmpLogPosition, ShownEvent};

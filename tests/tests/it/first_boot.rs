@@ -50,20 +50,42 @@ fn make_key(home: &TestHome, name: &str) {
 fn test_seed_sets_up_the_guest() {
     let seeded = Seeded::get();
 
-    seeded.shell("until [ -e /run/cloud-init/result.json ]; do sleep 1; done").ok();
+    let wait = ["--format", "json", "wait", "seeded", "--for", "cloud-init", "--for", "boot", "--for", "address"];
+    let wait = seeded.0.maqet(wait).args(["--for", "ssh", "--timeout", "5m"]).deadline(Duration::from_mins(6));
+    let waited = wait.run().ok().json_value();
 
     let found = seeded.shell(
         "hostname; id -un alice; cat /run/shell; ls /run/a*b; stat -c '%U %a' /etc/secret; cat /etc/secret; \
          cut -d' ' -f1 /home/alice/.ssh/authorized_keys /root/.ssh/authorized_keys; grep -c '^alice:!' /etc/shadow",
     );
-    let result = seeded.shell("cat /run/cloud-init/result.json").ok().stdout;
     assert_eq!(
         found.stdout,
         "seeded\nalice\nroot\n/run/a b\nalice 600\ns3cr3t-of-the-seed\nssh-ed25519\nssh-ed25519\n1\n"
     );
-    let result: serde_json::Value = serde_json::from_str(&result).unwrap();
-    assert_eq!(result["v1"]["errors"], serde_json::json!([]));
-    assert!(result["v1"]["datasource"].as_str().unwrap().contains("NoCloud"), "{result}");
+    let guest = &waited["guest"];
+    assert_eq!(
+        (&guest["boot"]["state"], &guest["cloud_init"]["state"]),
+        (&"running".into(), &"done".into()),
+        "{guest}"
+    );
+    assert!(guest["cloud_init"]["datasource"].as_str().unwrap().contains("NoCloud"), "{guest}");
+    assert_eq!(guest["addresses"][0]["address"], "10.0.2.15", "{guest}");
+    cloud_init_that_fails_is_an_error(&seeded);
+}
+
+/// A command of the seed fails when cloud-init runs it again.
+fn cloud_init_that_fails_is_an_error(seeded: &Seeded) {
+    seeded
+        .shell("touch /run/fails; rm /var/lib/cloud/instance/sem/config_scripts_user /run/cloud-init/result.json")
+        .ok();
+    let _ = seeded.shell("cloud-init modules --mode=final");
+
+    let wait = ["--format", "json", "wait", "seeded", "--for", "cloud-init", "--timeout", "1m"];
+    let failed = seeded.0.maqet(wait).deadline(Duration::from_mins(2)).run();
+
+    let error = &failed.json_error()["error"];
+    assert_eq!((error["code"].as_str(), failed.code), (Some("wait.cloud-init-failed"), Some(1)), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("scripts-user"), "{error}");
 }
 
 /// Nothing of the seed is left on the host, and a snapshot with memory can be made beside it.

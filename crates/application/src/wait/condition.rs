@@ -20,6 +20,14 @@ pub enum Condition {
     Qmp,
     /// `agent`: the guest agent answers.
     Agent,
+    /// `boot`: the start of the guest is over, as systemd says.
+    Boot,
+    /// `cloud-init`: cloud-init has done its work in the guest; errors of it fail the wait.
+    CloudInit,
+    /// `address`: the guest has an address at which others reach it, as its agent says.
+    Address,
+    /// `ssh`: a server for SSH answers at the forwarded port 22 of the guest.
+    Ssh,
     /// `serial:REGEX`: the output of the serial port since the start matches.
     Serial(Pattern),
     /// `port:N`: a server in the guest accepts connections at TCP port N, or at the port that port N of the host is
@@ -91,9 +99,13 @@ pub struct InvalidCondition {
 }
 
 /// The forms of a condition.
-const FORMS: [&str; 10] = [
+const FORMS: [&str; 14] = [
     "qmp",
     "agent",
+    "boot",
+    "cloud-init",
+    "address",
+    "ssh",
     "serial:REGEX",
     "port:N",
     "event:NAME",
@@ -140,6 +152,10 @@ impl FromStr for Condition {
         match (form, value) {
             ("qmp", None) => Ok(Self::Qmp),
             ("agent", None) => Ok(Self::Agent),
+            ("boot", None) => Ok(Self::Boot),
+            ("cloud-init", None) => Ok(Self::CloudInit),
+            ("address", None) => Ok(Self::Address),
+            ("ssh", None) => Ok(Self::Ssh),
             ("stopped", None) => Ok(Self::Stopped(ExpectedEnd::Orderly)),
             ("stopped=", Some(ANY)) => Ok(Self::Stopped(ExpectedEnd::Any)),
             ("stopped=", Some(text)) => {
@@ -185,6 +201,10 @@ impl fmt::Display for Condition {
         match self {
             Self::Qmp => f.write_str("qmp"),
             Self::Agent => f.write_str("agent"),
+            Self::Boot => f.write_str("boot"),
+            Self::CloudInit => f.write_str("cloud-init"),
+            Self::Address => f.write_str("address"),
+            Self::Ssh => f.write_str("ssh"),
             Self::Serial(pattern) => write!(f, "serial:{}", pattern.0.as_str()),
             Self::Port(port) => write!(f, "port:{port}"),
             Self::Event(name) => write!(f, "event:{name}"),
@@ -207,6 +227,10 @@ mod tests {
         for text in [
             "qmp",
             "agent",
+            "boot",
+            "cloud-init",
+            "address",
+            "ssh",
             "serial:login: $",
             "port:22",
             "event:qemu.RESET",

@@ -43,6 +43,16 @@ pub enum WaitError {
     SinceUnsupported { vm: VmName, since: Timestamp },
     #[error("VM `{vm}` has no channel to a guest agent")]
     NoAgentChannel { vm: VmName },
+    #[error("cloud-init failed on VM `{vm}`: {}", errors.join("; "))]
+    CloudInitFailed { vm: VmName, errors: Vec<String> },
+    #[error("cloud-init is disabled on VM `{vm}`")]
+    CloudInitDisabled { vm: VmName },
+    #[error("the start of VM `{vm}` ended in the emergency mode{}", failed(units))]
+    BootFailed { vm: VmName, units: Vec<String> },
+    #[error("the guest of VM `{vm}` has no {program}")]
+    NoSuchProgram { vm: VmName, program: &'static str },
+    #[error("cannot ask the guest agent of VM `{vm}` for `{condition}`")]
+    AgentRefused { vm: VmName, condition: String, source: AgentError },
     #[error("no host port is forwarded to port {port} of VM `{vm}`")]
     NoForward {
         vm: VmName,
@@ -81,6 +91,15 @@ impl Explain for WaitError {
             }
             Self::SinceUnsupported { .. } => Explanation::new("wait.since-unsupported", Fault::Usage)
                 .hint("pass `--since boot` or `--since now`, and wait for events in a command of its own"),
+            Self::CloudInitFailed { vm, .. } => Explanation::new("wait.cloud-init-failed", Fault::Failed)
+                .hint(format!("read its log with `maqet exec {vm} -- cat /var/log/cloud-init-output.log`")),
+            Self::CloudInitDisabled { .. } => Explanation::new("wait.cloud-init-unavailable", Fault::State)
+                .hint("add `seed` to the definition: cloud-init found nothing to do when the guest booted"),
+            Self::BootFailed { vm, .. } => Explanation::new("wait.boot-failed", Fault::Failed)
+                .hint(format!("check its console with `maqet logs {vm}`")),
+            Self::NoSuchProgram { .. } => Explanation::new("wait.condition-unsupported", Fault::State)
+                .hint("wait for `agent`, or for what the guest writes to its console, as in `serial:login:`"),
+            Self::AgentRefused { source, .. } => source.explain(),
             Self::NoAgentChannel { .. } => AgentError::NoChannel.explain(),
             Self::NoForward { known, .. } if known.is_empty() => {
                 Explanation::new("wait.forward-not-found", Fault::Usage)
@@ -90,6 +109,11 @@ impl Explain for WaitError {
                 .hint(format!("choose one of its forwarded ports: {}", known.join(", "))),
         }
     }
+}
+
+/// Returns which units failed, after a colon.
+fn failed(units: &[String]) -> String {
+    if units.is_empty() { String::new() } else { format!(": {} failed", units.join(", ")) }
 }
 
 /// A VM whose guest does not run.

@@ -19,10 +19,14 @@ use crate::vm::monitor::info_usernet;
 use crate::vm::observe::Observation;
 use crate::wait::condition::Condition;
 use crate::wait::error::WaitError;
+use crate::wait::guest_progress::{GuestProgress, GuestReport};
 use crate::wait::screen_stability::ScreenStability;
 use crate::wait::serial_output::SerialOutput;
 use crate::wait::since::SerialSince;
 use crate::{App, Error, limits};
+
+/// The port of SSH.
+const SSH_PORT: u16 = 22;
 
 /// A condition, and what its observations have in common.
 pub(crate) struct Watcher<'a> {
@@ -33,6 +37,7 @@ pub(crate) struct Watcher<'a> {
     reader: Option<EventReader<'a>>,
     since: jiff::Timestamp,
     screen: Option<ObservedScreen>,
+    guest: GuestProgress<'a>,
 }
 
 /// The screen of a run, and when it was last observed.
@@ -45,7 +50,16 @@ impl<'a> Watcher<'a> {
     /// Starts to watch; events count from `since` on, and serial output from `serial` on.
     pub(crate) fn new(app: &'a App, condition: &'a Condition, since: jiff::Timestamp, serial: SerialSince) -> Self {
         let serial = SerialOutput::new(serial);
-        Self { app, condition, is_met: false, serial, reader: None, since, screen: None }
+        Self {
+            app,
+            condition,
+            is_met: false,
+            serial,
+            reader: None,
+            since,
+            screen: None,
+            guest: GuestProgress::new(app),
+        }
     }
 
     /// Returns whether the condition can be met only while the VM is running.
@@ -53,6 +67,10 @@ impl<'a> Watcher<'a> {
         match self.condition {
             Condition::Qmp
             | Condition::Agent
+            | Condition::Boot
+            | Condition::CloudInit
+            | Condition::Address
+            | Condition::Ssh
             | Condition::Port(_)
             | Condition::ScreenStable(_)
             | Condition::Serial(_) => true,
@@ -92,10 +110,29 @@ impl<'a> Watcher<'a> {
                 Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
             }
             (Condition::Agent, Some(run)) => agent_answers(self.app, entry, run).await,
+            (Condition::Boot | Condition::CloudInit | Condition::Address, Some(run)) => {
+                self.guest.is_met(self.condition, entry, run).await
+            }
+            (Condition::Ssh, Some(run)) => ssh_answers(self.app, entry, run).await,
             (Condition::Port(port), Some(run)) => port_answers(self.app, entry, run, *port).await,
             (Condition::ScreenStable(duration), Some(run)) => self.is_stable(entry, run, duration.duration()).await,
-            (Condition::Qmp | Condition::Agent | Condition::Port(_) | Condition::ScreenStable(_), None) => Ok(false),
+            (
+                Condition::Qmp
+                | Condition::Agent
+                | Condition::Boot
+                | Condition::CloudInit
+                | Condition::Address
+                | Condition::Ssh
+                | Condition::Port(_)
+                | Condition::ScreenStable(_),
+                None,
+            ) => Ok(false),
         }
+    }
+
+    /// Returns what the guest says about a condition that was met.
+    pub(crate) fn into_report(self) -> GuestReport {
+        self.guest.report
     }
 
     async fn has_happened(&mut self, entry: &VmEntry, name: &str) -> Result<bool, Error> {
@@ -148,7 +185,7 @@ impl<'a> Watcher<'a> {
 /// Returns whether the guest agent answers.
 ///
 /// QEMU knows whether a process in the guest has the port open. Only an answer shows that it is not stopped.
-async fn agent_answers(app: &App, entry: &VmEntry, run: &Run) -> Result<bool, Error> {
+pub(super) async fn agent_answers(app: &App, entry: &VmEntry, run: &Run) -> Result<bool, Error> {
     let channels = match Channels::of_run(&*app.ports.monitors, &run.paths).await {
         Ok(channels) => channels,
         // The next observation shows whether the VM has ended.
@@ -162,6 +199,16 @@ async fn agent_answers(app: &App, entry: &VmEntry, run: &Run) -> Result<bool, Er
         Some(false) => Ok(false),
         None => Err(WaitError::NoAgentChannel { vm: entry.name.clone() }.into()),
     }
+}
+
+/// Returns whether a server for SSH answers: it sends its version first (RFC 4253, 4.2).
+async fn ssh_answers(app: &App, entry: &VmEntry, run: &Run) -> Result<bool, Error> {
+    let forward = forward_to(entry, run, SSH_PORT)?;
+    let (address, port) = (forward.host_address, forward.host_port);
+    let Some(mut connection) = app.ports.dialer.dial(address, port, limits::DIAL_TIMEOUT).await else {
+        return Ok(false);
+    };
+    Ok(connection.begins_with(b"SSH-", limits::SSH_GREETING_TIMEOUT).await)
 }
 
 /// Returns whether a server in the guest accepts connections at a port.

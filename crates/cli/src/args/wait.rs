@@ -8,6 +8,10 @@ pub(super) const CONDITIONS: &str = "\
 Conditions:
   qmp                     the command monitor answers
   agent                   the guest agent answers, so that commands can be run in the guest
+  boot                    systemd has started the guest; also if units failed, which are shown
+  cloud-init              cloud-init has set up the guest; fails if it failed
+  address                 the guest has an address at which others reach it, as its agent says
+  ssh                     an SSH server answers on the forwarded port 22 of the guest
   serial:REGEX            the output on the serial port since the VM was started matches
   port:N                  a server in the guest accepts connections on its forwarded TCP port N
   event:NAME              an event of QEMU or maqet occurs, such as event:RESET or event:vm.paused

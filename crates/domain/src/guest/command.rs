@@ -122,7 +122,7 @@ pub fn sweep_command(nonce: &Nonce, set: Option<PortSet>) -> AgentCommand {
     shell(vec!["-c", SWEEP, "maqet-end", &nonce.0, &set])
 }
 
-fn shell(args: Vec<&str>) -> AgentCommand {
+pub(super) fn shell(args: Vec<&str>) -> AgentCommand {
     AgentCommand::new("guest-exec").argument("path", "/bin/sh").argument("arg", args)
 }
 

@@ -1,5 +1,7 @@
 //! What the agent says about the guest.
 
+use core::net::IpAddr;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -81,6 +83,18 @@ impl GuestInterface {
     }
 }
 
+impl GuestAddress {
+    /// Returns whether others can reach the guest at it: it is neither of the guest itself nor of its link only.
+    pub fn is_reachable(&self) -> bool {
+        match self.address.parse() {
+            Ok(IpAddr::V4(address)) => !address.is_loopback() && !address.is_link_local() && !address.is_unspecified(),
+            // Of the link: fe80::/10.
+            Ok(IpAddr::V6(address)) => !address.is_loopback() && address.segments()[0] & 0xffc0 != 0xfe80,
+            Err(_) => false,
+        }
+    }
+}
+
 /// Returns a text of the guest, which is shown: without control characters.
 fn text(value: &Value, key: &str) -> Option<String> {
     let text = value.get(key)?.as_str()?;
@@ -121,6 +135,14 @@ mod tests {
 
         assert_eq!((found.len(), found[0].addresses.len()), (MAX_ENTRIES, MAX_ENTRIES));
         assert_eq!((found[0].name.len(), found[0].addresses[0].address.len()), (MAX_TEXT_CHARS, MAX_TEXT_CHARS));
+    }
+
+    #[test]
+    fn test_address_of_the_link_or_the_guest_itself_is_not_reachable() {
+        let is_reachable = |address: &str| GuestAddress { address: address.to_owned(), prefix: 8 }.is_reachable();
+
+        assert!(["10.0.2.15", "fec0::5054:ff:fe1d:6a62", "2001:db8::1"].into_iter().all(is_reachable));
+        assert!(!["169.254.1.2", "fe80::1", "febf::1", "127.0.0.1", "::1", "x", ""].into_iter().any(is_reachable));
     }
 
     #[test]

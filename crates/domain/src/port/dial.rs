@@ -10,6 +10,9 @@ use async_trait::async_trait;
 pub trait Connection: Send {
     /// Returns whether the connection stays open for `timeout`, or the server sends data first.
     async fn stays(&mut self, timeout: Duration) -> bool;
+
+    /// Returns whether the first thing that the server sends within `timeout` is `greeting`.
+    async fn begins_with(&mut self, greeting: &[u8], timeout: Duration) -> bool;
 }
 
 /// Connects to servers.

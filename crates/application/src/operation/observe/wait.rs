@@ -13,6 +13,7 @@ use crate::log::keeper::LogKeeper;
 use crate::vm::observe::{Observation, VmStatus};
 use crate::wait::condition::Condition;
 use crate::wait::error::{HaltedVm, LastLines, WaitError};
+use crate::wait::guest_progress::GuestReport;
 use crate::wait::since::WaitSince;
 use crate::wait::watcher::Watcher;
 use crate::{App, Error, HumanDuration, limits};
@@ -58,6 +59,9 @@ pub struct Waited {
     pub met: Vec<Condition>,
     /// How long that took, in milliseconds.
     pub waited_ms: u64,
+    /// What the guest says about the conditions.
+    #[serde(skip_serializing_if = "GuestReport::is_empty")]
+    pub guest: GuestReport,
 }
 
 impl Operation for Wait {
@@ -80,10 +84,10 @@ impl Operation for Wait {
         let watchers: Vec<Watcher<'_>> = self.conditions.iter().map(watch).collect();
 
         let job = app.jobs.start(Self::NAME, &entry.name);
-        let (vm, met) =
+        let (vm, met, guest) =
             job.run(Box::pin(self.wait(app, &job, entry.id, watchers, (timeout, began + timeout)))).await??;
         let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Done::reading(Waited { vm, met, waited_ms }).about(entry.id))
+        Ok(Done::reading(Waited { vm, met, waited_ms, guest }).about(entry.id))
     }
 }
 
@@ -96,7 +100,7 @@ impl Wait {
         id: VmId,
         mut watchers: Vec<Watcher<'_>>,
         (timeout, deadline): (Duration, Instant),
-    ) -> Result<(VmStatus, Vec<Condition>), Error> {
+    ) -> Result<(VmStatus, Vec<Condition>, GuestReport), Error> {
         let mut rounds: u32 = 0;
         let keeper = LogKeeper::new(app);
         loop {
@@ -112,7 +116,10 @@ impl Wait {
             let checked = self.check(app, &entry, &mut watchers, (is_close, deadline)).await?;
             let met = watchers.iter().filter(|watcher| watcher.is_met);
             if let Some(vm) = checked {
-                return Ok((vm, met.map(|watcher| watcher.condition.clone()).collect()));
+                let conditions = met.map(|watcher| watcher.condition.clone()).collect();
+                let mut report = GuestReport::default();
+                watchers.into_iter().filter(|one| one.is_met).for_each(|one| report.add(one.into_report()));
+                return Ok((vm, conditions, report));
             }
             if Instant::now() >= deadline {
                 return Err(self.timed_out(app, &entry, &watchers, timeout).await.into());

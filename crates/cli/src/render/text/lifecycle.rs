@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use maqet::domain::guest::GuestBoot;
 use maqet::operation::{PowerChanged, Restarted, Started, Stopped, Waited};
 use maqet::{StopMethod, VmStatus};
 
@@ -64,7 +65,14 @@ impl TextOutput for Waited {
         let met: Vec<String> = self.met.iter().map(|condition| format!("`{condition}`")).collect();
         let met = met.join(" and ");
         let (met, after) = (escape_control(&met), seconds(self.waited_ms));
-        writeln!(out, "`{}` is {}: {met} met after {after}", self.vm.name, self.vm.status)
+        writeln!(out, "`{}` is {}: {met} met after {after}", self.vm.name, self.vm.status)?;
+        if let Some(GuestBoot::Degraded { failed_units }) = &self.guest.boot {
+            writeln!(out, "failed in its guest: {}", failed_units.join(", "))?;
+        }
+        for address in &self.guest.addresses {
+            writeln!(out, "address: {}/{}", escape_control(&address.address), address.prefix)?;
+        }
+        Ok(())
     }
 }
 
