@@ -118,7 +118,7 @@ impl Agent<'_> {
     }
 
     /// Runs a short program and waits until it has exited; returns its last status, if it has.
-    async fn finish(&self, command: &AgentCommand) -> Result<Option<ProcessStatus>, AgentError> {
+    async fn finish(&self, command: &AgentCommand) -> Result<Option<CommandStatus>, AgentError> {
         let mut session = self.session(limits::AGENT_TIMEOUT).await?;
         let pid = start(&mut *session, command).await?;
         for _ in 0..limits::AGENT_TOOL_POLLS {

@@ -108,7 +108,7 @@ impl Wait {
             let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
             if self.is_over(&entry) {
                 let (entry, observation) = app.observer().observe(entry).await;
-                return Ok((VmStatus::new(&entry, &observation), Vec::new()));
+                return Ok((VmStatus::new(&entry, &observation), Vec::new(), GuestReport::default()));
             }
             // The conditions do not show that the guest is halted.
             rounds += 1;
