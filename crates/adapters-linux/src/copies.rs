@@ -1,7 +1,7 @@
 //! The port [`VmCopies`]: a file `vm.json` beside the records of each VM.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -152,6 +152,13 @@ impl VmCopies for FileCopies {
 
     async fn find(&self, id: &VmId) -> Option<VmCopy> {
         self.read(&self.folder(id))
+    }
+
+    async fn remove(&self, id: &VmId) -> Result<(), Cause> {
+        match fs::remove_file(self.folder(id).join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     async fn hand_over(&self, from: &str, to: &str) -> Result<(), Cause> {

@@ -84,7 +84,7 @@ impl PostgresMaintenance {
         self.require_unmoved(&client).await?;
         self.read_all(&client).await?;
         let ids: Vec<VmId> = known.iter().map(|copy| copy.vm.entry.id).collect();
-        let presence = self.pool.reply(read::presence(&client, &ids)).await?;
+        let presence = self.pool.reply(read::presence(&client, &ids, &self.identity)).await?;
         let missing = known.into_iter().zip(presence).filter(|(copy, presence)| copy.is_missing(*presence));
         self.try_add(missing.map(|(copy, _)| copy).collect()).await
     }
@@ -116,7 +116,7 @@ impl PostgresMaintenance {
         if state != State::Absent && state.current_id().is_none() {
             self.pool.reply(schema::migrate(&client, location)).await?;
         }
-        let presence = self.pool.reply(read::presence(&client, vms)).await?;
+        let presence = self.pool.reply(read::presence(&client, vms, &self.identity)).await?;
         if state != State::Absent {
             self.require_unmoved(&client).await?;
         }

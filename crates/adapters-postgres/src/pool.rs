@@ -101,7 +101,7 @@ impl Pool {
     /// Refuses a database that was created again and lacks VMs of which there are copies.
     pub(crate) async fn require_same(&self, client: &Client, id: Uuid) -> Result<(), Failure> {
         let Some(copies) = &self.connector.copies else { return Ok(()) };
-        self.reply(require_same(client, self.url().location(), &**copies, id)).await.map(drop)
+        self.reply(require_same(client, &self.connector, &**copies, id)).await.map(drop)
     }
 
     /// Records that the copies are those of the database as it is now.
@@ -186,7 +186,7 @@ impl managed::Manager for Connector {
             state = in_time(timeouts.reply, schema::state(&client, location)).await?;
         }
         if let (Some(copies), Some(id)) = (copies, state.current_id()) {
-            let is_known = in_time(timeouts.reply, require_same(&client, location, copies, id)).await?;
+            let is_known = in_time(timeouts.reply, require_same(&client, &self.0, copies, id)).await?;
             if !is_known {
                 // Where it cannot be written, a loss of the database is noticed by its missing VMs.
                 let _not_critical = copies.record_database_id(id).await;
@@ -204,17 +204,17 @@ impl managed::Manager for Connector {
 }
 
 /// Refuses a database that was created again and lacks VMs of which there are copies; returns whether its ID is recorded.
-async fn require_same(client: &Client, location: &str, copies: &dyn VmCopies, id: Uuid) -> Result<bool, Failure> {
+async fn require_same(client: &Client, settings: &Settings, copies: &dyn VmCopies, id: Uuid) -> Result<bool, Failure> {
     let known = copies.database_id().await;
     if known.is_none_or(|known| known == id) {
         return Ok(known.is_some());
     }
     let all = copies.all().await;
     let ids: Vec<VmId> = all.iter().map(|copy| copy.vm.entry.id).collect();
-    let presence = read::presence(client, &ids).await?;
+    let presence = read::presence(client, &ids, &settings.identity).await?;
     match all.iter().zip(presence).filter(|(copy, presence)| copy.is_missing(*presence)).count() {
         0 => Ok(false),
-        vms => Err(StoreError::Replaced { location: location.to_owned(), vms }.into()),
+        vms => Err(StoreError::Replaced { location: settings.url.location().to_owned(), vms }.into()),
     }
 }
 

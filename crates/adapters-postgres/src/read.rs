@@ -13,7 +13,7 @@ use maqet_domain::vm::{
     BootId, BootNumber, Phase, PidNamespace, ProcessIdentity, Revision, Run, RunEnd, RunPaths, Vm, VmEntry, VmId,
     VmName,
 };
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -236,24 +236,31 @@ pub(crate) fn all_events(identity: &Identity) -> Query<RecordedEvent> {
 }
 
 /// Returns what the database says about each of `vms`, also of other identities.
-pub(crate) async fn presence(client: &Client, vms: &[VmId]) -> Result<Vec<VmPresence>, Failure> {
+pub(crate) async fn presence(client: &Client, vms: &[VmId], identity: &Identity) -> Result<Vec<VmPresence>, Failure> {
     // The kind is part of the query, as the index has only rows of this kind.
     let sql = format!(
         "SELECT asked.id, vm.id IS NOT NULL, \
+        CASE WHEN (vm.host, vm.owner) <> ($2, $3) THEN EXISTS (SELECT FROM event \
+            WHERE event.vm = vm.id AND event.kind = '{}') ELSE false END, \
         CASE WHEN vm.id IS NULL THEN (SELECT max(at) FROM event WHERE event.vm = asked.id AND kind = '{}') END, \
         departed.at, departed.is_removed \
         FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place) LEFT JOIN vm ON vm.id = asked.id \
         LEFT JOIN departed ON departed.vm = asked.id ORDER BY place",
+        kind::VM_EVICTED,
         kind::VM_REMOVED
     );
     let ids: Vec<Uuid> = vms.iter().map(|id| Uuid::from_bytes(id.bytes())).collect();
-    let rows = client.query_typed(&sql, &[(&ids, Type::UUID_ARRAY)]).await?;
+    let Identity { host, owner } = identity;
+    let values: [(&(dyn ToSql + Sync), Type); 3] = [(&ids, Type::UUID_ARRAY), (host, Type::TEXT), (owner, Type::TEXT)];
+    let rows = client.query_typed(&sql, &values).await?;
     let presence = |row: &Row| {
         let mut columns = Columns::new(row);
         columns.skip(1);
-        let (is_held, removed_at) = (columns.get()?, columns.optional_moment()?);
+        let (is_held, is_taken_over) = (columns.get()?, columns.get()?);
+        let removed_at = columns.optional_moment()?;
         let (departed_at, was_removed) = (columns.optional_moment()?, columns.get::<Option<bool>>()?);
         Ok(match (removed_at, departed_at) {
+            _ if is_taken_over => VmPresence::TakenOver,
             _ if is_held => VmPresence::Held,
             (removed_at, Some(at)) if removed_at.is_none_or(|removed_at| removed_at < at) => match was_removed {
                 Some(true) => VmPresence::Removed { at },

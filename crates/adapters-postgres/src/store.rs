@@ -169,6 +169,14 @@ impl HostLedger for PostgresStore {
     async fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
         self.read("list the hosts", read::hosts()).await
     }
+
+    async fn show_life(&self) {
+        if let Ok(connection) = self.pool.get().await {
+            self.pool.show_life(&connection, &self.identity).await;
+            // A late reply would be that of the next query.
+            discard(connection);
+        }
+    }
 }
 
 #[async_trait]

@@ -259,6 +259,9 @@ pub const BYTES_PER_L1_BYTE: u64 = 1 << 26;
 /// How long no command must have used the store on a host for that to be away; its clock of signs of life is a minute.
 pub const HOST_AWAY_AFTER: Duration = Duration::from_mins(15);
 
+/// How often a command that takes long records that its host is there.
+pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(1);
+
 /// How often a job that takes long reports its progress, so that a report is never older than half a second.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 

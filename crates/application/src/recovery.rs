@@ -60,6 +60,7 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
             live::recover::recover_load(app, entry, guard, safety, *guest).await
         }
         PendingWork::StorageConvert { path, file } => storage::roll_back_convert(app, entry, path, *file).await,
+        PendingWork::ImageRewrite { path } => Ok(storage::end_rewrite(app, entry, path).await),
         PendingWork::Trash { entry: trashed } => trash::recover(app, entry, trashed).await,
         PendingWork::Backup { unfinished, complete, bitmap, drives } => {
             backup::recover_backup(app, entry, guard, (unfinished, complete), bitmap, drives).await

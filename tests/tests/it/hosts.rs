@@ -120,7 +120,10 @@ fn test_evict_moves_vms_with_their_disks_and_snapshots() {
     let started = pair.new.ok(["start", "web", "--format", "json"]).json_value();
     let refused = pair.old.maqet(["start", "web"]).run().code(4).stderr;
     let left = pair.old.ok(["ls", "--format", "json"]).json_value();
+    let copy = pair.old.home.state().join(moved["vms"][1]["id"].as_str().unwrap()).join("vm.json");
+    let had_copy = copy.exists();
     pair.old.ok(["doctor", "--fix"]);
+    let has_copy = copy.exists();
     pair.old.ok(["cleanup"]);
     let events = pair.old.ok(["events", "--type", "vm.evicted"]).stdout;
     let status = pair.new.ok(["status", "web", "--format", "json"]).json_value();
@@ -137,6 +140,8 @@ fn test_evict_moves_vms_with_their_disks_and_snapshots() {
     assert!(started["qemu_log"].as_str().unwrap().starts_with(pair.new.home.state().to_str().unwrap()), "{started}");
     assert!(refused.contains("VM `web` belongs to user `") && refused.contains("` of host `new`"), "{refused}");
     assert_eq!(left, json!([]));
+    // Its copy would bring it back if its row went to another database.
+    assert!(had_copy && !has_copy);
     assert!(events.contains("from_host=old"), "{events}");
     assert!(removed["trash"]["images"].to_string().contains("web.qcow2"), "{removed}");
 }
@@ -288,10 +293,13 @@ fn test_evict_during_a_compaction_keeps_the_image() {
     let compact = pair.old.maqet(["storage", "compact", "web", "hdd", "--format", "json"]);
     let compact = compact.env("MAQET_FAULT_POINT", "image.written:stop").spawn();
     process::until_suspended(compact.pid());
+    pair.make_away();
+    let (may_run, _) = pair.refused(["host", "evict", "old"]);
     pair.new.ok(["host", "evict", "old", "--force"]);
     process::resume(compact.pid());
     let refused = compact.wait();
 
+    assert_eq!(may_run, "host.vms-in-use");
     assert_eq!(refused.code, Some(75), "{refused}");
     assert_eq!(refused.json_error()["error"]["code"], "store.conflict", "{refused}");
     assert_eq!(inode(), before);

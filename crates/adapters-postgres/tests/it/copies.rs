@@ -40,6 +40,10 @@ impl VmCopies for Copies {
         self.all.iter().find(|copy| copy.vm.entry.id == *id).cloned()
     }
 
+    async fn remove(&self, _: &VmId) -> Result<(), Cause> {
+        Ok(())
+    }
+
     async fn hand_over(&self, _: &str, _: &str) -> Result<(), Cause> {
         Ok(())
     }

@@ -38,6 +38,10 @@ impl VmCopies for Copies {
         None
     }
 
+    async fn remove(&self, _: &VmId) -> Result<(), Cause> {
+        Ok(())
+    }
+
     async fn hand_over(&self, _: &str, _: &str) -> Result<(), Cause> {
         Ok(())
     }

@@ -2,25 +2,27 @@
 //!
 //! Only [`App::run`] and [`begin`] depend on the type of the operation; everything else exists once in the program.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::future::{Either, select};
 use maqet_domain::Explain;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::history::{Call, EntryKind, HistoryEntry, Irreversible};
 use maqet_domain::metric::MetricKey;
 use maqet_domain::vm::{VmId, VmName};
 use maqet_fault_points::FaultPoint;
+use tokio::time::sleep;
 use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::App;
 use super::operations::{DoneRest, Effect, Operation, RemovedVmFiles};
-use crate::Error;
 use crate::app::operations::Described;
 use crate::event::journal::{Subject, write_journal};
 use crate::log::keeper::LogKeeper;
 use crate::vm::ended::or_ended;
+use crate::{Error, limits};
 
 /// The work of an operation, whose value is put aside.
 type Work<'a> = Pin<Box<dyn Future<Output = Result<DoneRest, Error>> + Send + 'a>>;
@@ -112,8 +114,21 @@ async fn with_end_of_vm(app: &App, operation: &dyn Described, error: Error) -> E
     }
 }
 
+/// Does the work of an operation; one that takes long is a reason not to take this host for away.
+async fn show_life_during<'a>(app: &'a App, mut work: Work<'a>) -> <Work<'a> as Future>::Output {
+    loop {
+        let sign = async {
+            sleep(limits::SIGN_OF_LIFE_INTERVAL).await;
+            app.ports.store.show_life().await;
+        };
+        if let Either::Left((done, _)) = select(&mut work, pin!(sign)).await {
+            return done;
+        }
+    }
+}
+
 async fn run_and_commit(app: &App, operation: &dyn Described, work: Work<'_>) -> Result<Subject, Error> {
-    let mut done = work.await?;
+    let mut done = show_life_during(app, work).await?;
     let mut changes = std::mem::take(&mut done.changes);
     if matches!(operation.effect(), Effect::Changes | Effect::Notes) && !changes.is_empty() && !done.is_recorded {
         let of_vm = changes.events.iter().find(|event| event.vm == done.vm);

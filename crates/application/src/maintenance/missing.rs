@@ -1,13 +1,14 @@
 //! VMs that the database lacks although there are copies of them: it was restored from an older backup, or lost its tables
 //! and was created again by another host.
 
-use maqet_domain::port::{StoreError, VmCopy};
+use maqet_domain::port::{StoreError, VmCopy, VmPresence};
 use maqet_domain::vm::VmId;
 
 use super::{Area, Finding, Maintenance, Severity};
 
 impl Maintenance {
-    /// Returns the copies of VMs that the database neither holds nor records as removed.
+    /// Returns the copies of VMs that the database neither holds nor records as removed; removes those of VMs that another
+    /// host took over.
     pub(crate) async fn missing_vms(&self) -> Result<Vec<VmCopy>, StoreError> {
         let copies = self.copies.all().await;
         if copies.is_empty() {
@@ -15,6 +16,10 @@ impl Maintenance {
         }
         let ids: Vec<VmId> = copies.iter().map(|copy| copy.vm.entry.id).collect();
         let presence = self.store.presence(ids).await?;
+        for (copy, _) in copies.iter().zip(&presence).filter(|(_, presence)| **presence == VmPresence::TakenOver) {
+            // Else it would be added again if its row went to another database, or was lost.
+            let _tried_again_next_time = self.copies.remove(&copy.vm.entry.id).await;
+        }
         let missing = copies.into_iter().zip(presence).filter(|(copy, presence)| copy.is_missing(*presence));
         Ok(missing.map(|(copy, _)| copy).collect())
     }

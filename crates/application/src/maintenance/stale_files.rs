@@ -64,7 +64,7 @@ impl Survey {
                         _ if presence.is_lost_since(Some(copied_at)) => survey.lost.push(file),
                         VmPresence::Removed { .. } => survey.stale.push(StaleItem::File(file)),
                         // Of another host or user by now.
-                        VmPresence::Held | VmPresence::Moved { .. } | VmPresence::Unknown => {}
+                        VmPresence::Held | VmPresence::TakenOver | VmPresence::Moved { .. } | VmPresence::Unknown => {}
                     }
                 }
                 other => survey.stale.push(other),

@@ -1,4 +1,4 @@
-//! Recovers conversions whose process died.
+//! Recovers conversions and other rewrites of images whose process died.
 
 use std::path::Path;
 
@@ -20,4 +20,10 @@ pub(crate) async fn roll_back_convert(
         app.ports.image_tools.remove(path, file).await?;
     }
     Ok(Recovered::rolled_back(entry))
+}
+
+/// Removes what was written beside an image that is as it was, or was replaced.
+pub(crate) async fn end_rewrite(app: &App, entry: &VmEntry, path: &Path) -> Recovered {
+    app.ports.image_tools.remove_incomplete(path).await;
+    Recovered::rolled_back(entry)
 }

@@ -28,6 +28,11 @@ pub trait VmCopies: Send + Sync {
     /// Returns the copy of one VM.
     async fn find(&self, id: &VmId) -> Option<VmCopy>;
 
+    /// Removes the copy of one VM, which another host has by now.
+    ///
+    /// Errors: those of the file system.
+    async fn remove(&self, id: &VmId) -> Result<(), Cause>;
+
     /// Makes the copies of the database `from` those of the database `to`; they keep the time at which they were written.
     ///
     /// Errors: those of the file system; some copies may be those of either database then.

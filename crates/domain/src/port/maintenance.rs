@@ -39,6 +39,8 @@ impl VmCopy {
 pub enum VmPresence {
     /// It holds it, perhaps for another user or host.
     Held,
+    /// It holds it for another user or host, which took it over.
+    TakenOver,
     /// It records that it was removed.
     Removed {
         /// When, the last time.
@@ -60,7 +62,7 @@ impl VmPresence {
     #[must_use]
     pub fn is_lost_since(self, copied_at: Option<Timestamp>) -> bool {
         match self {
-            Self::Held => false,
+            Self::Held | Self::TakenOver => false,
             Self::Removed { at } | Self::Moved { at } => copied_at.is_some_and(|copied_at| copied_at > at),
             Self::Unknown => true,
         }

@@ -300,6 +300,9 @@ pub trait HostLedger: Send + Sync {
     async fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
         Ok(Vec::new())
     }
+
+    /// Records that this user of this host is there, unless that was recorded a moment ago; reads do the same.
+    async fn show_life(&self) {}
 }
 
 /// Reads the records of the images that maqet created.

@@ -56,6 +56,12 @@ pub enum PendingWork {
         /// Which file it is, once it is complete: another one at that path is not removed.
         file: Option<FileId>,
     },
+    /// The image of a drive is changed in place, or replaced in one step by a file that is written beside it; either was
+    /// done or not.
+    ImageRewrite {
+        /// The image.
+        path: PathBuf,
+    },
     /// Images are moved to the trash, because the VM is removed; moved back.
     Trash {
         /// The entry of the trash, which describes the images; without it, none was moved yet.

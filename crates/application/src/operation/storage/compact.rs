@@ -76,7 +76,7 @@ impl Operation for StorageCompact {
     type Output = StorageCompacted;
 
     async fn run(&self, app: &App) -> Result<Done<StorageCompacted>, Error> {
-        let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;
+        let mut target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;
         target.require_free().await?;
         let (link, size) = target.examine().await?;
         target.require_no_snapshots(self.discard_snapshots).await?;
@@ -87,13 +87,20 @@ impl Operation for StorageCompact {
             is_compressed: self.compress,
             keeps_backing: true,
         };
+        target.begin(Self::NAME).await?;
         target.job.set_stage("rewriting the image");
-        let progress = target.job.share_reporter(size.bytes());
-        let work = target.work(&progress);
-        let rewritten = target.job.run(app.ports.image_tools.rewrite(&plan, &work)).await??;
+        let rewritten = {
+            let progress = target.job.share_reporter(size.bytes());
+            let work = target.work(&progress);
+            target.job.run(app.ports.image_tools.rewrite(&plan, &work)).await
+        };
+        let rewritten = target.or_end(rewritten.and_then(|rewritten| rewritten.map_err(Error::from))).await?;
         let before = link.actual_size.unwrap_or(size);
         let after = rewritten.actual_size();
         let replaced = after < before;
+        if !replaced {
+            target.end().await?;
+        }
         let entry = &target.vm.entry;
         let done = StorageCompacted {
             id: entry.id.to_string(),
@@ -112,13 +119,15 @@ impl Operation for StorageCompact {
         if found.is_none_or(|found| found.entry.revision != entry.revision) {
             return Err(StoreError::Conflict { id: entry.id }.into());
         }
-        rewritten.put_in_place()?;
+        let placed = rewritten.put_in_place().map_err(Error::from);
+        target.or_end(placed).await?;
+        let entry = &target.vm.entry;
         let data =
             json!({ "drive": self.drive, "before_bytes": done.before_bytes, "allocated_bytes": done.allocated_bytes });
         let event = app.committer().event(kind::STORAGE_COMPACTED, entry, data);
         let id = entry.id;
-        drop(progress);
-        let done = Done::changing(done, id, ChangeSet::default()).event(event).holding_all(target.into_guards());
+        let changes = ChangeSet { changes: target.work_done(0).into_iter().collect(), ..ChangeSet::default() };
+        let done = Done::changing(done, id, changes).event(event).holding_all(target.into_guards());
         // The guest has the same disk as before.
         Ok(if self.discard_snapshots { done.not_undone(Irreversible::SnapshotDeleted) } else { done.into_note() })
     }

@@ -297,10 +297,12 @@ impl Conversion {
 
     /// Records a new file as pending, to be removed again until the definition has it; returns the entry as it is then.
     async fn begin(&self, app: &App, entry: &VmEntry, file: Option<FileId>) -> Result<VmEntry, Error> {
-        if self.is_in_place() {
-            return Ok(entry.clone());
-        }
-        let work = PendingWork::StorageConvert { path: self.to.path.clone(), file };
+        let path = self.to.path.clone();
+        let work = if self.is_in_place() {
+            PendingWork::ImageRewrite { path }
+        } else {
+            PendingWork::StorageConvert { path, file }
+        };
         let entry = app.committer().begin_work(entry, StorageConvert::NAME, work, Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(StorageConvert::NAME));
         Ok(entry)
@@ -308,7 +310,7 @@ impl Conversion {
 
     /// Returns the result of a step; after a failure nothing is pending.
     async fn or_end<T>(&self, app: &App, entry: &VmEntry, result: Result<T, Error>) -> Result<T, Error> {
-        if result.is_err() && !self.is_in_place() {
+        if result.is_err() {
             app.committer().end_work(entry, Vec::new()).await?;
         }
         result
@@ -332,9 +334,9 @@ impl Conversion {
                 size: Some(self.size),
                 created_at: app.committer().now(),
             };
-            changes = changes.and(Change::StorageAdded(record)).and(work_done(&entry));
+            changes = changes.and(Change::StorageAdded(record));
         }
-        changes
+        changes.and(work_done(&entry))
     }
 }
 

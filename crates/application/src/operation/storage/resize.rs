@@ -100,7 +100,7 @@ impl Operation for StorageResize {
     }
 
     async fn run(&self, app: &App) -> Result<Done<StorageResized>, Error> {
-        let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, None).await?;
+        let mut target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, None).await?;
         require_expected(app, self.revert.as_deref(), Some(&target.vm)).await?;
         let (_, found) = target.examine().await?;
         let size = self.size.of(found);
@@ -120,7 +120,9 @@ impl Operation for StorageResize {
             resize_live(app, &target, size).await?;
         } else if resized {
             target.require_free().await?;
-            self.resize_stopped(app, &target, size, size < before).await?;
+            target.begin(Self::NAME).await?;
+            let resized = self.resize_stopped(app, &target, size, size < before).await;
+            target.or_end(resized).await?;
         }
 
         let reverted = self.revert.as_ref().and_then(|revert| revert.definition.clone());
@@ -154,10 +156,12 @@ impl Operation for StorageResize {
         let event = app.committer().event(kind::STORAGE_RESIZED, entry, data);
         let modified = app.ports.image_tools.modified(&target.image.path).await;
         let undone = self.undone(&target, (before, size), modified, definition.as_ref());
-        let changes = definition.map_or_else(ChangeSet::default, |StoredDefinition { definition, origins }| {
+        let ended = target.work_done(u32::from(definition.is_some()));
+        let mut changes = definition.map_or_else(ChangeSet::default, |StoredDefinition { definition, origins }| {
             let (id, expected) = (entry.id, entry.revision);
             ChangeSet::default().and(Change::DefinitionChanged { id, expected, definition, origins })
         });
+        changes.changes.extend(ended);
         let id = entry.id;
         let done = Done::changing(done, id, changes).event(event).holding_all(target.into_guards());
         Ok(match undone {

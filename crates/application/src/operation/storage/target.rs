@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use maqet_domain::change::Change;
 use maqet_domain::config::{Node, SourceLocation, Value};
 use maqet_domain::port::{Guard, ImageCheck, ImageError, ImageFile, ImageLink, ImageUse, ImageWork};
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::tag;
 use maqet_domain::storage::{ImageAccess, StorageSpec};
-use maqet_domain::vm::{Action, Status, Vm};
+use maqet_domain::vm::{Action, PendingWork, Status, Vm, VmEntry};
 
+use crate::app::commit::work_done;
 use crate::config::{check_machine, with_locations};
 use crate::job::Job;
 use crate::start::create_disks::find_drive;
@@ -149,6 +151,37 @@ impl<'a> ImageTarget<'a> {
     pub(super) async fn other_uses(&self) -> Result<Vec<FileUse>, Error> {
         let used = UsedFiles::of_all_but(self.app, &self.vm, self.spec.name.as_str()).await?;
         Ok(used.uses_of(&self.image.path).await)
+    }
+
+    /// Records that the image is being rewritten, so that no other host takes the VM over meanwhile, and that it is known
+    /// after a kill. Ends with [`or_end`](Self::or_end) or [`work_done`](Self::work_done).
+    pub(super) async fn begin(&mut self, operation: &str) -> Result<(), Error> {
+        let work = PendingWork::ImageRewrite { path: self.image.path.clone() };
+        self.vm.entry = self.app.committer().begin_work(&self.vm.entry, operation, work, Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Returns the result of a step; after a failure nothing is pending.
+    pub(super) async fn or_end<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() {
+            self.end().await?;
+        }
+        result
+    }
+
+    /// Records that the image is not being rewritten any more.
+    pub(super) async fn end(&mut self) -> Result<(), Error> {
+        if self.vm.entry.pending.is_some() {
+            self.vm.entry = self.app.committer().end_work(&self.vm.entry, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the change that ends the work, after `changes` of the VM in the same commit.
+    pub(super) fn work_done(&self, changes: u32) -> Option<Change> {
+        self.vm.entry.pending.as_ref()?;
+        let revision = (0..changes).fold(self.vm.entry.revision, |revision, _| revision.next());
+        Some(work_done(&VmEntry { revision, ..self.vm.entry.clone() }))
     }
 
     /// Returns what work on the image holds, and where it reports.
