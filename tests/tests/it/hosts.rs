@@ -123,7 +123,7 @@ fn test_evict_moves_vms_with_their_disks_and_snapshots() {
     let copy = pair.old.home.state().join(moved["vms"][1]["id"].as_str().unwrap()).join("vm.json");
     let had_copy = copy.exists();
     pair.old.ok(["doctor", "--fix"]);
-    let has_copy = copy.exists();
+    let is_copy_left = copy.exists();
     pair.old.ok(["cleanup"]);
     let events = pair.old.ok(["events", "--type", "vm.evicted"]).stdout;
     let status = pair.new.ok(["status", "web", "--format", "json"]).json_value();
@@ -141,7 +141,7 @@ fn test_evict_moves_vms_with_their_disks_and_snapshots() {
     assert!(refused.contains("VM `web` belongs to user `") && refused.contains("` of host `new`"), "{refused}");
     assert_eq!(left, json!([]));
     // Its copy would bring it back if its row went to another database.
-    assert!(had_copy && !has_copy);
+    assert!(had_copy && !is_copy_left);
     assert!(events.contains("from_host=old"), "{events}");
     assert!(removed["trash"]["images"].to_string().contains("web.qcow2"), "{removed}");
 }
