@@ -33,5 +33,5 @@ pub const AGENT_PORT: &str = "maqet-agent";
 /// The console that getty(8) may take, which is connected to nothing.
 pub const FIRST_CONSOLE: &str = "maqet-hvc0";
 
-/// The console that the guest may be told to use.
+/// The console that is named to the guest.
 pub const CONSOLE: &str = "maqet-hvc1";
