@@ -438,12 +438,7 @@ fn command_explanation(vm: &VmName, error: &CommandError) -> Explanation {
 
 /// Returns the beginning of the message about a console.
 const fn lost_or_refused(source: &ConsoleError) -> &'static str {
-    match source {
-        ConsoleError::Closed => "lost the connection to",
-        ConsoleError::InUse { .. } | ConsoleError::Unavailable { .. } | ConsoleError::Failed { .. } => {
-            "cannot attach to"
-        }
-    }
+    if matches!(source, ConsoleError::Closed) { "lost the connection to" } else { "cannot attach to" }
 }
 
 /// Explains why a console cannot be attached to, with hints that name the VM.

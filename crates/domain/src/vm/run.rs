@@ -187,7 +187,7 @@ impl RunPaths {
         self.sockets.join("agent.sock")
     }
 
-    /// Returns the socket of the console that the guest may be told to use.
+    /// Returns the socket of the console that is named to the guest.
     pub fn guest_console(&self) -> PathBuf {
         self.sockets.join("tty.sock")
     }
