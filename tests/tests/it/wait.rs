@@ -215,7 +215,7 @@ fn test_wait_mistyped_condition_suggests_similar_one() {
     For more information, try '--help'.
 
     usage.invalid, exit code 2
-    error: invalid value 'login' for '--wait <CONDITION>': invalid wait condition `login`; use one of `qmp`, `agent`, `serial:REGEX`, `port:N`, `event:NAME`, `file:PATH`, `status=STATUS`, `stopped`, `stopped=REASON`, `screen-stable=DURATION`
+    error: invalid value 'login' for '--wait <CONDITION>': invalid wait condition `login`; use one of `qmp`, `agent`, `boot`, `cloud-init`, `address`, `ssh`, `serial:REGEX`, `port:N`, `event:NAME`, `file:PATH`, `status=STATUS`, `stopped`, `stopped=REASON`, `screen-stable=DURATION`
 
     For more information, try '--help'.
     ");
