@@ -102,7 +102,10 @@ mod tests {
         check(r#"{"storage": {"size": "20G"}}"#, &["defaults.storage"]);
         check(r#"{"storage": {"name": null, "size": "20G"}}"#, &["defaults.storage"]);
         check(r#"{"storage": [{"size": "20G"}]}"#, &["defaults.storage[0]"]);
-        check(r#"{"storage": {"name": "root", "size": "20G"}, "network": {"model": "e1000"}, "usb": ["tablet"]}"#, &[]);
+        check(
+            r#"{"storage": [{"name": "root", "size": "20G"}], "network": {"model": "e1000"}, "usb": ["tablet"]}"#,
+            &[],
+        );
     }
 
     #[test]
