@@ -184,8 +184,8 @@ pub const WAIT_END_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the agent is asked how far the guest is: the programs that tell take an emulated guest 0.1 s.
 pub const GUEST_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a server for SSH may take to send its version.
-pub const SSH_GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a server for SSH may take to send its version; an emulated guest that boots takes seconds.
+pub const SSH_GREETING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often the screen is captured; a picture has a few MB.
 pub const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
@@ -307,6 +307,9 @@ pub const AGENT_TOOL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often it is asked at most: what the program does takes no second, and its exit is not needed.
 pub const AGENT_TOOL_POLLS: u32 = 100;
+
+/// How often the state of a program is asked for that says how far the guest is: for 15 s.
+pub const AGENT_OUTPUT_POLLS: u32 = 750;
 
 /// How much of what a guest says about a command that did not start is shown.
 pub const MAX_REASON_CHARS: usize = 400;

@@ -1,5 +1,6 @@
 //! `start --foreground`: the VM ends with the process that started it, however that ends, and the other way round.
 
+use std::fs::File;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -116,6 +117,26 @@ fn test_foreground_second_signal_kills_the_guest() {
     assert_eq!(home.qemu_pids(), [0; 0]);
 }
 
+/// An operation that holds the lock of the VM delays the shutdown, and does not cut the power.
+#[test]
+fn test_foreground_signal_waits_for_the_lock_of_the_vm() {
+    let home = TestHome::new();
+    add(&home, AfterMarker::Sleep);
+    let mut running = start(&home, &["--grace", "20s"]);
+    let locks = std::fs::read_dir(home.path("data/maqet/locks")).unwrap().map(|file| file.unwrap().path());
+    let lock = locks.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("vm-"));
+    let lock = File::open(lock.last().unwrap()).unwrap();
+    lock.lock().unwrap();
+
+    send(running.pid(), Signal::TERM);
+    running.wait_for_stderr("trying again");
+    drop(lock);
+    let ended = running.wait();
+
+    assert_eq!(ended.code, Some(143), "{ended}");
+    assert_stopped(&home, "host-quit");
+}
+
 #[test]
 fn test_foreground_guest_that_ignores_the_button_loses_power() {
     let home = TestHome::new();
@@ -174,10 +195,15 @@ fn test_foreground_ends_with_commands_from_elsewhere() {
     home.maqet(["stop", "--force", "web"]).run().ok();
 
     let running = start(&home, &[]);
+    home.maqet(["stop", "--force", "web"]).run().ok();
+    let killed = running.wait();
+
+    let running = start(&home, &[]);
     home.maqet(["rm", "--force", "web"]).run().ok();
     let removed = running.wait();
 
-    assert_eq!((restarted.code, removed.code), (Some(0), Some(0)), "{restarted}\n{removed}");
+    let codes = [&restarted, &killed, &removed].map(|ended| ended.code);
+    assert_eq!(codes, [Some(0); 3], "{restarted}\n{killed}\n{removed}");
     assert!(restarted.stderr.contains("started again by another command"), "{restarted}");
     assert_eq!((status["status"].as_str(), status["boot"].as_u64()), (Some("running"), Some(2)));
     assert!(removed.stderr.contains("`web` was removed"), "{removed}");

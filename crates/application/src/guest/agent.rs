@@ -109,19 +109,20 @@ impl Agent<'_> {
 
     /// Runs a short program and waits until it has exited; returns how, if it has.
     async fn run(&self, command: &AgentCommand) -> Result<Option<ExitStatus>, AgentError> {
-        Ok(self.finish(command).await?.and_then(|status| status.exit))
+        Ok(self.finish(command, limits::AGENT_TOOL_POLLS).await?.and_then(|status| status.exit))
     }
 
     /// Runs a short program whose output is captured, and returns that; nothing if it takes too long.
     pub(crate) async fn output(&self, command: &AgentCommand) -> Result<Vec<u8>, AgentError> {
-        Ok(self.finish(command).await?.map(|status| status.stdout).unwrap_or_default())
+        Ok(self.finish(command, limits::AGENT_OUTPUT_POLLS).await?.map(|status| status.stdout).unwrap_or_default())
     }
 
-    /// Runs a short program and waits until it has exited; returns its last status, if it has.
-    async fn finish(&self, command: &AgentCommand) -> Result<Option<CommandStatus>, AgentError> {
+    /// Runs a short program and waits until it has exited, for at most `polls` intervals; returns its last status, if it
+    /// has.
+    async fn finish(&self, command: &AgentCommand, polls: u32) -> Result<Option<CommandStatus>, AgentError> {
         let mut session = self.session(limits::AGENT_TIMEOUT).await?;
         let pid = start(&mut *session, command).await?;
-        for _ in 0..limits::AGENT_TOOL_POLLS {
+        for _ in 0..polls {
             match state(&mut *session, pid, limits::MAX_AGENT_REPLY_BYTES).await? {
                 ProcessState::Known(status) if status.exit.is_some() => return Ok(Some(status)),
                 ProcessState::Known(_) => sleep(limits::AGENT_TOOL_INTERVAL).await,

@@ -4,10 +4,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join;
-use maqet::domain::vm::{BootNumber, StateReason, StopReason};
-use maqet::operation::{Logs, Start, Started, Stop, Wait};
+use maqet::domain::vm::{BootNumber, StateReason};
+use maqet::operation::{Logs, Start, Started, Status, Stop, Stopped, Wait};
 use maqet::{Condition, ErrorReport, ExpectedEnd, Explain, HumanDuration, Maqet, VmStatus};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::define::{note_mismatches, warn_of_log_failure, warn_of_start};
 use super::logs::LogForm;
@@ -59,20 +59,25 @@ pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
     let service = ServiceManager::new(|name| maqet.settings().environment.get(name));
     let start = Start::new(vm).timeout(args.timeout).recreate(args.recreate).paused(args.paused).foreground(true);
     let message = format!("starting `{vm}`");
+    let mut interrupted = None;
     let started = {
         let mut starting = pin!(output.progress(&message, maqet.run(start)));
         tokio::select! {
             biased;
             kind = signals.next() => {
                 output.interrupt();
-                // It is rolled back; a second signal does not wait for that.
-                tokio::select! {
+                // It is rolled back, if it was not done by then; a second signal does not wait for that.
+                let ended = tokio::select! {
                     biased;
-                    _ = signals.next() => {}
-                    _ = join(maqet.app().cancel_jobs(), starting) => {}
-                }
-                output.note_interrupted();
-                return Ok(code_of_signal(kind));
+                    _ = signals.next() => None,
+                    ((), ended) = join(maqet.app().cancel_jobs(), starting) => ended.ok(),
+                };
+                interrupted = Some(kind);
+                let Some(started) = ended else {
+                    output.note_interrupted();
+                    return Ok(code_of_signal(kind));
+                };
+                started
             }
             started = &mut starting => started?,
         }
@@ -81,7 +86,10 @@ pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
     warn_of_log_failure(started.log_failure.as_ref(), output);
     warn_of_start(&started.vm.name, &started.warnings, output);
     let vm = Foreground { maqet, output, service, started, grace: args.grace };
-    vm.attend(signals, conditions, args.timeout).await
+    match interrupted {
+        Some(kind) => vm.stop(&mut signals, "shutting down the guest").await.map(|()| code_of_signal(kind)),
+        None => vm.attend(signals, conditions, args.timeout).await,
+    }
 }
 
 impl Foreground<'_> {
@@ -211,20 +219,49 @@ impl Foreground<'_> {
         let (id, name) = (&self.started.vm.id, &self.started.vm.name);
         self.service.stopping(status);
         self.output.note(&format!("stopping `{name}`; a second signal kills it"));
-        let stopped = {
-            let mut stopping = pin!(self.maqet.run(Stop::new(id).timeout(self.grace)));
-            tokio::select! {
-                biased;
-                _ = signals.next() => None,
-                stopped = &mut stopping => Some(stopped?),
-            }
+        let stopped = tokio::select! {
+            biased;
+            _ = signals.next() => None,
+            stopped = self.shut_down() => Some(stopped?),
         };
         let stopped = match stopped {
-            Some(stopped) => stopped,
+            Some(Some(stopped)) => stopped,
+            Some(None) => return Ok(()),
             None => self.maqet.run(Stop::new(id).force(true)).await?,
         };
         super::lifecycle::note_power_cut(name, stopped.power_cut_after_ms, self.output);
         if self.output.is_text() { Ok(()) } else { self.output.show_data(&stopped.vm) }
+    }
+
+    /// Shuts the guest down; `None` if the VM was removed, or started again by another command.
+    ///
+    /// As long as the guest has time, a failure is not the end: another operation holds the lock, or the database is
+    /// away for a moment, and the power of the guest would be cut if this process ended.
+    async fn shut_down(&self) -> Result<Option<Stopped>, ErrorReport> {
+        let id = &self.started.vm.id;
+        let grace = self.grace.map_or(self.maqet.settings().timeouts().power_down, HumanDuration::duration);
+        let until = Instant::now() + grace;
+        let mut is_noted = false;
+        loop {
+            match self.maqet.run(Status::new(id)).await {
+                Ok(vm) if vm.boot != self.started.vm.boot => return Ok(None),
+                Err(maqet::Error::NoSuchVm { .. }) => return Ok(None),
+                Ok(_) | Err(_) => {}
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let error = match self.maqet.run(Stop::new(id).timeout(HumanDuration::new(left))).await {
+                Ok(stopped) => return Ok(Some(stopped)),
+                Err(error) => error,
+            };
+            if Instant::now() >= until {
+                return Err(error.into());
+            }
+            if !is_noted {
+                self.output.note(&format!("{error}; trying again"));
+            }
+            is_noted = true;
+            sleep(RETRY_INTERVAL).await;
+        }
     }
 
     /// Shows how the VM ended; returns the exit code.
@@ -244,13 +281,9 @@ impl Foreground<'_> {
         let Some(StateReason::Ended(reason)) = vm.reason else { return Ok(exit_code::DONE) };
         let details = vm.details.as_ref().map(|details| format!(" ({details})")).unwrap_or_default();
         self.output.note(&format!("`{name}` stopped: {reason}{details}"));
-        Ok(if is_lost(reason) { exit_code::VM_ENDED } else { exit_code::DONE })
+        // QEMU has SIGTERM blocked, so a signal from the host is one of `maqet stop`.
+        Ok(if reason.is_failure() { exit_code::VM_ENDED } else { exit_code::DONE })
     }
-}
-
-/// Returns whether the VM ended otherwise than its guest or a command meant it to.
-fn is_lost(reason: StopReason) -> bool {
-    reason.is_failure() || reason == StopReason::HostSignal
 }
 
 /// Returns the exit code of a process that a signal ended, as shells report it.
