@@ -68,6 +68,13 @@ fn test_cp_file_goes_in_and_out_by_each_way() {
     let mut out = cp(&booted, [&streamed, "-"]).into_command();
     assert!(out.stdout(File::create(&output).unwrap()).status().unwrap().success());
     assert!(fs::read(&output).unwrap() == content, "the stream differs");
+    // A file without a size, and one without content.
+    fs::write(host.join("empty"), "").unwrap();
+    for (file, name) in [("/proc/sys/kernel/ostype", "ostype"), (text(&host.join("empty")), "empty")] {
+        cp(&booted, [file, &format!("deb:{guest}/{name}")]).run().ok();
+    }
+    let small = booted.shell(&format!("cat {guest}/ostype; wc -c <{guest}/empty; rm {guest}/ostype {guest}/empty"));
+    assert_eq!(small.stdout, "Linux\n0\n");
     let left = booted.shell(&format!("ls -A {guest} /var/tmp | grep maqet; ls -l {guest}/source"));
     assert!(left.stdout.starts_with("-rwxr-x---"), "{}", left.stdout);
 }

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use maqet_domain::guest::archive::{ArchiveWriter, Entry, EntryKind, EntryPath, padding};
 use maqet_domain::guest::copy::{CopyFilter, LAST, SUMS, Sha256, SourceFacts, TREE, sum_line};
 use maqet_domain::port::{CopySummary, HostFileError, HostSource, SourceRequest};
+use rustix::fs::OFlags;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::attributes::umask;
@@ -41,7 +42,8 @@ impl LocalSource {
             kind if kind.is_dir() && request.is_recursive => SourceFacts::Directory,
             kind if kind.is_dir() => return Err(HostFileError::RecursiveRequired { path }),
             kind if kind.is_file() => SourceFacts::File {
-                size: Some(found.len()),
+                // Files of `/proc` have no size, and content.
+                size: Some(found.len()).filter(|size| *size > 0),
                 mode: found.mode() & kept_permissions(request.keeps),
                 modified: found.mtime(),
                 digest: None,
@@ -49,10 +51,11 @@ impl LocalSource {
             _ => return Err(HostFileError::Unsupported { path }),
         };
         // Here, so that a file which cannot be read is refused before anything is done.
-        let file = (facts != SourceFacts::Directory).then(|| open_file(&path)).transpose()?;
+        let file = (facts != SourceFacts::Directory).then(|| open_file(&path, OFlags::empty())).transpose()?;
         let (sender, pieces) = channel(PIECES_AHEAD);
         let summary = Arc::new(Mutex::new(CopySummary::default()));
-        let (shared, size, request) = (Arc::clone(&summary), found.len(), request.clone());
+        let size = Some(found.len()).filter(|size| *size > 0);
+        let (shared, request) = (Arc::clone(&summary), request.clone());
         thread::spawn(move || {
             let mut walk = Walk::new(&request, sender);
             let read = match file {
@@ -182,10 +185,18 @@ impl Walk {
             self.summary.skip(path.to_string(), "a device, a FIFO or a socket");
             return Ok(());
         }
-        let file = open_file(at)?;
+        let file = open_file(at, OFlags::NOFOLLOW)?;
+        let found = file.metadata().map_err(|error| failed(at, error))?;
+        if !found.is_file() {
+            return Err(HostFileError::Changed { path: at.to_owned() }.into());
+        }
         let size = found.len();
+        if size == 0 && (&file).read(&mut [0]).map_err(|error| failed(at, error))? > 0 {
+            self.summary.skip(path.to_string(), "a file without a size, as in `/proc`");
+            return Ok(());
+        }
         self.header(path, EntryKind::File { size }, &found)?;
-        self.content(&file, at, size)?;
+        self.content(&file, at, Some(size))?;
         self.send(&vec![0; padding(size)])?;
         self.summary.files += 1;
         if let Some(sha256) = &mut self.sha256 {
@@ -202,9 +213,9 @@ impl Walk {
         self.send(&ArchiveWriter.header(&name, &entry))
     }
 
-    /// Sends the first `size` bytes of a file; what is appended meanwhile is left out.
-    fn content(&mut self, mut file: &File, path: &Path, size: u64) -> Result<(), Stop> {
-        let mut left = size;
+    /// Sends the first `size` bytes of a file, or all of it; what is appended meanwhile is left out.
+    fn content(&mut self, mut file: &File, path: &Path, size: Option<u64>) -> Result<(), Stop> {
+        let mut left = size.unwrap_or(u64::MAX);
         while left > 0 {
             let room = PIECE_BYTES - self.piece.len();
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(room);
@@ -217,6 +228,9 @@ impl Walk {
                 }
             };
             self.piece.truncate(begin + read);
+            if read == 0 && size.is_none() {
+                break;
+            }
             if read == 0 {
                 return Err(HostFileError::Changed { path: path.to_owned() }.into());
             }
@@ -256,9 +270,9 @@ impl Walk {
     }
 }
 
-/// Opens a file for reading, unless it has become a link or a FIFO.
-fn open_file(path: &Path) -> Result<File, HostFileError> {
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+/// Opens a file for reading, without waiting for the writer of a FIFO that it has become.
+fn open_file(path: &Path, flags: OFlags) -> Result<File, HostFileError> {
+    let flags = i32::try_from((OFlags::NONBLOCK | flags).bits()).unwrap_or(0);
     let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
     opened.map_err(|error| failed(path, error))
 }
