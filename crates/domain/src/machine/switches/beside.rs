@@ -64,10 +64,29 @@ impl Machine {
     /// Disks are `-blockdev` nodes, and QEMU applies `-snapshot` to `-drive` only (7.2, 10.0).
     fn ignored_snapshot(&self) -> Option<Refusal> {
         let is_written = |storage: &&StorageSpec| storage.driver.image_format().is_some() && !storage.keeps_image();
-        let drive = self.storage.iter().find(is_written)?;
+        let Some(drive) = self.storage.iter().find(is_written) else { return self.ignored_snapshot_of_node() };
         Some(Refusal {
             message: format!("`-snapshot` has no effect on drive `{}`, which would be written", drive.name),
             help: format!("set `snapshot: true` for drive `{}`", drive.name),
+        })
+    }
+
+    /// The same for the nodes of the user: those that a device other than a CD drive writes to.
+    fn ignored_snapshot_of_node(&self) -> Option<Refusal> {
+        let nodes: Vec<OptionString> = self.user_options("blockdev").collect();
+        let is_written = |name: &str| {
+            let mut named = nodes.iter().filter(|node| node.get("node-name") == Some(name));
+            named.any(|node| node.is_on("read-only") != Some(true))
+        };
+        let mut devices = self.user_options("device").filter(|device| {
+            let driver = device.get("driver").unwrap_or_default();
+            !driver.ends_with("-cd") && device.get("drive").is_some_and(is_written)
+        });
+        let device = devices.next()?;
+        let node = device.get("drive")?;
+        Some(Refusal {
+            message: format!("`-snapshot` has no effect on the node `{node}` of a `-blockdev`, which would be written"),
+            help: "write it as a drive under `storage` with `snapshot: true`, or as `-drive`".to_owned(),
         })
     }
 
