@@ -1,23 +1,19 @@
 //! `exec -t` and `shell` on a real terminal.
 
-use std::process::Child;
-
-use maqet_testkit::{Maqet, Terminal};
+use maqet_testkit::{Maqet, Running, Terminal};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::debian::Booted;
 
 /// Starts a command on a terminal, and waits until its keys go to the guest.
-fn start(command: Maqet, terminal: &Terminal) -> Child {
-    let mut command = command.env("TERM", "xterm-color").into_command();
-    let [stdin, stdout, stderr] = [0; 3].map(|_| terminal.stdio());
-    let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap();
+fn start(command: Maqet, terminal: &Terminal) -> Running {
+    let running = command.env("TERM", "xterm-color").on(terminal).spawn();
     terminal.wait_until_raw();
-    child
+    running
 }
 
-fn send(child: &Child, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+fn send(running: &Running, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(running.pid()).unwrap()).unwrap(), signal).unwrap();
 }
 
 /// The shell has the kind and the size of the terminal, also once that has changed, job control and Ctrl-C; then the
@@ -30,7 +26,7 @@ fn test_shell_has_the_terminal_and_leaves_it_as_it_was() {
     terminal.resize(30, 90);
     let before = terminal.modes();
 
-    let mut shell = start(booted.0.maqet(["shell", "deb", "-w", "/tmp"]), &terminal);
+    let shell = start(booted.0.maqet(["shell", "deb", "-w", "/tmp"]), &terminal);
     terminal.type_keys("echo $(stty size)-$TERM-$SHELL-$PWD-$-\r");
     terminal.wait_for(0, "30 90-xterm-color-/bin/bash-/tmp-");
     // What is typed is shown, too: only the shell adds numbers.
@@ -49,7 +45,7 @@ fn test_shell_has_the_terminal_and_leaves_it_as_it_was() {
     terminal.wait_for(0, "resized-2");
     terminal.type_keys("exit 9\r");
 
-    assert_eq!(shell.wait().unwrap().code(), Some(9), "{}", terminal.shown());
+    assert_eq!(shell.wait().code, Some(9), "{}", terminal.shown());
     assert_eq!(terminal.modes(), before);
 }
 
@@ -60,18 +56,24 @@ fn test_exec_on_a_terminal_restores_it_however_it_ends() {
     let _turn = booted.turn();
     let terminal = Terminal::new();
     let before = terminal.modes();
-    let cat = || start(booted.exec(["-t", "--kill-after", "1s", "--", "cat"]), &terminal);
+    // A key that interrupts has no effect before the terminal belongs to the command.
+    let cat = |number: u32| {
+        let command = format!("echo begun-$(({number} + 1)); exec cat");
+        let running = start(booted.exec(["-t", "--kill-after", "1s", "--", "sh", "-c", &command]), &terminal);
+        terminal.wait_for(0, &format!("begun-{}", number + 1));
+        running
+    };
     let mut codes = Vec::new();
 
-    let mut escaped = cat();
+    let escaped = cat(1);
     terminal.type_keys("\r~.");
-    codes.push(escaped.wait().unwrap().code());
-    let mut hung_up = cat();
+    codes.push(escaped.wait().code);
+    let hung_up = cat(2);
     send(&hung_up, Signal::HUP);
-    codes.push(hung_up.wait().unwrap().code());
-    let mut interrupted = cat();
+    codes.push(hung_up.wait().code);
+    let interrupted = cat(3);
     terminal.type_keys("\x03");
-    codes.push(interrupted.wait().unwrap().code());
+    codes.push(interrupted.wait().code);
 
     assert_eq!(codes, [Some(129), Some(129), Some(130)], "{}", terminal.shown());
     assert_eq!(terminal.modes(), before);
