@@ -111,7 +111,8 @@ fn test_console_ctrl_c_interrupts_only_the_guest_program() {
     let terminal = Terminal::new();
     let console = attach(&guest.home, &terminal, &[]);
 
-    terminal.type_keys("echo slee''ps; sleep 1000\r");
+    // Of one command: between two, the terminal belongs to the shell.
+    terminal.type_keys("sh -c \"echo slee''ps; exec sleep 1000\"\r");
     terminal.wait_for(0, "\nsleeps");
     terminal.type_keys(CTRL_C);
     terminal.type_keys("echo wo''ken\r");

@@ -79,14 +79,10 @@ fn test_switches_passed_are_accepted() {
 fn test_snapshot_beside_a_writable_node_is_refused() {
     let with = |device: &str, node: Value| json!({"arguments": ["snapshot", {"blockdev": node}, {"device": device}]});
     let ignored = "`-snapshot` has no effect on the node `z` of a `-blockdev`";
-    let nested = json!({"driver": "qcow2", "node-name": "z", "file": {"driver": "file", "filename": "/q"}});
-
-    check_refused(&with("virtio-blk-pci,drive=z", json!("driver=raw,node-name=z,file=f")), "arguments[0]", ignored);
-    check_refused(&with("scsi-hd,drive=z", nested.clone()), "arguments[0]", ignored);
-    check_refused(&with("nvme,serial=s,drive=z", json!(nested.to_string())), "arguments[0]", ignored);
-    check_accepted(&with("virtio-blk-pci,drive=z", json!("driver=raw,node-name=z,file=f,read-only=on")));
-    check_accepted(&with("scsi-cd,drive=z", nested.clone()));
-    check_accepted(&with("virtio-blk-pci,drive=other", nested));
+    check_refused(&with("virtio-blk-pci,drive=z", json!("raw,node-name=z,file=f")), "arguments[0]", ignored);
+    check_refused(&with("nvme,drive=z", json!({"driver": "raw", "node-name": "z"})), "arguments[0]", ignored);
+    check_accepted(&with("virtio-blk-pci,drive=z", json!("raw,node-name=z,file=f,read-only=on")));
+    check_accepted(&with("scsi-cd,drive=z", json!("raw,node-name=z,file=f")));
 }
 
 #[test]
