@@ -55,7 +55,7 @@ impl RawTerminal {
         io::stdin().is_terminal()
     }
 
-    /// Restores the terminal after a program that has ended by itself, as an editor that has left the alternate screen.
+    /// Restores the terminal after a program that has ended and cleaned up, as an editor that has left the alternate screen.
     pub(crate) fn leave(mut self) {
         self.is_reset = true;
     }

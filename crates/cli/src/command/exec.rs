@@ -98,7 +98,7 @@ async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Ran {
     Ok((result, failed))
 }
 
-/// Waits until all output is written, and restores the terminal; `has_exited` if the command has exited by itself.
+/// Waits until all output is written, and restores the terminal; `has_exited` if the command has exited.
 async fn finish(streams: Arc<Streams>, has_exited: bool) -> io::Result<()> {
     let Some(Streams { outputs: Some((stdout, stderr)), terminal, .. }) = Arc::into_inner(streams) else {
         return Ok(());

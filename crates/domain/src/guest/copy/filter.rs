@@ -20,7 +20,7 @@ impl CopyFilter {
         Self { patterns: patterns.map(|pattern: String| pattern.trim_end_matches('/').to_owned()).collect() }
     }
 
-    /// Returns whether a path is left out, by itself or by a directory that it is in.
+    /// Returns whether a path, or a directory that it is in, is left out.
     pub fn leaves_out(&self, path: &EntryPath) -> bool {
         if self.patterns.is_empty() {
             return false;
