@@ -8,14 +8,13 @@
 //! Both are set between `fork` and `exec`, which takes `unsafe` code or, as here, programs of Debian's essential packages
 //! that replace each other in one process.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
+use maqet_adapters_linux::ProcessEnvironment;
 use maqet_domain::port::LaunchError;
 
-use super::error::io_error;
+use super::helper::find_program;
 
 /// Runs its arguments unless the parent process has ended before the death signal was set (prctl(2) has this race):
 /// then the process has been given another parent.
@@ -28,21 +27,10 @@ const BLOCKED: &str = "--block-signal=HUP,INT,TERM,USR1,USR2";
 ///
 /// Errors: `HelperNotFound` and `Io` if a program that this needs cannot be run.
 pub(super) fn command(environment: &ProcessEnvironment, binary: &Path) -> Result<Command, LaunchError> {
-    let setpriv = find(environment, "setpriv", "util-linux")?;
-    let env = find(environment, "env", "coreutils")?;
+    let setpriv = find_program(environment, "setpriv", "util-linux")?;
+    let env = find_program(environment, "env", "coreutils")?;
     let mut command = environment.command(&setpriv);
     command.args(["--pdeathsig", "KILL", "--", "/bin/sh", "-c", IF_PARENT_LIVES]);
     command.arg(std::process::id().to_string()).arg(env).args([BLOCKED, "--"]).arg(binary);
     Ok(command)
-}
-
-fn find(
-    environment: &ProcessEnvironment,
-    program: &'static str,
-    package: &'static str,
-) -> Result<PathBuf, LaunchError> {
-    environment.find(OsStr::new(program)).map_err(|error| match error {
-        ProgramError::NotFound => LaunchError::HelperNotFound { program, package },
-        ProgramError::NotExecutable(path, error) => io_error("run", &path, error),
-    })
 }

@@ -42,10 +42,7 @@ pub(super) async fn start(
 }
 
 async fn start_one(environment: &ProcessEnvironment, helper: &Helper) -> Result<(), LaunchError> {
-    let program = environment.find(OsStr::new(helper.program)).map_err(|error| match error {
-        ProgramError::NotFound => LaunchError::HelperNotFound { program: helper.program, package: helper.package },
-        ProgramError::NotExecutable(path, error) => io_error("run", &path, error),
-    })?;
+    let program = find_program(environment, helper.program, helper.package)?;
     if let Some(directory) = &helper.directory {
         private_folder(directory).map_err(|error| io_error("create the directory", directory, error))?;
     }
@@ -65,6 +62,20 @@ async fn start_one(environment: &ProcessEnvironment, helper: &Helper) -> Result<
             Err(failed(format!("it printed more than {} KiB", MAX_HELPER_OUTPUT_BYTES >> 10)))
         }
     }
+}
+
+/// Finds a program that a launch runs beside QEMU; `package` is the Debian package that has it.
+///
+/// Errors: `HelperNotFound`, and `Io` if it may not be run.
+pub(super) fn find_program(
+    environment: &ProcessEnvironment,
+    program: &'static str,
+    package: &'static str,
+) -> Result<PathBuf, LaunchError> {
+    environment.find(OsStr::new(program)).map_err(|error| match error {
+        ProgramError::NotFound => LaunchError::HelperNotFound { program, package },
+        ProgramError::NotExecutable(path, error) => io_error("run", &path, error),
+    })
 }
 
 /// Returns the last line of a helper's output that is not about its own log.
