@@ -9,6 +9,7 @@ pub(crate) mod by_ports;
 pub(crate) mod channels;
 pub(crate) mod control;
 pub(crate) mod copy;
+pub(crate) mod detached;
 pub(crate) mod error;
 pub(crate) mod pump;
 pub(crate) mod request;

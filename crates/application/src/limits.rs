@@ -311,6 +311,12 @@ pub const AGENT_TOOL_POLLS: u32 = 100;
 /// How often the state of a program is asked for that says how far the guest is: for 15 s.
 pub const AGENT_OUTPUT_POLLS: u32 = 750;
 
+/// How often the state of a detached command's start is asked for: for 30 s, as three programs are started.
+pub const DETACH_POLLS: u32 = 1500;
+
+/// How often it is asked whether a detached command has ended that got a signal.
+pub const DETACHED_INTERVAL: Duration = Duration::from_millis(200);
+
 /// How much of what a guest says about a command that did not start is shown.
 pub const MAX_REASON_CHARS: usize = 400;
 

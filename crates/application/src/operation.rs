@@ -22,7 +22,7 @@ pub use self::config::{
 };
 pub use self::database::*;
 pub use self::device::*;
-pub use self::guest::{Copied, Cp, Exec, ExecOutcome, ExecResult, ExecVia, ExecWayRefused};
+pub use self::guest::*;
 pub use self::history::*;
 pub use self::host::*;
 pub use self::maintenance::*;
@@ -61,6 +61,9 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<Logs>()?;
     table.register::<Console>()?;
     table.register::<Exec>()?;
+    table.register::<ExecLs>()?;
+    table.register::<ExecAttach>()?;
+    table.register::<ExecStop>()?;
     table.register::<Cp>()?;
     table.register::<QmpRun>()?;
     table.register::<QmpEvents>()?;

@@ -45,7 +45,7 @@ pub(crate) use self::cp::CpArgs;
 pub(crate) use self::database::DatabaseSubcommand;
 pub(crate) use self::define::{AddArgs, ApplyArgs};
 pub(crate) use self::events::{EventsArgs, QmpEventsArgs, WatchArgs};
-pub(crate) use self::exec::{ExecArgs, ShellArgs};
+pub(crate) use self::exec::{ExecArgs, ExecAttachArgs, ExecRunArgs, ExecSubcommand, ShellArgs};
 pub(crate) use self::global::{Color, Format, GlobalArgs, LogFormat};
 pub(crate) use self::hardware::HardwareSubcommand;
 pub(crate) use self::host::HostSubcommand;

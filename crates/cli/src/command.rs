@@ -29,7 +29,7 @@ use maqet::{ErrorReport, Maqet, Operation};
 use serde::Serialize;
 
 pub(crate) use self::shell::stop_only_the_editor;
-use crate::args::{Command, HostSubcommand, QmpArgs, QmpSubcommand, SnapshotSubcommand};
+use crate::args::{Command, ExecArgs, ExecSubcommand, HostSubcommand, QmpArgs, QmpSubcommand, SnapshotSubcommand};
 use crate::error::{path_failed, usage};
 use crate::exit_code;
 use crate::render::{Output, TextOutput};
@@ -49,7 +49,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Rm(args) => lifecycle::rm(maqet, args, output).await,
         Command::Status(vms) => lifecycle::run_on_each(maqet, vms, output, "checking", Status::new).await,
         Command::Inspect(args) => lifecycle::run_on_each(maqet, args.vms, output, "inspecting", Inspect::new).await,
-        Command::Exec(args) => exec::run(maqet, args, output).await,
+        Command::Exec(args) => run_exec(maqet, args, output).await,
         Command::Shell(args) => exec::shell(maqet, args, output).await,
         Command::Cp(args) => cp::run(maqet, args, output).await,
         Command::Console(args) => console::run(maqet, args, output).await,
@@ -87,6 +87,16 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
     }
 }
 
+async fn run_exec(maqet: &Maqet, args: ExecArgs, output: &Output) -> Result<u8, ErrorReport> {
+    match (args.command, args.run) {
+        (Some(ExecSubcommand::Ls(ls)), _) => simple(maqet, ls, output, "listing commands").await,
+        (Some(ExecSubcommand::Attach(args)), _) => exec::attach(maqet, args, output).await,
+        (Some(ExecSubcommand::Stop(stop)), _) => simple(maqet, stop, output, "stopping the command").await,
+        (None, Some(args)) => exec::run(maqet, args, output).await,
+        (None, None) => Err(usage("`exec` needs a VM and a command").hint("run `maqet exec --help`")),
+    }
+}
+
 async fn run_qmp(maqet: &Maqet, command: QmpSubcommand, output: &Output) -> Result<u8, ErrorReport> {
     match command {
         QmpSubcommand::Run(args) => qmp::run(maqet, args, output).await,
@@ -103,13 +113,21 @@ async fn run_qmp(maqet: &Maqet, command: QmpSubcommand, output: &Output) -> Resu
 /// command in a guest gets them, and a VM in the foreground is stopped by them.
 pub(crate) fn handles_signals(command: &Command) -> bool {
     let is_foreground = matches!(command, Command::Start(start) if start.foreground);
-    matches!(command, Command::Exec(_) | Command::Shell(_)) || is_foreground || is_interactive_shell(command)
+    passes_signals_on(command) || is_foreground || is_interactive_shell(command)
+}
+
+/// Returns whether a command has the signals and the exit code of one in a guest.
+fn passes_signals_on(command: &Command) -> bool {
+    match command {
+        Command::Exec(exec) => matches!(exec.command, None | Some(ExecSubcommand::Attach(_))),
+        command => matches!(command, Command::Shell(_)),
+    }
 }
 
 /// Returns what the exit code of a command is when it fails.
 pub(crate) fn failure_codes(command: &Command) -> fn(&ErrorReport) -> u8 {
     match command {
-        Command::Exec(_) | Command::Shell(_) => exit_code::of_exec,
+        command if passes_signals_on(command) => exit_code::of_exec,
         Command::Cp(_) => exit_code::of_cp,
         _ => |report| exit_code::from_fault(report.fault),
     }

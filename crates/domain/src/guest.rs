@@ -7,6 +7,7 @@ pub mod archive;
 mod channel;
 mod command;
 pub mod copy;
+mod detached;
 pub mod file;
 mod info;
 mod progress;
@@ -18,6 +19,9 @@ pub use self::channel::{GuestStream, PORT_SETS, PortSet, channel_ids, is_open};
 pub use self::command::{
     EnvironmentVariable, ExecFailure, ExecWay, GuestCommand, InvalidEnvironmentVariable, InvalidUserName, Nonce,
     ProcessSignal, TerminalSize, UserName, had_exited, resize_command, signal_command, started_process, sweep_command,
+};
+pub use self::detached::{
+    DetachedCommand, DetachedState, follow_detached, list_detached, remove_detached, signal_detached,
 };
 pub use self::info::{AgentVersion, GuestAddress, GuestInterface, GuestSystem};
 pub use self::progress::{CloudInit, GuestBoot};

@@ -28,6 +28,7 @@ mod ended;
 mod ending;
 mod events;
 mod exec;
+mod exec_detached;
 mod exec_endings;
 mod exec_terminal;
 mod firmware;

@@ -109,17 +109,21 @@ impl Agent<'_> {
 
     /// Runs a short program and waits until it has exited; returns how, if it has.
     async fn run(&self, command: &AgentCommand) -> Result<Option<ExitStatus>, AgentError> {
-        Ok(self.finish(command, limits::AGENT_TOOL_POLLS).await?.and_then(|status| status.exit))
+        Ok(self.complete(command, limits::AGENT_TOOL_POLLS).await?.and_then(|status| status.exit))
     }
 
     /// Runs a short program whose output is captured, and returns that; nothing if it takes too long.
     pub(crate) async fn output(&self, command: &AgentCommand) -> Result<Vec<u8>, AgentError> {
-        Ok(self.finish(command, limits::AGENT_OUTPUT_POLLS).await?.map(|status| status.stdout).unwrap_or_default())
+        Ok(self.complete(command, limits::AGENT_OUTPUT_POLLS).await?.map(|status| status.stdout).unwrap_or_default())
     }
 
     /// Runs a short program and waits until it has exited, for at most `polls` intervals; returns its last status, if it
     /// has.
-    async fn finish(&self, command: &AgentCommand, polls: u32) -> Result<Option<CommandStatus>, AgentError> {
+    pub(crate) async fn complete(
+        &self,
+        command: &AgentCommand,
+        polls: u32,
+    ) -> Result<Option<CommandStatus>, AgentError> {
         let mut session = self.session(limits::AGENT_TIMEOUT).await?;
         let pid = start(&mut *session, command).await?;
         for _ in 0..polls {

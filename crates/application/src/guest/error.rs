@@ -36,6 +36,16 @@ pub enum ExecError {
     TimedOut { vm: VmName, after: HumanDuration },
     #[error("VM `{vm}` cannot make a terminal: it has no program `script`")]
     TerminalUnsupported { vm: VmName },
+    #[error("VM `{vm}` has no room for the record of a detached command")]
+    RecordFailed { vm: VmName },
+    #[error("a detached command has no input and no terminal")]
+    DetachedConflict,
+    #[error("no detached command `{}` in VM `{vm}`", id.escape_debug())]
+    DetachedNotFound { vm: VmName, id: String },
+    #[error("`{id}` is the beginning of several IDs of detached commands in VM `{vm}`")]
+    DetachedAmbiguous { vm: VmName, id: String },
+    #[error("command `{id}` in VM `{vm}` did not end within {after}")]
+    DetachedTimedOut { vm: VmName, id: String, after: HumanDuration },
     #[error("the input of the command exceeds {} MiB", limits::MAX_CAPTURED_BYTES >> 20)]
     InputTooLarge { vm: VmName },
     /// No process in the guest has the agent's port open.
@@ -70,6 +80,7 @@ impl ExecError {
             ExecFailure::NoDirectory => {
                 Self::DirectoryNotFound { vm, directory: command.directory.clone().unwrap_or_default() }
             }
+            ExecFailure::NoRecord => Self::RecordFailed { vm },
             ExecFailure::NoTerminal => Self::TerminalUnsupported { vm },
             ExecFailure::NoPort => {
                 Self::Failed { vm, reason: "its kernel does not show the ports (`virtio_console`)".to_owned() }
@@ -97,6 +108,14 @@ impl Explain for ExecError {
             Self::TimedOut { .. } => Explanation::new("guest.exec-timed-out", Fault::TimedOut),
             Self::TerminalUnsupported { .. } => Explanation::new("guest.terminal-unsupported", Fault::State)
                 .hint("install `script` in the guest: it is in package `bsdutils` or `util-linux`"),
+            Self::RecordFailed { .. } => Explanation::new("guest.record-failed", Fault::Failed)
+                .hint("check in the guest that `/var/lib` or `/run` can be written, and has space"),
+            Self::DetachedConflict => Explanation::new("guest.command-conflict", Fault::Usage),
+            Self::DetachedNotFound { vm, .. } => Explanation::new("guest.command-not-found", Fault::NotFound)
+                .hint(format!("list them: `maqet exec ls {vm}`")),
+            Self::DetachedAmbiguous { vm, .. } => Explanation::new("guest.command-ambiguous", Fault::Usage)
+                .hint(format!("list them: `maqet exec ls {vm}`")),
+            Self::DetachedTimedOut { .. } => Explanation::new("guest.command-timed-out", Fault::TimedOut),
             Self::InputTooLarge { vm } => Explanation::new("guest.input-too-large", Fault::Usage)
                 .hint(format!("wait until another command in `{vm}` has ended: its ports take input of any size")),
             Self::NoAgent { vm } => Explanation::new("guest.agent-unavailable", Fault::State)

@@ -32,6 +32,8 @@ pub(crate) enum PumpEnd {
     Interrupted(Option<ExitStatus>, ProcessSignal),
     /// Its process exited without having begun; with what was captured of its standard error.
     NotStarted(CommandStatus),
+    /// It was started, and goes on by itself.
+    Detached,
     /// Nothing came from it.
     Silent,
     /// QEMU closed the ports.

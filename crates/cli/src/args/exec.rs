@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use maqet::HumanDuration;
-use maqet::operation::ExecVia;
+use maqet::operation::{ExecLs, ExecStop, ExecVia};
 
 const AFTER: &str = "\
 The exit code is that of the command. Others mean:
@@ -20,16 +20,61 @@ Examples:
   maqet exec web -- sh -c 'echo $HOME; id'
   tar c src | maqet exec -i web -w /srv -- tar x
   maqet exec web -t -- htop
-  maqet exec web --timeout 5m --report result.json -- make test";
+  maqet exec web --timeout 5m --report result.json -- make test
+  maqet exec web --detach -- /srv/server --port 80";
 
 /// Run a command in a running VM
 ///
 /// The guest needs QEMU's guest agent. No shell is implied. Standard output and standard error are those of the command,
 /// unbuffered and apart. Ctrl-C interrupts the command; the second time it gets SIGTERM, the third time SIGKILL.
 #[derive(Debug, Args)]
-#[command(after_help = AFTER)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_help = AFTER)]
 pub(crate) struct ExecArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ExecSubcommand>,
+    #[command(flatten)]
+    pub(crate) run: Option<ExecRunArgs>,
+}
+
+/// The commands of `exec`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExecSubcommand {
+    Ls(ExecLs),
+    Attach(ExecAttachArgs),
+    Stop(ExecStop),
+}
+
+const AFTER_ATTACH: &str = "\
+The exit code is that of the command, or one of those of `maqet exec`: 124 after a timeout, 130 after Ctrl-C.
+
+Examples:
+  maqet exec ls web
+  maqet exec attach web 3f2a";
+
+/// Follow the output of a detached command until it ends
+///
+/// The output is shown from its beginning, also of a command that has ended. Ctrl-C and a timeout end this command, and
+/// not the one in the guest.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_ATTACH)]
+pub(crate) struct ExecAttachArgs {
+    /// The VM: a name, an ID, or a unique prefix of an ID
+    pub(crate) vm: String,
+    /// The ID of the command, or a unique prefix of it
+    #[arg(value_name = "ID")]
+    pub(crate) command: String,
+    /// Timeout for the end of the command
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<HumanDuration>,
+    /// Write the result to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// The arguments of `exec` itself.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+pub(crate) struct ExecRunArgs {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
     /// The program and its arguments
@@ -59,6 +104,9 @@ pub(crate) struct ExecArgs {
     /// Write standard error to standard output, in the order in which the command writes
     #[arg(long)]
     pub(crate) merge: bool,
+    /// Only start the command, and print its ID; its output is kept in the guest, for `maqet exec attach`
+    #[arg(long, conflicts_with_all = ["stdin", "terminal", "timeout", "kill_after", "capture", "via"])]
+    pub(crate) detach: bool,
     /// Write the output at the end, as part of the result; at most 16 MiB of each stream
     #[arg(long)]
     pub(crate) capture: bool,
@@ -97,7 +145,7 @@ pub(crate) struct ShellArgs {
     pub(crate) environment: Vec<String>,
 }
 
-impl From<ShellArgs> for ExecArgs {
+impl From<ShellArgs> for ExecRunArgs {
     fn from(ShellArgs { vm, user, workdir, environment }: ShellArgs) -> Self {
         Self {
             vm,
@@ -110,6 +158,7 @@ impl From<ShellArgs> for ExecArgs {
             timeout: None,
             kill_after: None,
             merge: false,
+            detach: false,
             capture: false,
             report: None,
             via: ExecVia::Auto,

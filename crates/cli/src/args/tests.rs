@@ -90,6 +90,14 @@ fn test_parse_with_one_command_equals_parse_with_all() {
         "qmp -q help run",
         "qmp --timeout 5s help run",
         "qmp web help",
+        "exec ls web",
+        "exec ls -- true",
+        "exec web -t -- ls",
+        "exec web ls",
+        "exec --timeout 5s ls web",
+        "exec attach web",
+        "exec help stop",
+        "exec",
         "qmp run help help",
         "snapshot help create",
         "qmp web run",
@@ -183,10 +191,16 @@ fn test_every_command_and_option_has_help() {
 /// Commands that are a session and not an operation; programs have `App::qmp_shell`, and `Exec` on a terminal.
 const SESSIONS: [&str; 2] = ["qmp.shell", "shell"];
 
-/// Returns the paths of all commands without sub-commands, with dots between.
+/// Commands that are an operation, and have sub-commands that are others.
+const WITH_OPERATIONS_BELOW: [&str; 1] = [".exec"];
+
+/// Returns the paths of all commands that are operations, with dots between: of all without sub-commands, and a few others.
 fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
-    let below: Vec<String> =
+    let mut below: Vec<String> =
         command.get_subcommands().flat_map(|sub| leaves(sub, &format!("{path}.{}", sub.get_name()))).collect();
+    if WITH_OPERATIONS_BELOW.contains(&path) {
+        below.push(path.trim_start_matches('.').to_owned());
+    }
     if below.is_empty() { vec![path.trim_start_matches('.').to_owned()] } else { below }
 }
 

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet::domain::guest::{GuestStream, ProcessSignal, TerminalSize};
-use maqet::operation::{Exec, ExecOutcome, ExecResult, ExecVia};
-use maqet::{ErrorReport, ExecStreams, Explanation, Fault, Maqet};
+use maqet::operation::{Exec, ExecAttach, ExecOutcome, ExecResult, ExecVia};
+use maqet::{ErrorReport, ExecStreams, Explanation, Fault, Maqet, Operation};
 use serde_json::json;
 use tokio::sync::Mutex;
 
 use self::terminal::CommandTerminal;
-use crate::args::{ExecArgs, ShellArgs};
+use crate::args::{ExecAttachArgs, ExecRunArgs, ShellArgs};
 use crate::error::{output_failed, terminal_failed, usage};
 use crate::exit_code;
-use crate::render::{Output, TextOutput};
+use crate::render::Output;
 use crate::signal::{SignalKind, Signals};
 use crate::stream::{Stdin, Stdout};
 
@@ -39,11 +39,22 @@ pub(super) async fn shell(maqet: &Maqet, args: ShellArgs, output: &Output) -> Re
 }
 
 /// Runs a command with the streams of this process; returns the exit code.
-pub(super) async fn run(maqet: &Maqet, args: ExecArgs, output: &Output) -> Result<u8, ErrorReport> {
+pub(super) async fn run(maqet: &Maqet, args: ExecRunArgs, output: &Output) -> Result<u8, ErrorReport> {
+    let report = args.report.clone();
+    reported(report.as_deref(), output, run_command(maqet, args, output)).await
+}
+
+/// Follows the output of a detached command; returns the exit code.
+pub(super) async fn attach(maqet: &Maqet, args: ExecAttachArgs, output: &Output) -> Result<u8, ErrorReport> {
+    let report = args.report.clone();
+    reported(report.as_deref(), output, follow(maqet, args, output)).await
+}
+
+/// Runs a command, and writes its result to the file `report`.
+async fn reported(report: Option<&Path>, output: &Output, run: impl Future<Output = Ran>) -> Result<u8, ErrorReport> {
     // Before the command runs, so that its exit code is not lost to a report that cannot be written.
-    let path = args.report.clone();
-    let report = path.as_deref().map(ReportFile::create).transpose()?;
-    let ran = run_command(maqet, args, output).await;
+    let report = report.map(ReportFile::create).transpose()?;
+    let ran = run.await;
     let written = report.map_or(Ok(()), |report| report.write(&ran));
     let (result, failed) = ran?;
     note_outcome(&result, output);
@@ -57,7 +68,35 @@ pub(super) async fn run(maqet: &Maqet, args: ExecArgs, output: &Output) -> Resul
     Ok(result.exit_code)
 }
 
-async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Ran {
+async fn follow(maqet: &Maqet, args: ExecAttachArgs, output: &Output) -> Ran {
+    let streams = Arc::new(Streams {
+        signals: Mutex::new((Signals::new(&SIGNALS).map_err(terminal_failed)?, 0)),
+        stdin: None,
+        outputs: Some((Stdout::open(), Stdout::open_stderr())),
+        terminal: None,
+    });
+    let attach = ExecAttach::new(args.vm, args.command).timeout(args.timeout);
+    streamed(maqet, attach.streams(Arc::clone(&streams) as _), streams, output).await
+}
+
+/// Runs a command whose output goes to these streams.
+async fn streamed(
+    maqet: &Maqet,
+    operation: impl Operation<Output = ExecResult>,
+    streams: Arc<Streams>,
+    output: &Output,
+) -> Ran {
+    let result = maqet.run(operation).await;
+    let has_exited = result.as_ref().is_ok_and(|result| result.outcome == ExecOutcome::Exited);
+    let failed = finish(streams, has_exited).await.map_err(output_failed).err();
+    let result = result?;
+    if !output.is_text() {
+        output.show_beside(&result);
+    }
+    Ok((result, failed))
+}
+
+async fn run_command(maqet: &Maqet, args: ExecRunArgs, output: &Output) -> Ran {
     if !args.stdin && !args.terminal && is_data_waiting() {
         output.note("standard input is not passed on: pass `-i` for that");
     }
@@ -75,27 +114,21 @@ async fn run_command(maqet: &Maqet, args: ExecArgs, output: &Output) -> Ran {
         .timeout(args.timeout)
         .kill_after(args.kill_after)
         .merge(args.merge)
+        .detach(args.detach)
         .via(args.via);
     let signals = Signals::new(&SIGNALS).map_err(terminal_failed)?;
     let streams = Arc::new(Streams {
         signals: Mutex::new((signals, 0)),
         stdin: (args.stdin || terminal.is_some()).then(OnceLock::new),
-        outputs: (!args.capture).then(|| (Stdout::open(), Stdout::open_stderr())),
+        outputs: (!args.capture && !args.detach).then(|| (Stdout::open(), Stdout::open_stderr())),
         terminal,
     });
-    if args.capture {
+    if args.capture || args.detach {
         let result = maqet.run(exec.captured(streams)).await?;
         let failed = output.show(&result).err();
         return Ok((result, failed));
     }
-    let result = maqet.run(exec.streams(Arc::clone(&streams) as _)).await;
-    let has_exited = result.as_ref().is_ok_and(|result| result.outcome == ExecOutcome::Exited);
-    let failed = finish(streams, has_exited).await.map_err(output_failed).err();
-    let result = result?;
-    if !output.is_text() {
-        output.show_beside(&result);
-    }
-    Ok((result, failed))
+    streamed(maqet, exec.streams(Arc::clone(&streams) as _), streams, output).await
 }
 
 /// Waits until all output is written, and restores the terminal; `has_exited` if the command has exited.
@@ -147,7 +180,9 @@ fn note_outcome(result: &ExecResult, output: &Output) {
         output.note("the output was cut");
     }
     let what = match result.outcome {
-        ExecOutcome::Exited | ExecOutcome::Signalled | ExecOutcome::Interrupted => None,
+        // Of a detached command that was followed.
+        ExecOutcome::Interrupted | ExecOutcome::TimedOut if result.detached.is_some() => Some("the command was left"),
+        ExecOutcome::Exited | ExecOutcome::Signalled | ExecOutcome::Interrupted | ExecOutcome::Detached => None,
         ExecOutcome::TimedOut if result.reason.is_some() => Some("the command timed out"),
         ExecOutcome::TimedOut => Some("the command timed out, and was ended"),
         ExecOutcome::VmEnded => Some("the command was cut off"),
@@ -296,15 +331,5 @@ impl ExecStreams for Streams {
             (1, signal) if signal == SignalKind::interrupt() => ProcessSignal::Int,
             (_, _) => ProcessSignal::Term,
         }
-    }
-}
-
-impl TextOutput for ExecResult {
-    /// The captured output.
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        out.write_all(self.stdout.as_deref().unwrap_or_default().as_bytes())?;
-        out.flush()?;
-        anstream::eprint!("{}", self.stderr.as_deref().unwrap_or_default());
-        Ok(())
     }
 }

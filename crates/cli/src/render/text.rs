@@ -4,6 +4,7 @@ mod backup;
 mod config;
 mod database;
 mod events;
+mod exec;
 mod hardware;
 mod history;
 mod host;

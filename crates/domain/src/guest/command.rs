@@ -10,11 +10,13 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::channel::PortSet;
+use super::detached::About;
 use super::protocol::AgentCommand;
-use super::scripts::{ON_TERMINAL, RESIZE, SIGNAL, START, SWEEP};
+use super::scripts::{ON_TERMINAL, RESIZE, RUN_DETACHED, SIGNAL, START, SWEEP};
 use super::status::ExitStatus;
 use crate::text::quote;
 
@@ -50,6 +52,13 @@ pub enum ExecWay {
     },
     /// The agent, which passes on a whole input, and the output at the end.
     Agent,
+    /// Files in the guest: the command is detached.
+    Detached {
+        /// Whether its standard error goes where its standard output goes.
+        is_merged: bool,
+        /// When it is started, for its record.
+        started_at: Timestamp,
+    },
 }
 
 /// The size of a terminal.
@@ -64,8 +73,14 @@ pub struct TerminalSize {
 impl GuestCommand {
     /// Returns the request that starts the command; `input` is its whole standard input, where the agent passes that on.
     pub fn start(&self, nonce: &Nonce, way: ExecWay, input: Option<&[u8]>) -> AgentCommand {
+        let name = self.user.as_ref().map_or("root", |user| user.0.as_str());
+        let mut about = String::new();
         let (set, how, line) = match way {
             ExecWay::Agent => (String::new(), String::new(), String::new()),
+            ExecWay::Detached { is_merged, started_at } => {
+                about = About::line(&self.args, name, started_at);
+                (String::new(), if is_merged { "dm" } else { "d" }.to_owned(), RUN_DETACHED.to_owned())
+            }
             ExecWay::Ports { set, has_input, is_merged, terminal } => {
                 let how = [(has_input, 'i'), (is_merged, 'm'), (terminal.is_some(), 't')];
                 let how = how.iter().filter(|(has, _)| *has).map(|(_, letter)| *letter).collect();
@@ -77,7 +92,8 @@ impl GuestCommand {
         let path = self.environment.iter().rev().find(|variable| variable.name == "PATH");
         let path = path.map_or("", |path| path.value.as_str());
         let variables: String = self.environment.iter().map(EnvironmentVariable::export).collect();
-        let mut args = vec!["-c", START, "maqet-exec", &nonce.0, &set, user, directory, &how, path, &variables, &line];
+        let mut args =
+            vec!["-c", START, "maqet-exec", &nonce.0, &set, user, directory, &how, path, &variables, &line, &about];
         args.extend(self.args.iter().map(String::as_str));
         let request = shell(args).argument("capture-output", true).argument("env", vec![PATH]);
         match input {
@@ -192,6 +208,8 @@ pub enum ExecFailure {
     NoPort,
     /// The guest does not have script(1), which makes terminals.
     NoTerminal,
+    /// The guest has no room for the record of a detached command.
+    NoRecord,
     /// There is no such program.
     NotFound,
     /// The program cannot be executed.
@@ -309,7 +327,7 @@ mod tests {
         let id = "ab".repeat(16);
         let exports = "export A='b=c d'\nexport PATH=/bin\n";
         let expected =
-            ["maqet-exec", &id, "2", "www-data", "/tmp/x y", "im", "/bin", exports, "", "echo", "a b; $(c)", "--"];
+            ["maqet-exec", &id, "2", "www-data", "/tmp/x y", "im", "/bin", exports, "", "", "echo", "a b; $(c)", "--"];
         assert_eq!(args[2..], expected);
         assert_eq!(request.arguments.get("input-data"), None);
     }

@@ -5,14 +5,14 @@
 /// The script that becomes a command.
 ///
 /// Its arguments: the nonce, the number of the port set or nothing, the user or nothing, the directory or nothing, the
-/// streams (`i`: with standard input, `m`: standard error is merged, `t`: on a terminal), the `PATH` of the command or
-/// nothing, a script that exports its variables, the command line for a terminal or nothing, the command or, on a terminal,
-/// nothing.
+/// streams (`i`: with standard input, `m`: standard error is merged, `t`: on a terminal, `d`: detached), the `PATH` of the
+/// command or nothing, a script that exports its variables, the command line for a terminal or nothing, the line for the
+/// record of a detached command or nothing, the command or, on a terminal, nothing.
 ///
 /// What has to outlive the export is in the positional parameters, as the names of variables are those of the user.
 pub(super) const START: &str = r#"
-id=$1 n=$2 user=$3 dir=$4 how=$5 path=${6:-$PATH} variables=$7 line=$8
-shift 8
+id=$1 n=$2 user=$3 dir=$4 how=$5 path=${6:-$PATH} variables=$7 line=$8 about=$9
+shift 9
 fail() { echo "$id $1" >&2; exit "$2"; }
 set -f
 find() {
@@ -66,6 +66,27 @@ if [ -n "$user" ]; then
         set -- "$found" -s /bin/sh "$user" -c 'exec "$0" "$@"' -- "$@"
     fi
 fi
+record=
+case $how in
+*d*)
+    for top in /var/lib/maqet-exec /run/maqet-exec; do
+        mkdir -p -m 700 "$top" 2>/dev/null && mkdir "$top/$id" 2>/dev/null || continue
+        record=$top/$id
+        read -r boot </proc/sys/kernel/random/boot_id
+        printf '%s\n' "$boot" >"$record/boot"
+        printf '%s\n' "$about" >"$record/about" && break
+        rm -rf -- "$record"
+        record=
+    done
+    [ -n "$record" ] || fail no-record 125
+    exec 3</dev/null 4>>"$record/out"
+    case $how in
+    *m*) exec 5>&4 ;;
+    *) exec 5>>"$record/err" ;;
+    esac
+    set -- /bin/sh -c "$line" maqet-detached "$record" "$@"
+    ;;
+esac
 find setsid "$PATH"
 [ ! -x "$found" ] || set -- "$found" "$@"
 port() {
@@ -98,10 +119,24 @@ if [ -n "$n" ]; then
     esac
 fi
 unset SHELL
-set -- "$id" "$n" "$how" "$variables" "$shell" "$@"
+set -- "$id" "$n" "$how" "$variables" "$shell" "$record" "$@"
 eval "$4"
 export MAQET_EXEC="$1"
-[ -n "$2" ] || { shift 5; exec "$@"; }
+case $3 in
+*d*)
+    (
+        shift 6
+        exec "$@" <&3 >&4 2>&5 3<&- 4>&- 5>&-
+    ) &
+    IFS=' '
+    read -r stat <"/proc/$!/stat"
+    record=$6
+    set -- ${stat##*) }
+    echo "$! ${20}" >"$record/process"
+    exit
+    ;;
+esac
+[ -n "$2" ] || { shift 6; exec "$@"; }
 echo "$1" >&4
 case $3 in
 *m*) ;;
@@ -110,8 +145,25 @@ esac
 case $3 in
 *t*) export MAQET_SHELL="${SHELL:-$5}" SHELL=/bin/sh ;;
 esac
-shift 5
+shift 6
 exec "$@" <&3 >&4 2>&5 3<&- 4>&- 5>&-
+"#;
+
+/// Where records of detached commands are: the first directory that can be written. [`START`] has them, too.
+pub(super) const RECORD_DIRECTORIES: &str = "/var/lib/maqet-exec /run/maqet-exec";
+
+/// Runs a detached command, and records how it exits; signals to its process group end only the command, and what the
+/// shell says about that is not part of its output.
+///
+/// Its arguments: the record, the command.
+pub(super) const RUN_DETACHED: &str = r#"
+trap : HUP INT TERM
+exec 3>&2 2>/dev/null
+(
+    shift
+    exec "$@" 2>&3 3>&-
+)
+echo "$?" >"$1/exit"
 "#;
 
 /// Sends a signal to a process group; to a process where there is no such group, as without setsid(1). Exits with 3 if the

@@ -17,6 +17,7 @@ use crate::guest::agent::Agent;
 use crate::guest::by_agent::{self, Ended};
 use crate::guest::by_ports::FreePorts;
 use crate::guest::channels::Channels;
+use crate::guest::detached::DetachedCommands;
 use crate::guest::error::ExecError;
 use crate::guest::pump::PumpEnd;
 use crate::guest::request::{ExecRequest, ExecVia, ExecWayRefused};
@@ -53,6 +54,9 @@ pub struct Exec {
     /// Whether standard error goes where standard output goes, in the order of the writes.
     #[serde(default)]
     pub merge: bool,
+    /// Whether the command is only started: it goes on by itself, and its output is kept in the guest.
+    #[serde(default)]
+    pub detach: bool,
     /// By what the command is connected.
     #[serde(default)]
     pub via: ExecVia,
@@ -83,6 +87,8 @@ pub enum ExecOutcome {
     Lost,
     /// It was ended because its caller was interrupted.
     Interrupted,
+    /// It was started, and goes on by itself.
+    Detached,
 }
 
 /// A command that has ended.
@@ -104,6 +110,9 @@ pub struct ExecResult {
     /// More about the outcome, where there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The ID of a detached command in its guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detached: Option<String>,
     /// By what it was connected.
     pub via: ExecVia,
     /// What was not taken, and why.
@@ -154,6 +163,7 @@ impl Exec {
             timeout: None,
             kill_after: None,
             merge: false,
+            detach: false,
             via: ExecVia::Auto,
             streams: None,
             captured: None,
@@ -178,6 +188,9 @@ impl Exec {
         if self.command.is_empty() && !has_terminal {
             return Err(ExecError::CommandRequired);
         }
+        if self.detach && (has_terminal || self.input.is_some()) {
+            return Err(ExecError::DetachedConflict);
+        }
         if self.command.iter().chain(&self.directory).any(|text| text.contains('\0')) {
             return Err(ExecError::CommandInvalid);
         }
@@ -194,6 +207,19 @@ impl Exec {
             deadline: self.timeout.map(|timeout| Instant::now() + timeout.duration()),
             kill_after: self.kill_after.map_or(limits::KILL_AFTER, HumanDuration::duration),
         })
+    }
+
+    /// Starts the command, which goes on by itself.
+    async fn start_detached(
+        app: &App,
+        vm: &Monitored<'_>,
+        request: &ExecRequest,
+        started_at: Timestamp,
+        streams: &dyn ExecStreams,
+    ) -> Result<(Ended, ExecVia, Vec<ExecWayRefused>), Error> {
+        let commands = DetachedCommands::open(app, vm).await?;
+        let end = commands.start(request, started_at, streams).await?;
+        Ok((Ended::without_output(end), ExecVia::Agent, Vec::new()))
     }
 
     /// Runs the command by the first way that is ready; returns how it ended, that way, and those that were not ready.
@@ -265,13 +291,19 @@ impl Operation for Exec {
         let request = self.request(app, streams.terminal().is_some())?;
         let (began, started_at) = (Instant::now(), app.ports.clock.now());
         let vm = Monitored::find_unchecked(app, &self.vm).await?;
-        let (ended, via, refused) = match Box::pin(self.run_by_ways(app, &vm, &request, streams)).await {
+        let ended = if self.detach {
+            Box::pin(Self::start_detached(app, &vm, &request, started_at, streams)).await
+        } else {
+            Box::pin(self.run_by_ways(app, &vm, &request, streams)).await
+        };
+        let (ended, via, refused) = match ended {
             Ok(ended) => ended,
             Err(error) => return Err(unless_stopped(app, &vm, error).await),
         };
         let Conclusion { exit_code, signal, outcome, reason } = conclude(app, &vm, &ended.end).await;
         let output = captured.take();
-        let text = |bytes: &[u8]| self.streams.is_none().then(|| String::from_utf8_lossy(bytes).into_owned());
+        let is_captured = self.streams.is_none() && !self.detach;
+        let text = |bytes: &[u8]| is_captured.then(|| String::from_utf8_lossy(bytes).into_owned());
         let result = ExecResult {
             id: vm.entry.id.to_string(),
             name: vm.entry.name.to_string(),
@@ -279,6 +311,7 @@ impl Operation for Exec {
             signal,
             outcome,
             reason,
+            detached: (outcome == ExecOutcome::Detached).then(|| request.nonce.to_string()),
             via,
             refused,
             started_at,
@@ -294,7 +327,7 @@ impl Operation for Exec {
 }
 
 /// Returns the error of a command that was not started; that the guest's CPUs are stopped, if that is why.
-async fn unless_stopped(app: &App, vm: &Monitored<'_>, error: Error) -> Error {
+pub(super) async fn unless_stopped(app: &App, vm: &Monitored<'_>, error: Error) -> Error {
     if !matches!(&error, Error::Exec(ExecError::Agent { source: AgentError::Unresponsive { .. }, .. })) {
         return error;
     }
@@ -338,6 +371,7 @@ async fn conclude(app: &App, vm: &Monitored<'_>, end: &PumpEnd) -> Conclusion {
     };
     match end {
         PumpEnd::Exited(exit) => of(outcome_of(*exit), *exit, None),
+        PumpEnd::Detached => of(ExecOutcome::Detached, ExitStatus::Code(0), None),
         PumpEnd::TimedOut { own_exit: Some(exit) } => {
             let reason = "timed out waiting for processes that the command left, which were killed";
             of(outcome_of(*exit), *exit, Some(reason))

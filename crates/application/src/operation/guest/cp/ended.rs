@@ -35,7 +35,7 @@ impl Ended<'_> {
                 Err(CopyError::TimedOut { vm, after: self.timeout.unwrap_or(HumanDuration::new(<_>::default())) })?
             }
             ExecOutcome::VmEnded | ExecOutcome::Lost => Err(CopyError::VmEnded { vm, reason: reason() })?,
-            ExecOutcome::Interrupted => Err(Error::Cancelled { vm }),
+            ExecOutcome::Interrupted | ExecOutcome::Detached => Err(Error::Cancelled { vm }),
         }
     }
 
