@@ -90,6 +90,7 @@ fn command_line(machine: &Machine) -> String {
             requires_smm: true,
         }),
         tpm: None,
+        credentials: Vec::new(),
         file_kinds: FileKinds::default(),
         version: maqet::domain::qmp::versions::TESTED[0],
         is_root: false,

@@ -1,5 +1,6 @@
 //! QEMU's command line, computed from a machine.
 
+mod credentials;
 mod firmware;
 mod guest;
 mod hardware;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Explain, Explanation, Fault};
+use crate::first_boot::PassedCredential;
 use crate::machine::defaults::{self, EVENTS_CHARDEV, SERIAL_CHARDEV};
 use crate::machine::{Machine, Serial};
 use crate::network::NetworkMode;
@@ -59,6 +61,8 @@ pub struct LaunchContext {
     pub uefi: Option<UefiFiles>,
     /// The TPM, for machines that have one.
     pub tpm: Option<Tpm>,
+    /// The credentials of the guest.
+    pub credentials: Vec<PassedCredential>,
     /// The files of drives that are not regular.
     pub file_kinds: FileKinds,
     /// The version of the binary.
@@ -101,6 +105,7 @@ impl CommandLine {
         switches.extend(reset_log(machine, context)?);
         switches.extend(hardware::switches(machine, context));
         switches.extend(firmware::firmware(machine, context.uefi.as_ref())?);
+        switches.extend(credentials::switches(context)?);
         switches.extend(machine.port_switches());
         switches.extend(storage::switches(machine, context)?);
         let (cards, mut helpers) = network(machine, context)?;

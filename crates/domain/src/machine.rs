@@ -21,6 +21,7 @@ mod ram;
 mod raw_images;
 #[cfg(test)]
 mod reading;
+mod secrets;
 mod seed;
 mod switch_argument;
 mod switches;
@@ -40,6 +41,7 @@ pub(crate) use self::memory_backend::{SHARED_MEMORY, SharedMemory};
 pub use self::numa::NumaNode;
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 pub use self::raw_images::RawImage;
+pub use self::secrets::{HIDDEN, without_secrets, without_secrets_at};
 pub use self::switch_argument::SwitchArgument;
 pub use self::switches::{
     MACHINE_FLAGS, MachineFlag, RawItem, RawSwitch, SWITCHES, Treatment, raw_items, raw_switches,
@@ -52,7 +54,7 @@ use std::collections::HashMap;
 use strum::VariantArray;
 
 use crate::config::{Diagnostics, KeyPath, Node, Problem};
-use crate::first_boot::Seed;
+use crate::first_boot::{Credentials, Seed};
 use crate::hook::Hook;
 use crate::network::NetworkSpec;
 use crate::qemu::{OptionString, Switch, option_parts, option_value};
@@ -124,6 +126,8 @@ pub struct Machine {
     pub agent: Option<bool>,
     /// What its guest is set up with, if anything.
     pub seed: Option<Seed>,
+    /// What its services take at its boot.
+    pub credentials: Credentials,
     /// The first serial port.
     pub serial: Serial,
     /// Whether QEMU runs in its sandbox.
@@ -162,6 +166,7 @@ impl Default for Machine {
             devices: Devices::default(),
             agent: None,
             seed: None,
+            credentials: Credentials::default(),
             serial: Serial::Console,
             sandbox: true,
             labels: Vec::new(),

@@ -14,7 +14,9 @@ impl Booted {
     pub(crate) fn get() -> Arc<Self> {
         BOOTED.get_or_make(|| {
             let home = TestHome::new();
-            home.add(&guest::debian_yaml("deb", &guest::DebianFiles::built()));
+            // More than the firmware's tables hold.
+            let credential = format!("credentials: {{large: {}}}\n", "v".repeat(5000));
+            home.add(&(guest::debian_yaml("deb", &guest::DebianFiles::built()) + &credential));
             let start = home.maqet(["start", "deb", "--wait", "agent", "--timeout", "4m"]);
             start.deadline(Duration::from_mins(5)).run().ok();
             Self(home, Mutex::new(()))

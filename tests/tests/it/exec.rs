@@ -57,12 +57,12 @@ fn what_cannot_run_has_the_codes_of_shells(booted: &Booted) {
 }
 
 fn user_directory_and_environment_are_as_requested(booted: &Booted) {
-    let plain = booted.shell("pwd; id -un; echo $HOME $SECRET");
+    let plain = booted.shell("pwd; id -un; echo $HOME $SECRET; wc -c </run/credentials/@system/large");
     let script = "pwd; id -un; echo $HOME $A $SECRET";
     let other = booted.exec(["-u", "www-data", "-w", "/tmp", "-e", "A=b c", "-e", "SECRET", "--", "sh", "-c", script]);
     let other = other.env("SECRET", "x;y").run();
 
-    assert_eq!(plain.stdout, "/root\nroot\n/root\n");
+    assert_eq!(plain.stdout, "/root\nroot\n/root\n5000\n");
     assert_eq!(other.stdout, "/tmp\nwww-data\n/var/www b c x;y\n", "{}", other.stderr);
 }
 

@@ -26,7 +26,9 @@ impl Seeded {
                  run: [\"id -un >/run/shell\", [touch, \"/run/a b\"], \"test ! -e /run/fails\"]\n  files:\n{stubs}    \
                  /etc/secret: {{source: secret, mode: 0600, owner: alice}}\n"
             );
-            let yaml = home.write("seeded.yaml", guest::seeded_yaml("seeded", &guest::DebianFiles::built()) + &seed);
+            let credentials = "credentials: {file: \"@secret\", text: \"a=b c\"}\n";
+            let yaml = guest::seeded_yaml("seeded", &guest::DebianFiles::built()) + &seed + credentials;
+            let yaml = home.write("seeded.yaml", yaml);
             home.maqet(["add"]).arg(&yaml).run().ok();
             let start = home.maqet(["start", "seeded", "--wait", "agent", "--timeout", "5m"]);
             start.deadline(Duration::from_mins(6)).run().ok();
@@ -56,11 +58,12 @@ fn test_seed_sets_up_the_guest() {
 
     let found = seeded.shell(
         "hostname; id -un alice; cat /run/shell; ls /run/a*b; stat -c '%U %a' /etc/secret; cat /etc/secret; \
-         cut -d' ' -f1 /home/alice/.ssh/authorized_keys /root/.ssh/authorized_keys; grep -c '^alice:!' /etc/shadow",
+         cut -d' ' -f1 /home/alice/.ssh/authorized_keys /root/.ssh/authorized_keys; grep -c '^alice:!' /etc/shadow; \
+         cat /run/credentials/@system/file /run/credentials/@system/text",
     );
     assert_eq!(
         found.stdout,
-        "seeded\nalice\nroot\n/run/a b\nalice 600\ns3cr3t-of-the-seed\nssh-ed25519\nssh-ed25519\n1\n"
+        "seeded\nalice\nroot\n/run/a b\nalice 600\ns3cr3t-of-the-seed\nssh-ed25519\nssh-ed25519\n1\ns3cr3t-of-the-seed\na=b c"
     );
     let guest = &waited["guest"];
     assert_eq!(
@@ -88,7 +91,7 @@ fn cloud_init_that_fails_is_an_error(seeded: &Seeded) {
     assert!(error["message"].as_str().unwrap().contains("scripts-user"), "{error}");
 }
 
-/// Nothing of the seed is left on the host, and a snapshot with memory can be made beside it.
+/// Nothing of the seed and of a credential is left on the host, and a snapshot with memory can be made beside it.
 #[test]
 fn test_seed_image_has_no_name_and_blocks_no_snapshot() {
     let seeded = Seeded::get();

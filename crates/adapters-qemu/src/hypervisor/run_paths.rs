@@ -11,6 +11,7 @@ use maqet_adapters_linux::log_file;
 use maqet_adapters_linux::private_file::{
     fresh_fifo, fresh_log, new_private_file, private_file, private_folder, unless_missing,
 };
+use maqet_domain::first_boot::MAX_CREDENTIALS;
 use maqet_domain::guest::PortSet;
 use maqet_domain::port::{LaunchError, RunFile};
 use maqet_domain::vm::{BootNumber, MonitorRole, ProcessIdentity, RunPaths};
@@ -102,7 +103,7 @@ fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
 
 /// Returns the files that QEMU only reads while it starts.
 fn start_files(paths: &RunPaths) -> impl Iterator<Item = PathBuf> + '_ {
-    [paths.seed_image()].into_iter()
+    (0..MAX_CREDENTIALS).map(|index| paths.credential(index)).chain([paths.seed_image()])
 }
 
 /// Creates the files that QEMU only reads while it starts.

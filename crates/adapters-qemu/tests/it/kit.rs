@@ -85,6 +85,7 @@ impl Bench {
             paths: self.paths.clone(),
             uefi: None,
             tpm: None,
+            credentials: Vec::new(),
             file_kinds: FileKinds::default(),
             version: qemu::version().parse().unwrap(),
             is_root: rustix::process::geteuid().is_root(),

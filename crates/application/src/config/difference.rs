@@ -1,6 +1,7 @@
 //! Differences between two definitions.
 
 use maqet_domain::config::{KeyPath, Node, Value};
+use maqet_domain::machine::without_secrets_at;
 use serde::Serialize;
 
 /// One difference.
@@ -12,6 +13,16 @@ pub struct Difference {
     pub before: Option<Node>,
     /// The new value; `None` if it is removed.
     pub after: Option<Node>,
+}
+
+impl Difference {
+    /// Hides the secrets in its values; it remains one where only a secret differs.
+    #[must_use]
+    pub fn without_secrets(self) -> Self {
+        let hide = |value: Option<Node>| value.map(|value| without_secrets_at(&self.path, value));
+        let (before, after) = (hide(self.before), hide(self.after));
+        Self { path: self.path, before, after }
+    }
 }
 
 /// Returns the differences, in the order of the keys.

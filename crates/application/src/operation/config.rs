@@ -2,7 +2,7 @@
 
 use derive_setters::Setters;
 use maqet_domain::config::{Node, Problem};
-use maqet_domain::machine::defaults;
+use maqet_domain::machine::{defaults, without_secrets};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -119,7 +119,8 @@ impl Operation for ConfigCheck {
     async fn run(&self, app: &App) -> Result<Done<ConfigChecked>, Error> {
         let layers = Layers { documents: &self.documents, flags: Vec::new(), set: &[], lenient: self.lenient };
         let checked = check_layers(app, &layers, Node::empty_map()).await?;
-        let result = ConfigChecked { valid: true, definition: checked.definition, warnings: checked.warnings };
+        let result =
+            ConfigChecked { valid: true, definition: without_secrets(checked.definition), warnings: checked.warnings };
         Ok(Done::reading(result))
     }
 }

@@ -1,6 +1,7 @@
 //! The checks before a start, and the command line; nothing is created.
 
 use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext, UefiFiles};
+use maqet_domain::first_boot::PassedCredential;
 use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::port::{
     DiskImages, FirmwareCatalog, Host, HostFacts, Hypervisor, Kvm, LaunchError, Paths, RunFile, Store,
@@ -45,8 +46,9 @@ impl Preflight<'_> {
         self.check_paths(machine).await?;
         self.check_link_sockets(machine).await?;
         self.check_firmware_files(entry, machine).await?;
-        let files = self.start_files(entry, machine, paths).await?;
-        let command_line = self.command_line(entry, machine, paths).await?;
+        let credentials = self.credentials(machine).await?;
+        let files = self.start_files(entry, machine, paths, &credentials).await?;
+        let command_line = self.command_line_with(entry, machine, paths, credentials).await?;
         let taps = self.check_tap_devices(machine)?;
         let mut disks = self.check_disks(entry, machine, recreate).await?;
         disks.warnings.extend(taps);
@@ -59,6 +61,16 @@ impl Preflight<'_> {
         entry: &VmEntry,
         machine: &Machine,
         paths: &RunPaths,
+    ) -> Result<CommandLine, Error> {
+        self.command_line_with(entry, machine, paths, self.credentials(machine).await?).await
+    }
+
+    async fn command_line_with(
+        &self,
+        entry: &VmEntry,
+        machine: &Machine,
+        paths: &RunPaths,
+        credentials: Vec<PassedCredential>,
     ) -> Result<CommandLine, Error> {
         let facts = self.host.facts();
         let architecture = self.architecture(machine);
@@ -82,6 +94,7 @@ impl Preflight<'_> {
             paths: paths.clone(),
             uefi,
             tpm: self.tpm(&entry.name, machine)?,
+            credentials,
             file_kinds: self.file_kinds(&entry.name, machine).await,
             is_root: facts.is_root,
         };

@@ -1,6 +1,8 @@
-//! The seed of a guest, read and made for each start.
+//! The seed and the credentials of a guest, read and made for each start.
 
-use maqet_domain::first_boot::{HostFiles, InvalidSeed, SeedFiles, SeedOwner};
+use std::path::PathBuf;
+
+use maqet_domain::first_boot::{HostFiles, InvalidSeed, PassedCredential, SeedFiles, SeedOwner};
 use maqet_domain::machine::Machine;
 use maqet_domain::port::RunFile;
 use maqet_domain::vm::{RunPaths, VmEntry};
@@ -16,21 +18,40 @@ impl Preflight<'_> {
         entry: &VmEntry,
         machine: &Machine,
         paths: &RunPaths,
+        credentials: &[PassedCredential],
     ) -> Result<Vec<RunFile>, Error> {
         let seed = self.seed(entry, machine).await?;
         let image = seed.map(|files| RunFile { path: paths.seed_image(), content: files.image() });
-        Ok(image.into_iter().collect())
+        let credentials = credentials.iter().zip(0..);
+        let credentials = credentials
+            .map(|(credential, index)| RunFile { path: paths.credential(index), content: credential.content.clone() });
+        Ok(image.into_iter().chain(credentials).collect())
+    }
+
+    /// Returns the credentials of a machine, with the values of its files as they are now.
+    pub(crate) async fn credentials(&self, machine: &Machine) -> Result<Vec<PassedCredential>, Error> {
+        if machine.credentials.is_empty() {
+            return Ok(Vec::new());
+        }
+        let files = self.host_files(machine.credentials.host_files()).await?;
+        let has_smbios = machine.has_smbios(&self.architecture(machine));
+        Ok(machine.credentials.render(&files, has_smbios).map_err(DiskError::from)?)
+    }
+
+    async fn host_files(&self, paths: Vec<PathBuf>) -> Result<HostFiles, Error> {
+        let mut files = HostFiles::default();
+        for path in paths {
+            let content = self.paths.read(&path, limits::MAX_SEED_BYTES).await.map_err(DiskError::from)?;
+            files.insert(path, content);
+        }
+        Ok(files)
     }
 
     /// Returns the files of a machine's seed, made from those of the host as they are now.
     pub(crate) async fn seed(&self, entry: &VmEntry, machine: &Machine) -> Result<Option<SeedFiles>, Error> {
         let Some(seed) = &machine.seed else { return Ok(None) };
         let limit = limits::MAX_SEED_BYTES;
-        let mut files = HostFiles::default();
-        for path in seed.host_files() {
-            let content = self.paths.read(&path, limit).await.map_err(DiskError::from)?;
-            files.insert(path, content);
-        }
+        let files = self.host_files(seed.host_files()).await?;
         let owner = SeedOwner { id: &entry.id.to_string(), name: entry.name.as_str() };
         let rendered = seed.render(owner, &files).map_err(DiskError::from)?;
         let bytes = rendered.bytes();

@@ -34,6 +34,7 @@ fn command_line_for(definition: &str, version: QemuVersion) -> CommandLine {
             variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
             requires_smm: machine.firmware.uefi().is_some_and(|uefi| uefi.secure_boot),
         }),
+        credentials: Vec::new(),
         file_kinds: FileKinds::default(),
         tpm: machine.tpm.then(|| Tpm { device: "tpm-crb", directory: PathBuf::from("/d/storage/web") }),
         version,

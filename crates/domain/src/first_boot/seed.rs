@@ -121,6 +121,12 @@ pub enum InvalidSeed {
     KeyInvalid { path: Option<PathBuf>, error: InvalidPublicKey },
     #[error("the seed has {bytes} bytes, the limit is {limit}")]
     TooLarge { bytes: usize, limit: usize },
+    #[error("the credentials have {bytes} bytes, the limit is {limit}")]
+    CredentialsTooLarge { bytes: usize, limit: usize },
+    #[error(
+        "the credential `{name}` has a name of more than 28 characters, and does not fit into the firmware's tables"
+    )]
+    CredentialNameTooLong { name: String },
 }
 
 impl Explain for InvalidSeed {
@@ -132,6 +138,11 @@ impl Explain for InvalidSeed {
             Self::NotText { .. } => Explanation::new("seed.file-invalid", Fault::Usage).hint("save the file as UTF-8"),
             Self::KeyInvalid { .. } => Explanation::new("seed.ssh-key-invalid", Fault::Usage)
                 .hint("use the public key: the line in a file such as `id_ed25519.pub`"),
+            Self::CredentialsTooLarge { .. } => Explanation::new("credentials.too-large", Fault::Usage)
+                .hint("copy large files into the guest: `maqet cp`, or `seed: {files: …}`"),
+            Self::CredentialNameTooLong { .. } => {
+                Explanation::new("credentials.name-invalid", Fault::Usage).hint("choose a shorter name")
+            }
             Self::TooLarge { .. } => Explanation::new("seed.too-large", Fault::Usage)
                 .hint("share a directory with the guest instead of writing large files: `type: virtfs`"),
         }

@@ -46,6 +46,16 @@ impl Machine {
         }
     }
 
+    /// Returns whether the firmware of the machine has the tables of SMBIOS, with strings of ours (7.2, 10.0).
+    pub fn has_smbios(&self, architecture: &str) -> bool {
+        match (self.kind_on(architecture), architecture) {
+            (Some(kind), "x86_64" | "i386") => is_a(kind, &["pc", "q35"]),
+            (Some(kind), "aarch64" | "arm") => is_a(kind, &["virt"]),
+            (None, architecture) => ["x86_64", "i386"].contains(&architecture),
+            (Some(_), _) => false,
+        }
+    }
+
     /// Returns whether the machine has the devices of a PC with ISA ports.
     pub(crate) fn is_pc(&self, architecture: &str) -> bool {
         match self.kind_on(architecture) {

@@ -28,6 +28,7 @@ fn outcome(definition: &Value) -> Result<String, Vec<Problem>> {
         paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
         uefi: None,
         tpm: None,
+        credentials: Vec::new(),
         file_kinds: FileKinds::default(),
         version: TESTED[0],
         is_root: false,

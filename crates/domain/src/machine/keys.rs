@@ -3,6 +3,7 @@
 mod arguments;
 mod attachment;
 mod cpu;
+mod credentials;
 mod devices;
 pub(super) mod file_options;
 mod firmware;
@@ -36,7 +37,8 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
         registry.register(Arc::new(*key))?;
     }
     registry.register(Arc::new(storage::Storage { drivers: drivers.clone() }))?;
-    for key in devices::DEVICE_KEYS.iter().chain(guest::GUEST_KEYS).chain(seed::SEED_KEYS).chain(table::OTHER_KEYS) {
+    let guest = guest::GUEST_KEYS.iter().chain(seed::SEED_KEYS).chain(credentials::CREDENTIAL_KEYS);
+    for key in devices::DEVICE_KEYS.iter().chain(guest).chain(table::OTHER_KEYS) {
         registry.register(Arc::new(*key))?;
     }
     Ok(registry)

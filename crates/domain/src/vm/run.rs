@@ -182,6 +182,11 @@ impl RunPaths {
         self.sockets.join("seed.iso")
     }
 
+    /// Returns the file with a credential, which QEMU reads while it starts.
+    pub fn credential(&self, index: u8) -> PathBuf {
+        self.sockets.join(format!("credential-{index}"))
+    }
+
     /// Returns the socket of the guest agent.
     pub fn agent_socket(&self) -> PathBuf {
         self.sockets.join("agent.sock")

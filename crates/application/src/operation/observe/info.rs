@@ -4,7 +4,7 @@ use derive_setters::Setters;
 use jiff::Timestamp;
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::config::Node;
-use maqet_domain::machine::Machine;
+use maqet_domain::machine::{Machine, without_secrets};
 use maqet_domain::storage::{ByteLimit, Preparation, RequestLimit};
 use maqet_domain::vm::{Origins, VmEntry};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,10 @@ pub struct Info {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub origin: bool,
+    /// Show credentials and passwords, which are `(hidden)` otherwise
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub secrets: bool,
     /// Show the QEMU command line and its setup commands, ready to paste into a shell
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
@@ -35,7 +39,7 @@ pub struct Info {
 impl Info {
     /// Returns the definition of the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), origin: false, command_line: false }
+        Self { vm: vm.into(), origin: false, secrets: false, command_line: false }
     }
 }
 
@@ -50,7 +54,7 @@ pub struct VmInfo {
     pub name: String,
     /// When it was defined.
     pub created_at: Timestamp,
-    /// Its definition, as stored.
+    /// Its definition, as stored; without its secrets unless requested.
     pub definition: Node,
     /// Where each value of the definition comes from, if requested.
     pub origins: Option<Origins>,
@@ -130,7 +134,7 @@ impl Operation for Info {
             id: vm.entry.id.to_string(),
             name: vm.entry.name.to_string(),
             created_at: vm.entry.created_at,
-            definition: vm.definition,
+            definition: if self.secrets { vm.definition } else { without_secrets(vm.definition) },
             origins: self.origin.then_some(vm.origins),
             storage,
             argv: line

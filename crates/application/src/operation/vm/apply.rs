@@ -137,9 +137,10 @@ impl Operation for Apply {
         let definition = without_name(checked.definition);
 
         let is_live = app.observer().observe_process(&vm.entry).await.status.is_live();
-        let changed = differences(&vm.definition, &definition)
-            .into_iter()
-            .map(|difference| Changed { takes_effect: takes_effect(&difference, is_live), difference });
+        let changed = differences(&vm.definition, &definition).into_iter().map(|difference| Changed {
+            takes_effect: takes_effect(&difference, is_live),
+            difference: difference.without_secrets(),
+        });
         let applied = Applied {
             id: vm.entry.id.to_string(),
             name: vm.entry.name.to_string(),
@@ -180,9 +181,10 @@ async fn revert_definition(app: &App, vm: &Vm, revert: &Revert) -> Result<Done<A
     require_expected(app, Some(revert), Some(vm)).await?;
     let stored = revert.definition.clone().ok_or(Error::ConfigRequired)?;
     let is_live = app.observer().observe_process(&vm.entry).await.status.is_live();
-    let values = differences(&vm.definition, &stored.definition)
-        .into_iter()
-        .map(|difference| Changed { takes_effect: takes_effect(&difference, is_live), difference });
+    let values = differences(&vm.definition, &stored.definition).into_iter().map(|difference| Changed {
+        takes_effect: takes_effect(&difference, is_live),
+        difference: difference.without_secrets(),
+    });
     let mut applied = Applied {
         id: vm.entry.id.to_string(),
         name: vm.entry.name.to_string(),

@@ -28,6 +28,7 @@ fn command_line(definition: &str, binary: &str) -> Result<CommandLine, Vec<Probl
         architecture: machine.arch.unwrap_or("x86_64").to_owned(),
         version: TESTED[0],
         is_root: false,
+        credentials: Vec::new(),
         file_kinds: crate::storage::FileKinds::default(),
     };
     Ok(CommandLine::new(&machine, &context).unwrap())

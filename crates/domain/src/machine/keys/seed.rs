@@ -11,7 +11,7 @@ use crate::first_boot::{
     CloudConfig, GuestFile, GuestUser, NetworkConfig, PublicKey, RunCommand, Seed, SeedSource, TextSource, is_host_name,
 };
 use crate::guest::UserName;
-use crate::machine::Machine;
+use crate::machine::{HIDDEN, Machine};
 
 /// The keys of the first boot, in the order of `maqet config keys`.
 pub(super) const SEED_KEYS: &[KeySpec] = &[KeySpec::new(
@@ -98,7 +98,7 @@ fn rebase_user(user: Node, folder: &Path) -> Node {
     })
 }
 
-fn map_values(node: Node, change: impl Fn(&str, Node) -> Node) -> Node {
+pub(super) fn map_values(node: Node, change: impl Fn(&str, Node) -> Node) -> Node {
     node.map_entries(|entries| {
         let changed = |(key, value): (String, Node)| {
             let value = change(&key, value);
@@ -109,7 +109,7 @@ fn map_values(node: Node, change: impl Fn(&str, Node) -> Node) -> Node {
 }
 
 /// Resolves the path after the `@`.
-fn rebase_source(node: Node, folder: &Path) -> Node {
+pub(super) fn rebase_source(node: Node, folder: &Path) -> Node {
     node.map_value(|value| match value {
         Value::Text(text) => match text.strip_prefix('@') {
             Some(path) => {
@@ -150,6 +150,19 @@ fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagno
     let meta_data = file(&mut reader, "meta_data");
     let hostname = node.non_null("hostname").and_then(|value| reader.hostname(&path.key("hostname"), value));
     machine.seed = Some(Seed { hostname, source, meta_data, network });
+}
+
+/// Reads a text, or the file after an `@`.
+pub(super) fn source(report: &mut Diagnostics, path: &KeyPath, node: &Node) -> Option<TextSource> {
+    let text = report.text(path, node)?;
+    if text == HIDDEN {
+        let help = Some("write the value, or `@FILE`: `maqet info --secrets` shows it".to_owned());
+        report.key_error(path, node, "the value is hidden", help);
+        return None;
+    }
+    let Some(file) = text.strip_prefix('@') else { return Some(TextSource::Text(text)) };
+    let file = node.clone().map_value(|_| Value::Text(file.to_owned()));
+    report.path(path, &file).map(TextSource::File)
 }
 
 /// Reads the parts of a seed.
@@ -247,12 +260,10 @@ impl Reader<'_> {
         keys
     }
 
-    /// Reads a text, or the file after an `@`.
+    /// Reads a line of text, or the file after an `@`.
     fn source(&mut self, path: &KeyPath, node: &Node) -> Option<TextSource> {
-        let text = self.report.line(path, node)?;
-        let Some(file) = text.strip_prefix('@') else { return Some(TextSource::Text(text)) };
-        let file = node.clone().map_value(|_| Value::Text(file.to_owned()));
-        self.report.path(path, &file).map(TextSource::File)
+        self.report.line(path, node)?;
+        source(self.report, path, node)
     }
 
     fn file(&mut self, path: &KeyPath, name: &str, node: &Node) -> Option<GuestFile> {
