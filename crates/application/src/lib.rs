@@ -71,6 +71,7 @@ pub use event::filter::UnknownEventType;
 pub use event::reader::{Cursor, QmpLogPosition, ShownEvent};
 pub use guest::copy::error::CopyError;
 pub use guest::error::ExecError;
+pub use guest::quiesce::QuiesceError;
 pub use guest::streams::ExecStreams;
 pub use history::error::HistoryError;
 pub use host::error::HostError;

@@ -317,6 +317,15 @@ pub const DETACH_POLLS: u32 = 1500;
 /// How often it is asked whether a detached command has ended that got a signal.
 pub const DETACHED_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long the file systems of a guest may take to be frozen, which writes what is not on its disks yet, or to be thawed.
+pub const FREEZE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long thawing is tried again after a failure.
+pub const THAW_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The pause between two attempts.
+pub const THAW_INTERVAL: Duration = Duration::from_millis(500);
+
 /// How much of what a guest says about a command that did not start is shown.
 pub const MAX_REASON_CHARS: usize = 400;
 

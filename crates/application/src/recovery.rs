@@ -19,6 +19,7 @@ pub use self::error::RecoveryError;
 use crate::app::commit::work_done;
 use crate::app::recovered::Recovered;
 use crate::backup::recover as backup;
+use crate::guest::quiesce::thaw_left_over;
 use crate::snapshot::live::{self, LiveVm};
 use crate::snapshot::recover as snapshot;
 use crate::storage::recover as storage;
@@ -35,6 +36,9 @@ pub(crate) async fn recover(app: &App, vm: Vm, guard: &HeldLock) -> Result<Vm, E
     if work == PendingWork::Unknown {
         return Err(RecoveryError::Unknown { vm: name, operation, since }.into());
     }
+    if work.is_quiesced() {
+        thaw_left_over(app, &vm.entry).await;
+    }
     match recover_work(app, &vm.entry, &work, guard).await {
         Ok(recovered) => Ok(Vm { entry: record(app, recovered, &operation, since).await?, ..vm }),
         Err(source) => Err(RecoveryError::Failed { vm: name, operation, since, source: Box::new(source) }.into()),
@@ -43,10 +47,10 @@ pub(crate) async fn recover(app: &App, vm: Vm, guard: &HeldLock) -> Result<Vm, E
 
 async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &HeldLock) -> Result<Recovered, Error> {
     match work {
-        PendingWork::SnapshotCreate { created, live: false } => {
+        PendingWork::SnapshotCreate { created, live: false, .. } => {
             snapshot::roll_back_create(app, entry, guard, created).await
         }
-        PendingWork::SnapshotCreate { created, live: true } => {
+        PendingWork::SnapshotCreate { created, live: true, .. } => {
             live::recover::roll_back_create(app, entry, guard, created).await
         }
         PendingWork::SnapshotRemove { removed } => match LiveVm::open(app, entry).await? {
@@ -62,7 +66,7 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
         PendingWork::StorageConvert { path, file } => storage::roll_back_convert(app, entry, path, *file).await,
         PendingWork::ImageRewrite { path } => Ok(storage::end_rewrite(app, entry, path).await),
         PendingWork::Trash { entry: trashed } => trash::recover(app, entry, trashed).await,
-        PendingWork::Backup { unfinished, complete, bitmap, drives } => {
+        PendingWork::Backup { unfinished, complete, bitmap, drives, .. } => {
             backup::recover_backup(app, entry, guard, (unfinished, complete), bitmap, drives).await
         }
         PendingWork::Restore { images, are_in_place } => {

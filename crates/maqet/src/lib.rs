@@ -61,8 +61,8 @@ pub use maqet_application::{
     App, Area, BackingMismatch, BalloonError, BusyReason, CopyError, DeviceError, Directories, DiskError, Done, Effect,
     EffectiveSetting, Error, ErrorReport, ExecError, ExecStreams, Finding, HostError, HumanDuration, ImageMismatches,
     ImagesLost, InvalidDuration, JobId, JobInfo, Jobs, KeyboardError, LogFailure, LogLimits, LostImage, Maintenance,
-    Operation, OperationTable, Picture, Ports, Progress, ProgressStream, ProgressUnit, ScreenError, Severity,
-    SizeChange, SizeMismatch, StartFailure, StopMethod, StorageError, Timeouts, VmStatus, limits, operation,
+    Operation, OperationTable, Picture, Ports, Progress, ProgressStream, ProgressUnit, QuiesceError, ScreenError,
+    Severity, SizeChange, SizeMismatch, StartFailure, StopMethod, StorageError, Timeouts, VmStatus, limits, operation,
 };
 // The trash.
 pub use maqet_application::{FileUse, FileUser, TrashInfo, TrashRefusal, TrashedImageInfo};

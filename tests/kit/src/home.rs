@@ -120,6 +120,11 @@ impl TestHome {
         Maqet::new(binary, &self.root, self.environment()).args(arguments)
     }
 
+    /// Prepares a run of the CLI with fault points, whichever other runs have.
+    pub fn maqet_with_fault_points<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Maqet {
+        Maqet::new(crate::faulty::binary(), &self.root, self.environment()).args(arguments)
+    }
+
     /// Defines a VM from a YAML text.
     #[track_caller]
     pub fn add(&self, yaml: &str) {

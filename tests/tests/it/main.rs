@@ -73,6 +73,7 @@ mod postgres;
 mod qemu_modules;
 mod qmp;
 mod qmp_run;
+mod quiesce;
 mod recovery;
 mod recovery_frozen;
 mod recovery_killed;

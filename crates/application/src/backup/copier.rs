@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::changes::remove_bitmaps;
 use crate::app::shown;
+use crate::guest::error::ExecError;
+use crate::guest::quiesce::Frozen;
 use crate::job::Job;
 use crate::job::qmp_job::QmpJobs;
 use crate::{App, Error, limits};
@@ -105,7 +107,8 @@ impl Copier {
         self.execute(&command).await.map(drop)
     }
 
-    /// Copies drives, all of them as they are at one moment; `started` is called once that has passed.
+    /// Copies drives, all of them as they are at one moment; `started` is called once that has passed, and then a guest that is
+    /// frozen for it is thawed.
     ///
     /// If the job is canceled, or a drive fails, none of the copies goes on.
     pub(crate) async fn copy(
@@ -114,6 +117,7 @@ impl Copier {
         job: &Job<'_>,
         copies: &[Copy],
         started: impl FnOnce(),
+        frozen: Option<Frozen<'_>>,
     ) -> Result<(), Error> {
         let now = app.ports.clock.now();
         let ids: Vec<String> = (0..copies.len()).map(|index| QmpJobs::id(&format!("backup-{index}"), now)).collect();
@@ -131,8 +135,18 @@ impl Copier {
         };
         let command = QmpCommand::transaction(copies.iter().zip(&ids).map(backup));
         let command = command.with("properties", json!({ "completion-mode": "grouped" }));
-        let mut jobs = QmpJobs::start(&mut *self.session, ids, &command).await?;
+        let jobs = QmpJobs::start(&mut *self.session, ids, &command).await;
         started();
+        let thawed = match frozen {
+            Some(frozen) => frozen.thaw().await.map_err(ExecError::from),
+            None => Ok(()),
+        };
+        let mut jobs = jobs?;
+        if let Err(error) = thawed {
+            jobs.cancel().await?;
+            jobs.dismiss().await?;
+            return Err(error.into());
+        }
         let report = |done, total| job.report(crate::ProgressUnit::Bytes, done, total);
         let outcome = job.run(jobs.conclude(report)).await;
         if !matches!(outcome, Ok(Ok(()))) {

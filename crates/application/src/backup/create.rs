@@ -29,6 +29,8 @@ use super::drive::DiskDrive;
 use super::error::BackupError;
 use super::place::Place;
 use crate::app::ports::Directories;
+use crate::guest::error::ExecError;
+use crate::guest::quiesce::{Frozen, QuiesceError};
 use crate::job::Job;
 use crate::{App, Error, limits};
 
@@ -43,6 +45,8 @@ pub(crate) struct BackupRun<'a> {
     pub(crate) binary: PathBuf,
     pub(crate) source: BackupSource,
     pub(crate) is_full: bool,
+    /// Whether the file systems of the running guest are frozen for the moment of the backup.
+    pub(crate) quiesce: bool,
     pub(crate) name: BackupName,
 }
 
@@ -110,7 +114,13 @@ impl<'a> BackupRun<'a> {
     pub(crate) fn pending(&self) -> PendingWork {
         let drives = self.disks.iter().map(|disk| (disk.name.clone(), disk.path.clone())).collect();
         let complete = self.place.directory.join(self.name.as_str());
-        PendingWork::Backup { unfinished: self.unfinished(), complete, bitmap: self.bitmap(), drives }
+        PendingWork::Backup {
+            unfinished: self.unfinished(),
+            complete,
+            bitmap: self.bitmap(),
+            drives,
+            quiesced: self.quiesce,
+        }
     }
 
     /// Makes the backup; nothing is left of one that fails, if that is possible.
@@ -132,7 +142,9 @@ impl<'a> BackupRun<'a> {
                 if let Err(error) = &cleaned_up {
                     tracing::warn!(%error, "could not clean up a backup that failed; the next operation does");
                 }
-                Err(FailedBackup { error: self.or_copier_ended(error), is_cleaned_up: cleaned_up.is_ok() })
+                // The next operation thaws what could not be thawed.
+                let is_cleaned_up = cleaned_up.is_ok() && !is_frozen(&error);
+                Err(FailedBackup { error: self.or_copier_ended(error), is_cleaned_up })
             }
         }
     }
@@ -263,8 +275,10 @@ impl<'a> BackupRun<'a> {
         copier.add_bitmaps(&recording.collect::<Vec<_>>(), &self.bitmap()).await?;
         self.job.set_stage("copying");
         let faults = &self.app.faults;
+        let started = || faults.reach(FaultPoint::BackupStarted);
+        let frozen = self.freeze().await?;
         let at = self.app.ports.clock.now();
-        copier.copy(self.app, self.job, &drives, || faults.reach(FaultPoint::BackupStarted)).await?;
+        copier.copy(self.app, self.job, &drives, started, frozen).await?;
         for copy in &drives {
             copier.close_target(&copy.target).await?;
         }
@@ -321,6 +335,14 @@ impl<'a> BackupRun<'a> {
     }
 
     /// Removes what a backup that failed left in QEMU and on disk.
+    /// Freezes the file systems of the guest, if that is requested.
+    async fn freeze(&self) -> Result<Option<Frozen<'_>>, Error> {
+        match self.entry.run.as_ref().filter(|_| self.quiesce) {
+            Some(run) => Ok(Some(Frozen::freeze(self.app, self.entry, &run.paths).await.map_err(ExecError::from)?)),
+            None => Ok(None),
+        }
+    }
+
     async fn abandon(&self, mut copier: Copier, state_before: &str) -> Result<(), Error> {
         let mut cleaned = copier.clean_up(Some(&self.bitmap())).await;
         // A write of the guest failed because the image of the backup could not be written; now it succeeds.
@@ -333,6 +355,11 @@ impl<'a> BackupRun<'a> {
         cleaned.and(ended)?;
         Ok(removed?)
     }
+}
+
+/// Returns whether an error is that a guest could not be thawed.
+fn is_frozen(error: &Error) -> bool {
+    matches!(error, Error::Exec(ExecError::Quiesce(QuiesceError::NotThawed { .. })))
 }
 
 /// Returns the name of the image of a drive.

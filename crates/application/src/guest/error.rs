@@ -6,6 +6,7 @@ use maqet_domain::port::{AgentError, PortError};
 use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
 
+use super::quiesce::QuiesceError;
 use super::request::ExecWayRefused;
 use crate::{HumanDuration, limits};
 
@@ -57,6 +58,8 @@ pub enum ExecError {
     Agent { vm: VmName, source: AgentError },
     #[error("cannot connect to the streams of a command in VM `{vm}`")]
     Port { vm: VmName, source: PortError },
+    #[error(transparent)]
+    Quiesce(#[from] QuiesceError),
     #[error("cannot run a command in VM `{vm}`: its CPUs are stopped ({state})")]
     Stopped { vm: VmName, state: String },
 }
@@ -122,6 +125,7 @@ impl Explain for ExecError {
                 .hint(format!("wait until it has booted: `maqet wait {vm} --for agent`"))
                 .hint("install the agent in the guest: `apt install qemu-guest-agent`"),
             Self::NoWay { .. } => Explanation::new("guest.exec-unavailable", Fault::State),
+            Self::Quiesce(inner) => inner.explain(),
             Self::Agent { source, .. } => source.explain(),
             Self::Port { source, .. } => source.explain(),
             Self::Stopped { vm, .. } => {

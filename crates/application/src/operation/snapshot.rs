@@ -61,6 +61,9 @@ pub struct SnapshotDone {
     /// Whether memory was loaded of which is not known what VM it was saved of, as by another tool.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unchecked: bool,
+    /// Whether the guest agent has set the clock of the guest after a load.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub clock_set: bool,
     /// The writable drives that are not part of the snapshot, because their types do not support snapshots.
     pub omitted: Vec<OmittedDrive>,
 }
@@ -131,6 +134,7 @@ fn done(outcome: Outcome<'_>, kind: &'static str, name: &str, safety: Option<&st
         replaced,
         safety: safety.map(str::to_owned),
         unchecked: false,
+        clock_set: false,
         omitted: images.selection.omitted,
     };
     let done = events.into_iter().fold(Done::changing(done, entry.id, changes), Done::event).holding(images.guard);

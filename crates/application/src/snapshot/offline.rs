@@ -91,7 +91,11 @@ impl<'a> OfflineImages<'a> {
             replaced.extend(old.map(|old| image.tag(&old.name)));
         }
         if created.len() + replaced.len() > 1 {
-            self.begin(PendingWork::SnapshotCreate { created: created.clone(), live: false }, Vec::new()).await?;
+            self.begin(
+                PendingWork::SnapshotCreate { created: created.clone(), live: false, quiesced: false },
+                Vec::new(),
+            )
+            .await?;
         }
         let made = match self.create_tags(&created).await {
             Ok(made) => made,

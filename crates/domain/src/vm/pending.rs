@@ -33,6 +33,9 @@ pub enum PendingWork {
         /// Whether a running QEMU creates them.
         #[serde(default)]
         live: bool,
+        /// Whether the file systems of the guest are frozen meanwhile.
+        #[serde(default)]
+        quiesced: bool,
     },
     /// Snapshots of images are removed; finished.
     SnapshotRemove {
@@ -77,6 +80,9 @@ pub enum PendingWork {
         bitmap: String,
         /// The block nodes of the drives, each with its image.
         drives: Vec<(String, PathBuf)>,
+        /// Whether the file systems of the guest are frozen at its beginning.
+        #[serde(default)]
+        quiesced: bool,
     },
     /// Images are replaced by those of a backup; rolled back until all are in place, and then finished.
     Restore {
@@ -88,6 +94,13 @@ pub enum PendingWork {
     /// Work of a newer maqet.
     #[serde(other)]
     Unknown,
+}
+
+impl PendingWork {
+    /// Returns whether it may have left the file systems of the guest frozen.
+    pub const fn is_quiesced(&self) -> bool {
+        matches!(self, Self::SnapshotCreate { quiesced: true, .. } | Self::Backup { quiesced: true, .. })
+    }
 }
 
 /// What becomes of the guest of a VM whose images are reverted.

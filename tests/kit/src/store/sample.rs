@@ -141,7 +141,7 @@ pub fn pending(operation: &str) -> Pending {
     Pending {
         operation: operation.to_owned(),
         since: moment(10),
-        work: PendingWork::SnapshotCreate { created: vec![tag], live: true },
+        work: PendingWork::SnapshotCreate { created: vec![tag], live: true, quiesced: false },
     }
 }
 

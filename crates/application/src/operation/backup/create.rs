@@ -24,7 +24,7 @@ use crate::{App, Error, HumanDuration};
 ///
 /// All disks are copied as they are at one moment. The first backup in a directory is full, later ones have only what
 /// changed since. The disks of a running VM are as after a power failure: file systems repair themselves when they are
-/// mounted.
+/// mounted. With `--quiesce`, they are as after the guest agent has written everything to them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -41,6 +41,10 @@ pub struct BackupCreate {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub full: bool,
+    /// Freeze the file systems of a running guest for the moment of which the backup is
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub quiesce: bool,
     /// Timeout, after which the backup is undone [default: none]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
@@ -49,7 +53,7 @@ pub struct BackupCreate {
 impl BackupCreate {
     /// Backs up the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), to: None, full: false, timeout: None }
+        Self { vm: vm.into(), to: None, full: false, quiesce: false, timeout: None }
     }
 }
 
@@ -111,6 +115,7 @@ impl BackupCreate {
             binary,
             source,
             is_full: self.full,
+            quiesce: self.quiesce && source == BackupSource::Running,
             name,
         };
         let entry = app.committer().begin_work(&vm.entry, Self::NAME, run.pending(), Vec::new()).await?;

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Requirement, SnapshotDone, SnapshotRm, again, done, open, recorded_tags};
 use crate::app::operations::{Done, Effect, Operation};
+use crate::guest::error::ExecError;
+use crate::guest::quiesce::QuiesceError;
 use crate::snapshot::offline::Creation;
 use crate::{App, Error, HumanDuration};
 
@@ -41,6 +43,10 @@ pub struct SnapshotCreate {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub live: bool,
+    /// Freeze the file systems of the guest for the moment of the snapshot; with `--live`, of one drive
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, requires = "live"))]
+    pub quiesce: bool,
     /// Timeout, after which the snapshot is undone [default: none]
     #[serde(default)]
     #[setters(strip_option)]
@@ -57,7 +63,17 @@ impl SnapshotCreate {
     /// Creates the snapshot `name` of a drive.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
         let (vm, drive, name) = (vm.into(), drive.into(), name.into());
-        Self { vm, drive, name, overwrite: false, description: None, live: false, timeout: None, revert: None }
+        Self {
+            vm,
+            drive,
+            name,
+            overwrite: false,
+            description: None,
+            live: false,
+            quiesce: false,
+            timeout: None,
+            revert: None,
+        }
     }
 }
 
@@ -77,6 +93,9 @@ impl Operation for SnapshotCreate {
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         if self.live {
             return super::live::create(app, self).await;
+        }
+        if self.quiesce {
+            return Err(ExecError::from(QuiesceError::Unsupported).into());
         }
         let name = SnapshotName::parse(&self.name)?;
         let wanted = (Requirement::Ready, self.revert.as_deref());

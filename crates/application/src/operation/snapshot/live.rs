@@ -17,6 +17,9 @@ use serde_json::json;
 use super::{SnapshotCreate, SnapshotDone, SnapshotLoad, SnapshotRm, expected};
 use crate::app::commit::work_done;
 use crate::app::operations::{Done, Operation};
+use crate::guest::clock::set_clock;
+use crate::guest::error::ExecError;
+use crate::guest::quiesce::QuiesceError;
 use crate::job::Job;
 use crate::operation::vm::start::{self, StartOptions};
 use crate::operation::vm::stop;
@@ -117,6 +120,7 @@ impl<'a> Request<'a> {
             replaced: false,
             safety: None,
             unchecked: false,
+            clock_set: false,
             omitted: Vec::new(),
         };
         let done = Done::changing(done, self.entry.id, changes);
@@ -142,6 +146,9 @@ pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<Sn
     let name = SnapshotName::parse(&create.name)?;
     let operation = SnapshotCreate::NAME;
     let (guard, mut request) = Request::open(app, (&create.vm, &create.drive), operation, create.timeout).await?;
+    if create.quiesce && request.is_all() {
+        return Err(ExecError::from(QuiesceError::Unsupported).into());
+    }
     let media = request.live.media().await?;
     let all = LiveVm::disks(&media, &request.machine);
     let memory = if request.is_all() {
@@ -162,7 +169,16 @@ pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<Sn
     let (tag, replaced) = free_tag(&request, &disks, &tables, name.as_str(), create.overwrite)?;
     let (has_memory, was_replaced) = (memory.is_some(), !replaced.is_empty());
     let description = create.description.clone().filter(|text| !text.is_empty());
-    let save = LiveSave { operation, disks: &disks, name: name.as_str(), tag: &tag, description, memory, replaced };
+    let save = LiveSave {
+        operation,
+        disks: &disks,
+        name: name.as_str(),
+        tag: &tag,
+        description,
+        memory,
+        replaced,
+        quiesce: create.quiesce,
+    };
     let saved = save.run(&mut request.live, &request.entry, &*guard, &request.job).await;
     let (entry, records) = saved?;
     request.entry = entry;
@@ -227,6 +243,10 @@ async fn load_into(request: Request<'_>, guard: &HeldLock, load: &SnapshotLoad) 
     let resumes = runs || load.start;
     let loading = LiveLoad { operation, name: &load.name, keeps_safety, resumes };
     let Loaded { entry, drives, is_checked } = loading.run(live, &entry, &machine, guard, &job).await?;
+    let clock_set = match entry.run.as_ref().filter(|_| resumes) {
+        Some(run) => set_clock(app, &run.paths).await,
+        None => false,
+    };
     let data = |drive: &String| json!({ "drive": drive, "name": name, "live": true });
     let events: Vec<_> =
         drives.iter().map(|drive| app.committer().event(kind::SNAPSHOT_LOADED, &entry, data(drive))).collect();
@@ -241,6 +261,7 @@ async fn load_into(request: Request<'_>, guard: &HeldLock, load: &SnapshotLoad) 
         replaced: false,
         safety: keeps_safety.then(|| BEFORE_LOAD.to_owned()),
         unchecked: !is_checked,
+        clock_set,
         omitted: Vec::new(),
     };
     let done = Done::changing(done, entry.id, ChangeSet::default());

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::app::operations::{Done, Effect, Operation};
+use crate::guest::clock::set_clock;
 use crate::vm::observe::{Observation, VmStatus};
 use crate::vm::unresponsive::explain_unresponsive;
 use crate::{App, Error, limits};
@@ -104,6 +105,9 @@ pub struct PowerChanged {
     pub vm: VmStatus,
     /// Whether this call changed anything.
     pub changed: bool,
+    /// Whether the guest agent has set the clock of a resumed guest, which was behind.
+    #[serde(skip_serializing_if = "is_false")]
+    pub clock_set: bool,
     /// Whether the guest was reset but does not run, because the VM was paused before and still is.
     #[serde(skip_serializing_if = "is_false")]
     pub awaits_resume: bool,
@@ -149,7 +153,8 @@ impl PowerChange {
         let entry = &vm.entry;
         let before = app.observer().observe_locked(entry).await;
         let (Transition::Proceed, Some(run)) = (before.transition(entry, self.action)?, &entry.run) else {
-            let unchanged = PowerChanged { vm: VmStatus::new(entry, &before), changed: false, awaits_resume: false };
+            let vm = VmStatus::new(entry, &before);
+            let unchanged = PowerChanged { vm, changed: false, clock_set: false, awaits_resume: false };
             return Ok(Done::reading(unchanged).about(entry.id).holding(guard));
         };
         self.send(app, entry, run, &before).await?;
@@ -161,7 +166,11 @@ impl PowerChange {
         // A resumed guest goes on with its old time; one that was reset reads the real-time clock.
         let after = if self.action == Action::Resume { app.observer().observe_clock(run, after).await } else { after };
         let awaits_resume = self.action == Action::Reset && after.status == Status::Paused;
-        let changed = PowerChanged { vm: VmStatus::new(entry, &after), changed: true, awaits_resume };
+        let mut vm = VmStatus::new(entry, &after);
+        let is_behind = self.action == Action::Resume && vm.clock_behind_ms.is_some();
+        let clock_set = is_behind && set_clock(app, &run.paths).await;
+        vm.clock_behind_ms = vm.clock_behind_ms.filter(|_| !clock_set);
+        let changed = PowerChanged { vm, changed: true, clock_set, awaits_resume };
         Ok(Done::reading(changed).about(entry.id).event(event).holding(guard))
     }
 

@@ -18,6 +18,8 @@ use serde_json::Value;
 use super::recover::roll_back_create;
 use super::{LiveDisk, LiveVm, nodes};
 use crate::app::recovered::Recovered;
+use crate::guest::error::ExecError;
+use crate::guest::quiesce::Frozen;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
 use crate::snapshot::tpm_copy;
@@ -35,6 +37,8 @@ pub(crate) struct LiveSave<'a> {
     pub(crate) memory: Option<LiveMemory>,
     /// The snapshots that it replaces.
     pub(crate) replaced: Vec<ImageTag>,
+    /// Whether the file systems of the guest are frozen for the moment of which it has the disks.
+    pub(crate) quiesce: bool,
 }
 
 /// The memory of a VM.
@@ -57,7 +61,7 @@ impl LiveSave<'_> {
         let app = live.app;
         let ran = live.status().await? == Status::Running;
         let created: Vec<ImageTag> = self.disks.iter().map(|disk| disk.tag(self.tag)).collect();
-        let work = PendingWork::SnapshotCreate { created: created.clone(), live: true };
+        let work = PendingWork::SnapshotCreate { created: created.clone(), live: true, quiesced: self.quiesce };
         let entry = app.committer().begin_work(entry, self.operation, work, Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(self.operation));
         let saved = match &self.memory {
@@ -65,6 +69,8 @@ impl LiveSave<'_> {
                 Err(error) => Err(self.or_full(app, error).await),
                 saved => saved,
             },
+            // If the guest is not thawed, the work stays pending: the next operation tries that, too.
+            None if self.quiesce => save_quiesced(live, &entry, &created).await?,
             None => live.save_disks(&created).await.map_err(Error::from),
         };
         app.faults.reach(FaultPoint::SnapshotSaved);
@@ -206,6 +212,25 @@ pub(crate) fn by_tag(tags: &[ImageTag]) -> Vec<Vec<ImageTag>> {
         groups.entry(&tag.tag).or_default().push(tag.clone());
     }
     groups.into_values().collect()
+}
+
+/// Creates snapshots of disks while the file systems of the guest are frozen; returns whether they were created.
+///
+/// Errors: the guest could not be thawed.
+async fn save_quiesced(
+    live: &mut LiveVm<'_>,
+    entry: &VmEntry,
+    created: &[ImageTag],
+) -> Result<Result<(), Error>, Error> {
+    let (app, paths) = (live.app, live.run().paths.clone());
+    let frozen = match Frozen::freeze(app, entry, &paths).await {
+        Ok(frozen) => frozen,
+        Err(error) => return Ok(Err(ExecError::from(error).into())),
+    };
+    let saved = live.save_disks(created).await.map_err(Error::from);
+    app.faults.reach(FaultPoint::SnapshotSaved);
+    frozen.thaw().await.map_err(ExecError::from)?;
+    Ok(saved)
 }
 
 /// Removes what there is of a snapshot that failed, and lets a guest go on that found its disk full meanwhile.

@@ -1,0 +1,75 @@
+//! Frozen file systems and the clock of a real Debian guest.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use maqet_fault_points::VARIABLE;
+use maqet_testkit::wait::{LONG, until};
+
+use crate::debian::Booted;
+
+#[test]
+fn test_quiesced_guest_is_thawed_and_its_clock_is_set() {
+    let booted = Booted::get();
+    let _turn = booted.turn();
+    file_systems_are_frozen_for_the_moment_of_a_snapshot(&booted);
+    what_a_killed_process_froze_is_thawed(&booted);
+    clock_of_a_resumed_guest_is_set(&booted);
+}
+
+const SNAPSHOT: [&str; 6] = ["snapshot", "create", "deb", "root", "--live", "--quiesce"];
+
+/// Returns how often the agent has frozen the file systems.
+fn times_frozen(booted: &Booted) -> usize {
+    let log = booted.shell("journalctl -b -u qemu-guest-agent -o cat").ok().stdout;
+    log.lines().filter(|line| line.contains("guest-fsfreeze called")).count()
+}
+
+/// Writes to the disk of the guest, which waits for as long as it is frozen.
+fn assert_is_thawed(booted: &Booted) {
+    let written =
+        booted.exec(["--timeout", "30s", "--", "sh", "-c", "date >/root/written && sync /root/written"]).run();
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
+}
+
+fn file_systems_are_frozen_for_the_moment_of_a_snapshot(booted: &Booted) {
+    let before = times_frozen(booted);
+
+    booted.0.maqet(SNAPSHOT).arg("one").run().ok();
+    assert_is_thawed(booted);
+
+    assert_eq!(times_frozen(booted), before + 1);
+    let memory = booted.0.maqet(["--format", "json", "snapshot", "create", "deb", "all", "x", "--live", "--quiesce"]);
+    let memory = memory.run();
+    assert_eq!(memory.json_error()["error"]["code"], "guest.quiesce-unsupported");
+}
+
+fn what_a_killed_process_froze_is_thawed(booted: &Booted) {
+    let create = booted.0.maqet_with_fault_points(SNAPSHOT).arg("two").env(VARIABLE, "snapshot.saved");
+
+    let killed = create.run();
+    let refused = booted.exec(["--", "true"]).env("MAQET_FORMAT", "json").run();
+    let next = booted.0.maqet(SNAPSHOT).arg("three").run().ok();
+
+    assert_eq!(killed.code, None, "{}", killed.stderr);
+    assert_eq!(refused.json_error()["error"]["code"], "guest.agent-conflict");
+    assert!(next.stderr.contains("thawed the file systems"), "{}", next.stderr);
+    assert_is_thawed(booted);
+    let names = booted.0.json(&["snapshot", "ls", "deb"]);
+    let names: Vec<&str> = names.as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["one", "three"]);
+}
+
+fn clock_of_a_resumed_guest_is_set(booted: &Booted) {
+    booted.0.json(&["pause", "deb"]);
+    until(LONG, "the clock to be behind", || {
+        (booted.0.json(&["status", "deb"])["clock_behind_ms"].as_u64()? >= 4000).then_some(())
+    });
+
+    let resumed = booted.0.json(&["resume", "deb"]);
+
+    assert_eq!((&resumed["clock_set"], resumed.get("clock_behind_ms")), (&true.into(), None), "{resumed}");
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let guest: f64 = booted.shell("date +%s.%N").ok().stdout.trim().parse().unwrap();
+    let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((before - 3.0..after + 3.0).contains(&guest), "{before} {guest} {after}");
+}
