@@ -16,6 +16,7 @@ mod monitor;
 mod page;
 mod postgres;
 mod row;
+mod script;
 mod store;
 mod summary;
 

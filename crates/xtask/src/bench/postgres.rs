@@ -9,6 +9,7 @@ use maqet_testkit::postgres::{PostgresServer, programs};
 use super::compare::{Comparison, output, timed};
 use super::env::{Env, json};
 use super::row::{Bar, Row};
+use super::script::{self, script};
 use super::store::{EACH, PROCESSES, RUNS_PER_CONCURRENT_RUN, YAML, concurrently};
 use crate::Result;
 use crate::failure::Failure;
@@ -19,9 +20,6 @@ const SIZE: usize = 10_000;
 const TABLE: &str = "name, coalesce(phase, 'defined'), pid, \
     to_char(to_timestamp(created_at / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
     left(id::text, 8)";
-
-/// What `add` sends, for a VM of any name.
-const ADD: &str = include_str!("add.sql");
 
 pub(crate) fn postgres(env: &Env<'_>) -> Result<Vec<Row>> {
     Ok(vec![ls(env)?, add(env)?])
@@ -51,7 +49,7 @@ fn add(env: &Env<'_>) -> Result<Row> {
     let server = PostgresServer::start_with("fsync = on\nfull_page_writes = on\n");
     let url = server.schema().url;
     let yaml = env.home.write("vm.yaml", YAML);
-    let script = env.home.write("add.sql", ADD);
+    let script = env.home.write("add.sql", script_of_add(env, &yaml)?);
     let pgbench = programs().ok_or_else(|| Failure::new("`pgbench` is not installed"))?.join("pgbench");
     output(add_named(env, &url, &yaml, "first"))?;
 
@@ -73,6 +71,20 @@ fn add(env: &Env<'_>) -> Result<Row> {
             counted(env, &url, timed(command)?)
         },
     )
+}
+
+/// Returns what `add` sends, for a VM of any name.
+fn script_of_add(env: &Env<'_>, yaml: &Path) -> Result<String> {
+    let server = PostgresServer::start_with(script::SETTINGS);
+    let url = server.schema().url;
+    // Creates the tables.
+    output(add_named(env, &url, yaml, "first"))?;
+    let before = server.messages().len();
+    let mut command = add_named(env, &url, yaml, "second");
+    command.args(["--format", "json"]);
+    let added = json(command)?;
+    let id = added["id"].as_str().ok_or_else(|| Failure::new("`maqet add --format json` does not print an ID"))?;
+    script(server.messages().get(before..).unwrap_or_default(), id, "second")
 }
 
 fn add_named(env: &Env<'_>, url: &str, yaml: &Path, name: &str) -> Command {
