@@ -10,6 +10,15 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// queue of thousands. The parameter `options` of the URL can replace it.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a statement waits for a lock: less than its execution may take, so that the server says that another process has
+/// the lock. The parameter `options` of the URL can replace it.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(8);
+
+const _: () = assert!(
+    LOCK_TIMEOUT.as_millis() < STATEMENT_TIMEOUT.as_millis(),
+    "else a wait is no different from a slow statement"
+);
+
 /// How long the server keeps a transaction whose process does not go on: longer than the process waits for its replies.
 pub const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -63,13 +63,10 @@ impl PostgresMaintenance {
 
     /// Reads every VM as commands do, as valid rows may still hold invalid values.
     async fn read_all(&self, client: &Client) -> Result<u64, Failure> {
-        let entries = self.pool.reply(read::rows(client, &read::entries(&self.identity))).await?;
-        for entry in &entries {
-            self.pool.reply(read::rows(client, &read::vm_by_id(entry.id, &self.identity))).await?;
-            self.pool.reply(read::rows(client, &read::storage(entry.id, &self.identity))).await?;
-            self.pool.reply(read::rows(client, &read::snapshots(entry.id))).await?;
-        }
-        Ok(entries.len() as u64)
+        let vms = self.pool.reply(read::rows(client, &read::all_vms(&self.identity))).await?;
+        self.pool.reply(read::rows(client, &read::all_storage(&self.identity))).await?;
+        self.pool.reply(read::rows(client, &read::all_snapshots(&self.identity))).await?;
+        Ok(vms.len() as u64)
     }
 
     /// Creates the tables of a database that lost them, unless another host did, and adds the VMs of `known` that it lacks.

@@ -3,13 +3,17 @@
 //! A commit holds a shared lock of its identity, and reads the marks after its changes; what sets or removes a mark holds
 //! that lock alone. So a commit is either done before, or sees the mark, and those of other identities wait for neither.
 
+use std::time::Duration;
+
 use maqet_domain::port::{MoveMark, StoreError};
 use serde_json::{from_str, to_string};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use crate::error::Failure;
 use crate::identity::Identity;
+use crate::schema;
 
 /// The lock of each identity; two that have the same by chance only wait for each other.
 macro_rules! lock {
@@ -48,14 +52,15 @@ impl Identities<'_> {
         Ok(())
     }
 
-    /// Returns the number of the transaction that is open, and the marks of these.
-    pub(crate) async fn number_and_marks(&self, client: &Client) -> Result<(String, Marks), Failure> {
-        let sql = "SELECT pg_current_xact_id()::text, move.host, move.owner, mark FROM maqet LEFT JOIN move \
+    /// Returns the number of the transaction that is open, and the marks of these; refuses a schema of a newer version.
+    pub(crate) async fn number_and_marks(&self, client: &Client, location: &str) -> Result<(String, Marks), Failure> {
+        let sql = "SELECT pg_current_xact_id()::text, move.host, move.owner, mark, version FROM maqet LEFT JOIN move \
             ON (move.host, move.owner) IN (SELECT * FROM unnest($1::text[], $2::text[]))";
         let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
             [(&self.hosts, Type::TEXT_ARRAY), (&self.owners, Type::TEXT_ARRAY)];
         let rows = client.query_typed(sql, &values).await?;
-        let Some(first) = rows.first() else { return Err(Failure::Damage("the table `maqet` is empty".to_owned())) };
+        let first = rows.first().ok_or_else(no_version)?;
+        schema::require_known(first.try_get(4)?, location)?;
         let number = first.try_get(0)?;
         let mut marks = Vec::new();
         for row in &rows {
@@ -87,18 +92,41 @@ pub(crate) async fn lock(client: &Client, identity: &Identity) -> Result<(), Fai
     Identities::from_iter([identity]).execute(client, lock!("pg_advisory_xact_lock")).await
 }
 
-/// Lets no other process move what `identity` has until the connection is closed.
-pub(crate) async fn lock_session(client: &Client, identity: &Identity) -> Result<(), Failure> {
+/// Lets no other process move what `identity` has until the connection, which serves for nothing else, is closed; returns
+/// whether it was locked within `timeout`.
+pub(crate) async fn lock_session(client: &Client, identity: &Identity, timeout: Duration) -> Result<bool, Failure> {
+    // A wait is as long as another move, not as a statement; zero would be no limit.
+    const LIMIT: &str = "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', $1, false)";
     const LOCK: &str = "SELECT pg_advisory_lock(1836148086, hashtext(format('%s/%s', $1::text, $2::text)))";
 
+    let limit = timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into()).to_string();
+    client.execute_typed(LIMIT, &[(&limit, Type::TEXT)]).await?;
     let Identity { host, owner } = identity;
-    client.execute_typed(LOCK, &[(host, Type::TEXT), (owner, Type::TEXT)]).await?;
-    Ok(())
+    match client.execute_typed(LOCK, &[(host, Type::TEXT), (owner, Type::TEXT)]).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns the mark of `identity`.
 pub(crate) async fn mark(client: &Client, identity: &Identity) -> Result<Option<MoveMark>, Failure> {
     one_mark(client, "SELECT mark FROM move WHERE host = $1 AND owner = $2", identity).await
+}
+
+/// Refuses a database that `identity` does not use any more: because of a move, or as a newer version has migrated it.
+pub(crate) async fn require_in_use(client: &Client, identity: &Identity, location: &str) -> Result<(), Failure> {
+    let sql = "SELECT version, mark FROM maqet LEFT JOIN move ON host = $1 AND owner = $2";
+    let Identity { host, owner } = identity;
+    let rows = client.query_typed(sql, &[(host, Type::TEXT), (owner, Type::TEXT)]).await?;
+    let row = rows.first().ok_or_else(no_version)?;
+    schema::require_known(row.try_get(0)?, location)?;
+    let mark = if row.try_get::<_, Option<&str>>(1)?.is_some() { Some(parse(row, 1)?) } else { None };
+    Ok(require_none(mark.as_ref(), location)?)
+}
+
+fn no_version() -> Failure {
+    Failure::Damage("the table `maqet` is empty".to_owned())
 }
 
 /// Returns the mark of `identity`, which no other transaction changes until this one ends.

@@ -158,7 +158,16 @@ impl Pool {
         &self,
         reply: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
-        in_time(self.connector.timeouts.reply, reply).await
+        self.reply_within(Duration::ZERO, reply).await
+    }
+
+    /// Waits for a reply that the server may hold back for `wait`.
+    pub(crate) async fn reply_within<T, E: Into<Failure>>(
+        &self,
+        wait: Duration,
+        reply: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        in_time(self.connector.timeouts.reply + wait, reply).await
     }
 }
 

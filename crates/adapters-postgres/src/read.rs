@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use maqet_domain::change::StorageRecord;
+use maqet_domain::change::{StorageRecord, UsedImage};
 use maqet_domain::event::{Event, RecordedEvent, kind};
 use maqet_domain::history::{Actor, Call, HistoryEntry, HistoryQuery, RecordedHistory};
 use maqet_domain::port::{ForeignVm, HostRecord, VmPresence};
@@ -52,6 +52,24 @@ macro_rules! entry {
              start_ticks, host_boot, pid_namespace, sockets, records, forwards",
             $($tail),+
         )
+    };
+}
+
+/// The columns that `history_entry` reads, in its order.
+macro_rules! history {
+    ($($tail:expr),+) => {
+        concat!(
+            "SELECT sequence, at, \"user\", host, pid, vm, operation, arguments, inverse_operation, inverse_arguments, \
+             reverts, vm_name, kind, irreversible FROM history",
+            $($tail),+
+        )
+    };
+}
+
+/// Holds for entries of the history before `$1`, and if `$3` only for those of the store.
+macro_rules! meant {
+    () => {
+        "sequence < $1 AND (NOT $3 OR (store_host = $4 AND store_owner = $5))"
     };
 }
 
@@ -112,6 +130,13 @@ pub(crate) fn foreign_storage(id: VmId, identity: &Identity) -> Query<StorageRec
     Query { sql, values: of(identity, [Value::id(id)]), row: storage_record }
 }
 
+/// The images that a VM of another identity used when it was last started.
+pub(crate) fn foreign_images(id: VmId, identity: &Identity) -> Query<Vec<UsedImage>> {
+    let sql = "SELECT images FROM used_images JOIN vm ON vm.id = used_images.vm \
+        WHERE vm.id = $3 AND (host, owner) <> ($1, $2)";
+    Query { sql, values: of(identity, [Value::id(id)]), row: |row| Columns::new(row).json() }
+}
+
 /// All identities that used the store or have VMs in it, by host and owner.
 pub(crate) fn hosts() -> Query<HostRecord> {
     let sql = concat!(
@@ -165,21 +190,29 @@ pub(crate) fn snapshots(id: VmId) -> Query<SnapshotRecord> {
 
 /// The entries of the history that `query` asks for, the newest first.
 pub(crate) fn history(query: &HistoryQuery, identity: &Identity) -> Query<RecordedHistory> {
-    let sql = "SELECT sequence, at, \"user\", host, pid, vm, operation, arguments, inverse_operation, \
-        inverse_arguments, reverts, vm_name, kind, irreversible FROM history \
-        WHERE sequence < $1 AND (NOT $3 OR (store_host = $4 AND store_owner = $5)) \
-        AND (NOT $6 OR vm = $7 OR vm_name = $8) ORDER BY sequence DESC LIMIT $2";
-    let vm = query.vm.as_ref();
-    let values = vec![
+    let mut values = vec![
         Value::Number(Some(query.before.unwrap_or(i64::MAX))),
         Value::Number(Some(query.limit.into())),
         Value::Flag(query.own),
         Value::text(&identity.host),
         Value::text(&identity.owner),
-        Value::Flag(vm.is_some()),
-        Value::Id(vm.and_then(|vm| vm.id).map(|id| Uuid::from_bytes(id.bytes()))),
-        Value::Text(vm.and_then(|vm| vm.name.as_ref()).map(ToString::to_string)),
     ];
+    let Some(vm) = &query.vm else {
+        let sql = history!(" WHERE ", meant!(), " ORDER BY sequence DESC LIMIT $2");
+        return Query { sql, values, row: history_entry };
+    };
+    values.push(Value::Id(vm.id.map(|id| Uuid::from_bytes(id.bytes()))));
+    values.push(Value::Text(vm.name.as_ref().map(ToString::to_string)));
+    // One query for each index.
+    let sql = history!(
+        " WHERE sequence IN (\
+            (SELECT sequence FROM history WHERE vm = $6 AND ",
+        meant!(),
+        " ORDER BY sequence DESC LIMIT $2) UNION ALL \
+            (SELECT sequence FROM history WHERE vm_name = $7 AND ",
+        meant!(),
+        " ORDER BY sequence DESC LIMIT $2)) ORDER BY sequence DESC LIMIT $2"
+    );
     Query { sql, values, row: history_entry }
 }
 
@@ -222,9 +255,7 @@ pub(crate) fn all_snapshots(identity: &Identity) -> Query<SnapshotRecord> {
 
 /// The whole history of an identity, the oldest first.
 pub(crate) fn all_history(identity: &Identity) -> Query<RecordedHistory> {
-    let sql = "SELECT sequence, at, \"user\", host, pid, vm, operation, arguments, inverse_operation, \
-        inverse_arguments, reverts, vm_name, kind, irreversible FROM history \
-        WHERE store_host = $1 AND store_owner = $2 ORDER BY sequence";
+    let sql = history!(" WHERE store_host = $1 AND store_owner = $2 ORDER BY sequence");
     Query { sql, values: of(identity, []), row: history_entry }
 }
 

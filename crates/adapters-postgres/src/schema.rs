@@ -12,12 +12,13 @@ use uuid::Uuid;
 use crate::error::{Failure, cause};
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema/v1.sql"),
     include_str!("schema/v2.sql"),
     include_str!("schema/v3.sql"),
     include_str!("schema/v4.sql"),
     include_str!("schema/v5.sql"),
+    include_str!("schema/v6.sql"),
 ];
 
 /// The table of the version, as the first migration of a database finds it.
@@ -67,15 +68,20 @@ pub(crate) async fn state(client: &Client, location: &str) -> Result<State, Fail
     let [row] = rows.as_slice() else { return Err(corrupt("the table `maqet` does not have one row").into()) };
     let version: i64 = row.try_get("version").map_err(|_| corrupt("the table `maqet` has no version"))?;
     let id = row.try_get("id").ok();
+    require_known(version, location)?;
     match version {
-        _ if version > newest() => {
-            let location = location.to_owned();
-            Err(StoreError::UnsupportedSchema { location, found: version, known: newest() }.into())
-        }
         _ if version < 1 => Err(corrupt(&format!("invalid schema version {version}")).into()),
         3.. if id.is_none() => Err(corrupt("the table `maqet` has no ID").into()),
         number => Ok(State::Version { number, id }),
     }
+}
+
+/// Refuses a schema of a newer version.
+pub(crate) fn require_known(version: i64, location: &str) -> Result<(), StoreError> {
+    if version <= newest() {
+        return Ok(());
+    }
+    Err(StoreError::UnsupportedSchema { location: location.to_owned(), found: version, known: newest() })
 }
 
 /// Migrates the database to the newest version, unless another process did so first.

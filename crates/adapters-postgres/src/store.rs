@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join3;
-use maqet_domain::change::{ChangeSet, StorageRecord};
+use maqet_domain::change::{ChangeSet, StorageRecord, UsedImage};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::{HistoryQuery, RecordedHistory};
 use maqet_domain::port::{
@@ -90,16 +90,19 @@ impl PostgresStore {
         let connection = self.pool.get().await?;
         // All are sent at once, in this order, and answered together. What a move took away is not taken for removed, as it
         // goes together with the mark, which is read later.
-        let (_not_critical, rows, mark) = join3(
+        let location = self.pool.url().recorded();
+        let (_not_critical, rows, in_use) = join3(
             self.pool.show_life(&connection, &self.identity),
             self.pool.reply(read::rows(&connection, query)),
-            self.pool.reply(moves::mark(&connection, &self.identity)),
+            self.pool.reply(moves::require_in_use(&connection, &self.identity, location)),
         )
         .await;
-        let read = rows.and_then(|rows| {
-            moves::require_none(mark?.as_ref(), self.pool.url().recorded())?;
-            Ok(rows)
-        });
+        // What a newer version has changed may be why the rows cannot be read.
+        let read = match (rows, in_use) {
+            (rows, Ok(())) => rows,
+            (Err(failure), Err(other)) if !matches!(other, Failure::Store(_)) => Err(failure),
+            (_, Err(refused)) => Err(refused),
+        };
         if matches!(read, Err(Failure::TimedOut(_))) {
             // A late reply would be that of the next query.
             discard(connection);
@@ -166,6 +169,11 @@ impl HostLedger for PostgresStore {
         Ok(Some(VmCopy::new(vm, storage)))
     }
 
+    async fn foreign_images(&self, id: &VmId) -> Result<Vec<UsedImage>, StoreError> {
+        let images = self.read("read the images of a VM", read::foreign_images(*id, &self.identity)).await?.pop();
+        Ok(images.unwrap_or_default())
+    }
+
     async fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
         self.read("list the hosts", read::hosts()).await
     }
@@ -187,6 +195,10 @@ impl StorageLedger for PostgresStore {
 
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
         self.read("read the storage of removed VMs", read::storage_without_vm(&self.identity)).await
+    }
+
+    async fn all_storage(&self) -> Result<Vec<StorageRecord>, StoreError> {
+        self.read("read the storage of all VMs", read::all_storage(&self.identity)).await
     }
 
     async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError> {

@@ -76,8 +76,8 @@ async fn try_commit(
     let client = transaction.client();
     let identities: Identities<'_> =
         iter::once(identity).chain(statements.taken.iter().map(|(_, from)| from)).collect();
-    let begun = pool.reply(change(client, &statements.changes, &identities)).await;
     let location = pool.url().recorded();
+    let begun = pool.reply(change(client, &statements.changes, &identities, location)).await;
     let number = match begun.and_then(|begun| number_of_unmoved(begun, statements, identity, location)) {
         Ok(number) => number,
         Err(failure) => {
@@ -109,12 +109,17 @@ async fn change(
     client: &Client,
     changes: &[Statement],
     identities: &Identities<'_>,
+    location: &str,
 ) -> Result<(String, Marks), Failure> {
     let opening = async { client.batch_execute("BEGIN").await.map_err(Failure::from) };
     // Polled in this order, so sent in this order.
-    let (opened, locked, executed, found) =
-        join4(opening, identities.keep_marks(client), execute(client, changes), identities.number_and_marks(client))
-            .await;
+    let (opened, locked, executed, found) = join4(
+        opening,
+        identities.keep_marks(client),
+        execute(client, changes),
+        identities.number_and_marks(client, location),
+    )
+    .await;
     opened?;
     locked?;
     executed?;

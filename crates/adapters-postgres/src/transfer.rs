@@ -4,11 +4,12 @@
 //! for nothing. A database is filled after its mark was set, however long that takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool::managed::Object;
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{Guard, MoveMark, StoreContent, StoreError, StoreTransfer};
+use maqet_domain::port::{DatabaseLock, Guard, MoveMark, StoreContent, StoreError, StoreTransfer};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -60,10 +61,16 @@ impl PostgresTransfer {
         Ok(Some(client))
     }
 
-    async fn try_lock(&self) -> Result<Box<dyn Guard>, Failure> {
+    async fn try_lock(&self, timeout: Duration) -> Result<DatabaseLock, Failure> {
         let client = self.pool.connect().await?;
-        self.pool.reply(moves::lock_session(&client, &self.identity)).await?;
-        Ok(Box::new(SessionLock { _client: client }))
+        let locking = moves::lock_session(&client, &self.identity, timeout);
+        let is_locked = self.pool.reply_within(timeout, locking).await?;
+        // Which process has it is not known: it may run on another host.
+        Ok(if is_locked {
+            DatabaseLock::Taken(Box::new(SessionLock { _client: client }))
+        } else {
+            DatabaseLock::InUse(None)
+        })
     }
 
     async fn try_mark(&self) -> Result<Option<MoveMark>, Failure> {
@@ -220,8 +227,8 @@ impl StoreTransfer for PostgresTransfer {
         self.pool.url().recorded().to_owned()
     }
 
-    async fn lock(&self) -> Result<Box<dyn Guard>, StoreError> {
-        self.try_lock().await.map_err(|failure| self.error(failure))
+    async fn lock(&self, _: &str, timeout: Duration) -> Result<DatabaseLock, StoreError> {
+        self.try_lock(timeout).await.map_err(|failure| self.error(failure))
     }
 
     async fn mark(&self) -> Result<Option<MoveMark>, StoreError> {

@@ -177,7 +177,7 @@ fn set_session(config: &mut Config) {
     let ours = format!(
         "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={}",
         limits::STATEMENT_TIMEOUT.as_millis(),
-        limits::STATEMENT_TIMEOUT.as_millis(),
+        limits::LOCK_TIMEOUT.as_millis(),
         limits::IDLE_TRANSACTION_TIMEOUT.as_millis(),
     );
     let options = config.get_options().map_or_else(|| ours.clone(), |theirs| format!("{ours} {theirs}"));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use maqet_domain::change::{Change, ChangeSet, StorageRecord};
+use maqet_domain::change::{Change, ChangeSet, StorageRecord, UsedImage};
 use maqet_domain::config::Node;
 use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{HistoryEntry, RecordedHistory};
@@ -133,6 +133,7 @@ pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Stateme
             Change::SnapshotRemoved { vm, drive, tag } => changes.push(remove_snapshot(*vm, drive, tag)),
             Change::StorageAdded(record) => add_storage(record, identity, &mut changes)?,
             Change::StorageRemoved { path } => changes.push(remove_storage(path, identity)),
+            Change::ImagesUsed { vm, images } => changes.push(record_images(*vm, images, identity)?),
         }
     }
     let mut log = Vec::new();
@@ -309,6 +310,13 @@ fn add_storage(record: &StorageRecord, identity: &Identity, statements: &mut Vec
     let sql = if record.is_created() { REPLACE } else { KEEP };
     statements.push(Statement::new(sql, values).under(Rule::NeedsVm(record.vm)));
     Ok(())
+}
+
+fn record_images(vm: VmId, images: &[UsedImage], identity: &Identity) -> Result<Statement, Failure> {
+    let sql = "INSERT INTO used_images SELECT id, $4 FROM vm WHERE id = $1 AND host = $2 AND owner = $3 \
+        ON CONFLICT (vm) DO UPDATE SET images = excluded.images";
+    let values = vec![Value::id(vm), Value::text(&identity.host), Value::text(&identity.owner), Value::json(&images)?];
+    Ok(Statement::new(sql, values).under(Rule::ChangesVm(vm)))
 }
 
 fn remove_storage(path: &Path, identity: &Identity) -> Statement {

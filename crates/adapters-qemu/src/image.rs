@@ -19,8 +19,8 @@ mod truncation;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use maqet_adapters_linux::ProcessEnvironment;
 use maqet_adapters_linux::atomic_file::remove_abandoned;
+use maqet_adapters_linux::{ProcessEnvironment, shared_id};
 use maqet_domain::Timestamp;
 use maqet_domain::port::{
     DiskImages, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair, ImageSummary,
@@ -29,7 +29,7 @@ use maqet_domain::port::{
 use maqet_domain::qmp::wording::is_qemu_img_version;
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::ImageSnapshot;
-use maqet_domain::storage::{FileId, ImagePlan};
+use maqet_domain::storage::{FileId, ImagePlan, SharedFileId};
 use maqet_fault_points::FaultPoints;
 
 #[cfg(feature = "fuzzing")]
@@ -100,6 +100,10 @@ impl DiskImages for QemuImg {
 
     async fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    async fn shared_id(&self, path: &Path) -> Option<SharedFileId> {
+        shared_id(path)
     }
 
     async fn examine(&self, image: &ImageUse) -> Result<ImageSummary, ImageError> {

@@ -176,13 +176,13 @@ impl Database {
         query: impl Fn(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
         // A database that is left keeps its content, so that what was read before the mark is what it had.
-        let query = |connection: &Connection| Ok((query(connection)?, schema::mark(connection)?));
+        let query = |connection: &Connection| Ok((query(connection)?, schema::refusal(connection)?));
         let read = match &self.access {
             Access::Shared { connection, .. } => retry_while_busy(timeout, || query(connection)),
             Access::ReadOnly => retry_while_busy(timeout, || self.read_reopened(timeout, query)),
         };
         match read.map_err(|error| self.path.sqlite_error(action, error))? {
-            (_, Some(mark)) => Err(self.path.marked(&mark)),
+            (_, Some(refusal)) => Err(refusal.error(&self.path)),
             (rows, None) => Ok(rows),
         }
     }
@@ -221,8 +221,8 @@ impl Database {
                     violation = Some(error);
                     Ok(Written::Durably)
                 }
-                Err(WriteError::Marked(mark)) => {
-                    violation = Some(self.path.marked(&mark));
+                Err(WriteError::Refused(refusal)) => {
+                    violation = Some(refusal.error(&self.path));
                     Ok(Written::Durably)
                 }
             }

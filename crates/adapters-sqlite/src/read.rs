@@ -80,6 +80,12 @@ pub(crate) fn storage_without_vm(connection: &Connection) -> Result<Vec<StorageR
     all(connection, sql, params![], storage_record)
 }
 
+/// Reads all storage records, in the order they were created.
+pub(crate) fn all_storage(connection: &Connection) -> Result<Vec<StorageRecord>> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage ORDER BY sequence";
+    all(connection, sql, params![], storage_record)
+}
+
 /// Reads the storage record of the image at a path.
 pub(crate) fn storage_at(connection: &Connection, path: &Path) -> Result<Option<StorageRecord>> {
     let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage WHERE path = ?1";
@@ -132,8 +138,7 @@ pub(crate) fn content(connection: &Connection) -> Result<StoreContent> {
     let tail = "FROM vm LEFT JOIN definition ON definition.vm = vm.id ORDER BY vm.id";
     let vms =
         prepare_entries(connection, ", content, origins", tail)?.query_map([], whole_vm)?.collect::<Result<_>>()?;
-    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage ORDER BY sequence";
-    let storage = all(connection, sql, params![], storage_record)?;
+    let storage = all_storage(connection)?;
     let sql = "SELECT vm, drive, tag, name, image_id, image_date, set_id, kind, description, fingerprint, created_at \
         FROM snapshot ORDER BY vm, drive, tag";
     let snapshots = all(connection, sql, params![], snapshot_record)?;

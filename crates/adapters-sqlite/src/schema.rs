@@ -66,10 +66,45 @@ pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<Identity> {
     Ok(Identity { application, version: version - MARKED, mark: Some(read_mark(connection)?) })
 }
 
+/// Why a database that is open is not used any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It has a part in a move.
+    Marked(MoveMark),
+    /// A newer version of maqet has migrated it to this version of the schema.
+    Migrated(i64),
+}
+
+impl Refusal {
+    /// Returns the error for the database at `path`.
+    pub(crate) fn error(&self, path: &DatabasePath) -> StoreError {
+        match self {
+            Self::Marked(mark) => path.marked(mark),
+            Self::Migrated(version) => path.unsupported_schema(*version, newest()),
+        }
+    }
+}
+
+/// Returns why a database is not used any more; cheap if it is.
+pub(crate) fn refusal(connection: &Connection) -> rusqlite::Result<Option<Refusal>> {
+    let version = version(connection)?;
+    if version > MARKED {
+        return Ok(Some(match read_mark(connection) {
+            // Of a newer version, it may look different.
+            Err(_) if version - MARKED > newest() => Refusal::Migrated(version - MARKED),
+            mark => Refusal::Marked(mark?),
+        }));
+    }
+    Ok((version > newest()).then_some(Refusal::Migrated(version)))
+}
+
 /// Returns the mark of a database, if it has one; cheap if it has none.
 pub(crate) fn mark(connection: &Connection) -> rusqlite::Result<Option<MoveMark>> {
-    let version: i64 = connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;
-    if version > MARKED { read_mark(connection).map(Some) } else { Ok(None) }
+    if version(connection)? > MARKED { read_mark(connection).map(Some) } else { Ok(None) }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))
 }
 
 fn read_mark(connection: &Connection) -> rusqlite::Result<MoveMark> {

@@ -168,6 +168,10 @@ impl StorageLedger for SqliteStore {
         self.worker().await?.read("read the storage of removed VMs", read::storage_without_vm).await
     }
 
+    async fn all_storage(&self) -> Result<Vec<StorageRecord>, StoreError> {
+        self.worker().await?.read("read the storage of all VMs", read::all_storage).await
+    }
+
     async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError> {
         let path = path.to_owned();
         self.worker().await?.read_few("read the storage of a file", move |sql| read::storage_at(sql, &path)).await

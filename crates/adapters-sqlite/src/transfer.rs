@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet_adapters_linux::FileLocks;
 use maqet_adapters_linux::atomic_file::AtomicFile;
-use maqet_domain::port::{Guard, LockError, MoveMark, StoreContent, StoreError, StoreTransfer};
+use maqet_domain::port::{DatabaseLock, LockError, MoveMark, StoreContent, StoreError, StoreTransfer};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -41,12 +42,13 @@ impl StoreTransfer for SqliteTransfer {
         format!("sqlite:{}", absolute.display())
     }
 
-    async fn lock(&self) -> Result<Box<dyn Guard>, StoreError> {
+    async fn lock(&self, operation: &str, timeout: Duration) -> Result<DatabaseLock, StoreError> {
         let file = DatabasePath::resolve(&self.path)?.beside("-move");
-        FileLocks::lock_database(file, "database.move", limits::BUSY_TIMEOUT).await.map_err(|error| match error {
-            LockError::Failed { source, .. } => StoreError::Failed { action: "lock the database", source },
-            _ => StoreError::Busy { location: self.path.display().to_string() },
-        })
+        match FileLocks::lock_database(file, operation, timeout).await {
+            Ok(guard) => Ok(DatabaseLock::Taken(guard)),
+            Err(LockError::DatabaseInUse { holder, .. }) => Ok(DatabaseLock::InUse(holder)),
+            Err(error) => Err(StoreError::Failed { action: "lock the database", source: error.into() }),
+        }
     }
 
     async fn mark(&self) -> Result<Option<MoveMark>, StoreError> {
@@ -270,6 +272,6 @@ fn sqlite_cause(error: WriteError) -> rusqlite::Error {
     match error {
         WriteError::Sqlite(error) => error,
         WriteError::Rule(error) => rusqlite::Error::ToSqlConversionFailure(error.into()),
-        WriteError::Marked(_) => unreachable!("only a commit of changes looks for a mark"),
+        WriteError::Refused(_) => unreachable!("only a commit of changes is refused"),
     }
 }

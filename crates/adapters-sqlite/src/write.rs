@@ -6,7 +6,7 @@ use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::Event;
 use maqet_domain::history::HistoryEntry;
-use maqet_domain::port::{MoveMark, StoreContent, StoreError};
+use maqet_domain::port::{StoreContent, StoreError};
 use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Origins, Pending, Phase, Revision, Run, RunEnd, Vm, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
@@ -14,6 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, 
 use serde::Serialize;
 
 use crate::column::{Moment, Text, Tree, path_value};
+use crate::schema::Refusal;
 use crate::{limits, schema};
 
 /// Why a set of changes was not written.
@@ -21,8 +22,8 @@ use crate::{limits, schema};
 pub(crate) enum WriteError {
     /// A rule of the port is violated; a retry does not help.
     Rule(StoreError),
-    /// The database has a part in a move.
-    Marked(MoveMark),
+    /// The database is not used any more.
+    Refused(Refusal),
     /// SQLite failed.
     Sqlite(rusqlite::Error),
 }
@@ -46,9 +47,9 @@ pub(crate) fn apply(
     if !may_write() {
         return Ok(false);
     }
-    // It may have been moved since it was opened.
-    if let Some(mark) = schema::mark(&transaction)? {
-        return Err(WriteError::Marked(mark));
+    // It may have been moved or migrated since it was opened.
+    if let Some(refusal) = schema::refusal(&transaction)? {
+        return Err(WriteError::Refused(refusal));
     }
     for change in &set.changes {
         match change {
@@ -71,6 +72,8 @@ pub(crate) fn apply(
             Change::SnapshotRemoved { vm, drive, tag } => remove_snapshot(&transaction, *vm, drive, tag)?,
             Change::StorageAdded(record) => add_storage(&transaction, record)?,
             Change::StorageRemoved { path } => remove_storage(&transaction, path)?,
+            // For other hosts.
+            Change::ImagesUsed { .. } => {}
         }
     }
     if let Some(entry) = &set.history {

@@ -10,6 +10,7 @@ use crate::event::Event;
 use crate::history::HistoryEntry;
 use crate::size::ByteSize;
 use crate::snapshot::SnapshotRecord;
+use crate::storage::SharedFileId;
 use crate::vm::{Origins, Pending, Phase, Revision, Run, Vm, VmId, VmName};
 
 /// One change to the store.
@@ -88,6 +89,24 @@ pub enum Change {
         /// Where the image is.
         path: PathBuf,
     },
+    /// Replaces what is recorded about the images that a VM uses. A store that is not shared need not keep it.
+    ImagesUsed {
+        /// The VM.
+        vm: VmId,
+        /// Its images.
+        images: Vec<UsedImage>,
+    },
+}
+
+/// An image that a VM used when it was started, for another host to recognize it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedImage {
+    /// Its drive; `uefi-vars` for the UEFI variable store.
+    pub drive: String,
+    /// Where it is, as shown.
+    pub path: String,
+    /// Which file it is.
+    pub file: SharedFileId,
 }
 
 /// The record of a disk image that maqet created or that a start found, to tell its own files from others, and an image

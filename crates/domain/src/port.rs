@@ -66,7 +66,7 @@ pub use self::store::{
     EventLog, ForeignVm, HistoryLog, HostLedger, HostRecord, SnapshotLedger, StorageLedger, Store, StoreError,
     VmRepository,
 };
-pub use self::transfer::{Databases, MoveId, MoveMark, OtherDatabase, StoreContent, StoreTransfer};
+pub use self::transfer::{DatabaseLock, Databases, MoveId, MoveMark, OtherDatabase, StoreContent, StoreTransfer};
 pub use self::trash::{Trash, TrashError, TrashPlace};
 
 #[cfg(feature = "mocks")]

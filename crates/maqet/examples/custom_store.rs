@@ -80,6 +80,8 @@ impl Content {
                 }
             }
             Change::StorageRemoved { path } => self.storage.retain(|record| record.path != path),
+            // For other hosts.
+            Change::ImagesUsed { .. } => {}
         }
         Ok(())
     }
@@ -148,6 +150,10 @@ impl StorageLedger for MemoryStore {
 
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
         Ok(self.content().storage.iter().filter(|record| record.vm.is_none()).cloned().collect())
+    }
+
+    async fn all_storage(&self) -> Result<Vec<StorageRecord>, StoreError> {
+        Ok(self.content().storage.clone())
     }
 
     async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError> {

@@ -229,6 +229,8 @@ struct TwoMoves {
 impl TwoMoves {
     fn new(server: &PostgresServer, is_to_server: bool) -> Self {
         let both = Both::new(TestHome::with_fault_points(), server);
+        // The second one waits as long as the first one takes, also on a busy host.
+        both.home.write("config/maqet/maqet.conf", "timeouts: {lock: 3m}\n");
         let [from, to] = both.direction(is_to_server);
         add_vms(&both, &from);
         let before = both.all(&from);

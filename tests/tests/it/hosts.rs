@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,6 +177,41 @@ fn test_evict_refused_while_the_host_or_its_vms_may_be_alive() {
     assert_eq!(status["status"], "paused");
 }
 
+/// A copy is accepted on request, and so is a disk that maqet itself replaced by its like.
+#[test]
+fn test_evict_accepts_disks_that_were_replaced_by_their_like() {
+    let pair = Pair::new();
+    for vm in ["compacted", "copied"] {
+        pair.add(vm);
+        pair.old.ok(["start", vm]);
+        pair.old.ok(["stop", "--force", vm]);
+    }
+    let of_compacted = pair.old.home.path("compacted.qcow2");
+    let before = fs::metadata(&of_compacted).unwrap().ino();
+    fill(&of_compacted);
+    let compacted = pair.old.ok(["storage", "compact", "compacted", "hdd", "--format", "json"]).json_value();
+    let copied = pair.old.home.path("copied.qcow2");
+    fs::copy(&copied, copied.with_extension("copy")).unwrap();
+    fs::rename(copied.with_extension("copy"), &copied).unwrap();
+    pair.make_away();
+
+    let moved = pair.new.ok(["host", "evict", "old", "compacted", "--format", "json"]).json_value();
+    let (refused, _) = pair.refused(["host", "evict", "old"]);
+    let accepted = pair.new.ok(["host", "evict", "old", "--accept-replaced", "--format", "json"]).json_value();
+
+    assert_eq!(compacted["replaced"], json!(true));
+    assert_ne!(fs::metadata(&of_compacted).unwrap().ino(), before);
+    assert_eq!(refused, "host.disk-conflict");
+    let names = [&moved, &accepted].map(|moved| moved["vms"][0]["name"].clone());
+    assert_eq!(names, [json!("compacted"), json!("copied")]);
+}
+
+/// Allocates clusters of an image, which are all zeros.
+fn fill(image: &Path) {
+    let written = Command::new("qemu-io").args(["-f", "qcow2", "-c", "write -P 0 0 2M"]).arg(image).output().unwrap();
+    assert!(written.status.success(), "{written:?}");
+}
+
 #[test]
 fn test_evict_refused_without_the_same_disks_here() {
     let pair = Pair::new();
@@ -197,6 +233,9 @@ fn test_evict_refused_without_the_same_disks_here() {
     let other = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg("8M").status();
     assert!(other.unwrap().success());
     let (another, sizes) = pair.refused(["host", "evict", "old", "web"]);
+    // As where both hosts were set up alike: the same content, on storage that each has for itself.
+    fs::copy(disk.with_extension("away"), &disk).unwrap();
+    let (replaced, of_host) = pair.refused(["host", "evict", "old", "web"]);
     fs::rename(disk.with_extension("away"), &disk).unwrap();
     let yaml = format!("{}storage: [{{name: hdd, file: {}}}]\n", paused_yaml("user"), disk.display());
     let other_user = pair.new.home.write("user.yaml", yaml);
@@ -214,6 +253,11 @@ fn test_evict_refused_without_the_same_disks_here() {
     assert!(path.contains("web.qcow2` of drive `hdd` not found"), "{path}");
     assert!(sizes.contains("its size is 8M instead of 4M"), "{sizes}");
     assert!(by.contains("of drive `hdd` of VM `user`"), "{by}");
+    assert_eq!(replaced, "host.disk-conflict");
+    assert!(
+        of_host.contains("web.qcow2` of drive `hdd` of VM `web` is not the file that host `old` used"),
+        "{of_host}"
+    );
     assert_eq!(name, "vm.exists");
     assert_eq!(listed.as_array().map(Vec::len), Some(3));
 }

@@ -59,6 +59,32 @@ fn test_postgres_vm_lives_from_add_to_rm() {
     assert!(!host.home.data().join("maqet.db").exists());
 }
 
+/// A server can be far away.
+#[test]
+fn test_postgres_doctor_asks_as_often_for_many_vms_as_for_one() {
+    let server = server();
+    let schema = server.schema();
+    let url = schema.url.replace("options=", "options=-clog_statement%3Dall%20");
+    let host = Host::new("a", &PostgresSchema { url, ..schema });
+    let asked = || {
+        let before = server.messages().len();
+        host.ok(["doctor"]);
+        let messages = server.messages();
+        let executed =
+            messages[before..].lines().filter_map(|line| Some(line.split_once("LOG:  execute ")?.1.to_owned()));
+        executed.collect::<Vec<String>>()
+    };
+
+    host.add("vm-1");
+    let of_one = asked();
+    for number in 2..6 {
+        host.add(&format!("vm-{number}"));
+    }
+
+    assert_eq!(asked(), of_one);
+    assert!(!of_one.is_empty());
+}
+
 #[test]
 fn test_postgres_hosts_do_not_touch_each_others_vms() {
     let server = server();

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use maqet_adapters_postgres::limits;
 use maqet_domain::Timestamp;
-use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::change::{Change, ChangeSet, UsedImage};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::history::HistoryQuery;
 use maqet_domain::port::{
     EventLog, HistoryLog, HostLedger, MoveId, MoveMark, StorageLedger, Store, StoreError, StoreMaintenance,
     StoreTransfer, VmPresence, VmRepository,
 };
+use maqet_domain::storage::SharedFileId;
 use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::sample;
 
@@ -58,6 +59,29 @@ async fn test_vm_of_another_host_cannot_be_changed_or_removed() {
 
     assert_eq!(there.by_id(&id).await.unwrap(), None);
     assert_eq!(here.by_id(&id).await.unwrap(), Some(vm));
+}
+
+#[tokio::test]
+async fn test_images_of_a_vm_are_recorded_for_others_by_its_host_only() {
+    let database = Database::new();
+    let (here, there) = (database.open_as("a", "me"), database.open_as("b", "me"));
+    let id = add(&here, "web", 1).await.unwrap().entry.id;
+    let used = |inode| {
+        let file = SharedFileId::File { inode, born_at: Some(Timestamp::UNIX_EPOCH) };
+        vec![UsedImage { drive: "hdd".to_owned(), path: "/d/web.qcow2".to_owned(), file }]
+    };
+    let record = |inode| ChangeSet::default().and(Change::ImagesUsed { vm: id, images: used(inode) });
+
+    let before = there.foreign_images(&id).await.unwrap();
+    here.commit(record(1)).await.unwrap();
+    here.commit(record(2)).await.unwrap();
+    let refused = there.commit(record(3)).await;
+
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+    assert_eq!((before, there.foreign_images(&id).await.unwrap()), (vec![], used(2)));
+    assert_eq!(here.foreign_images(&id).await.unwrap(), []);
+    here.commit(ChangeSet::default().and(Change::VmRemoved { id, expected: Revision::FIRST })).await.unwrap();
+    assert_eq!(database.query("SELECT count(*) FROM used_images"), "0");
 }
 
 #[tokio::test]
@@ -189,6 +213,19 @@ async fn test_hosts_show_their_last_sign_of_life() {
     assert!(later[0].unseen.unwrap() < hour && later[0].seen_at > hosts[0].seen_at, "{later:?}");
 }
 
+/// As a command does that takes long.
+#[tokio::test]
+async fn test_host_shows_life_without_reading_anything() {
+    let database = Database::new();
+    let store = database.open();
+    store.list().await.unwrap();
+    database.query("UPDATE host SET seen_at = 0");
+
+    database.open().show_life().await;
+
+    assert!(store.hosts().await.unwrap()[0].unseen.unwrap() < Duration::from_mins(30));
+}
+
 #[tokio::test]
 async fn test_hosts_signs_of_life_are_rarely_written() {
     let database = Database::new();
@@ -205,98 +242,12 @@ async fn test_hosts_signs_of_life_are_rarely_written() {
 
 #[tokio::test]
 async fn test_hosts_before_signs_of_life_were_seen_with_their_events() {
-    let database = Database::new();
-    let store = database.open_as("a", "me");
-    let vm = add(&store, "web", 1).await.unwrap();
-    let events = vec![sample::event("one", Some(&vm.entry))];
-    store.commit(ChangeSet { events, ..ChangeSet::default() }).await.unwrap();
-    database.query(
-        "UPDATE event SET at = 5000000000; DROP TABLE host, departed, move; DROP INDEX history_of_store; UPDATE maqet SET version = 3",
-    );
+    let database = Database::of_version(3);
+    database.query("INSERT INTO event (host, owner, at, kind, data) VALUES ('a', 'me', 5000000000, 'one', '{}')");
 
     let hosts = database.open_as("b", "me").hosts().await.unwrap();
 
     assert_eq!((hosts[0].host.as_str(), hosts[0].seen_at.map(Timestamp::as_second)), ("a", Some(5)));
-}
-
-#[tokio::test]
-async fn test_history_is_limited_for_each_host() {
-    let database = Database::new();
-    let (here, there) = (database.open_as("a", "me"), database.open_as("b", "me"));
-    for number in 0..4 {
-        for (store, name) in [(&here, "here"), (&there, "there")] {
-            let history = Some(sample::history(&format!("{name}-{number}"), None));
-            let history_limit = (name == "here").then_some(1);
-            store.commit(ChangeSet { history, history_limit, ..ChangeSet::default() }).await.unwrap();
-        }
-    }
-
-    let kept = here.history(&HistoryQuery::newest(9)).await.unwrap();
-
-    let kept: Vec<_> = kept.iter().map(|recorded| &*recorded.entry.call.operation).collect();
-    assert_eq!(kept, ["there-3", "here-3", "there-2", "there-1", "there-0"]);
-}
-
-#[tokio::test]
-async fn test_history_of_many_entries_is_limited_now_and_then() {
-    let database = Database::new();
-    let store = database.open();
-
-    for number in 0..200 {
-        let history = Some(sample::history(&number.to_string(), None));
-        store.commit(ChangeSet { history, history_limit: Some(120), ..ChangeSet::default() }).await.unwrap();
-    }
-
-    let kept = store.history(&HistoryQuery::newest(999)).await.unwrap().len();
-    // Which commits remove entries follows no pattern, and is the same each time.
-    assert!((120..=120 + 3 * 16).contains(&kept), "{kept} entries are kept");
-}
-
-#[tokio::test]
-async fn test_history_is_limited_of_hosts_that_alternate() {
-    let database = Database::new();
-    let stores = ["a", "b"].map(|host| database.open_as(host, "me"));
-
-    for number in 0..200 {
-        for store in &stores {
-            let history = Some(sample::history(&number.to_string(), None));
-            store.commit(ChangeSet { history, history_limit: Some(120), ..ChangeSet::default() }).await.unwrap();
-        }
-    }
-
-    for store in &stores {
-        let query = HistoryQuery { own: true, ..HistoryQuery::newest(999) };
-        let kept = store.history(&query).await.unwrap().len();
-        assert!((120..=120 + 3 * 16).contains(&kept), "{kept} entries are kept");
-    }
-}
-
-#[tokio::test]
-async fn test_history_limited_by_two_processes_at_once_waits_for_neither() {
-    let database = Database::new();
-    let limited = || async {
-        let store = database.open();
-        let history = Some(sample::history("x", None));
-        store.commit(ChangeSet { history, history_limit: Some(1), ..ChangeSet::default() }).await
-    };
-    limited().await.unwrap();
-    // A transaction that has removed the same entry and does not go on.
-    let holding = "BEGIN; DELETE FROM history; SELECT pg_sleep(5)";
-    let holder = tokio::task::spawn_blocking({
-        let (server, name) = (database.server.clone(), database.schema.name.clone());
-        move || server.query(&format!("SET search_path = {name}; {holding}; COMMIT"))
-    });
-    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%DELETE FROM history; SELECT pg_sleep%' \
-        AND wait_event = 'PgSleep'";
-    while database.query(asleep) == "0" {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-
-    limited().await.unwrap();
-
-    assert!(!holder.is_finished(), "the commit waited for the other one");
-    database.query("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
-    let _cancelled = holder.await;
 }
 
 fn taking(vm: &maqet_domain::vm::Vm, expected: Revision) -> ChangeSet {

@@ -6,6 +6,7 @@ mod access;
 mod concurrency;
 mod conformance;
 mod copies;
+mod history;
 mod hosts;
 mod moves;
 mod network;

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{MoveId, MoveMark, Store, StoreContent, StoreError, StoreTransfer, VmRepository};
+use maqet_domain::port::{
+    DatabaseLock, Guard, MoveId, MoveMark, Store, StoreContent, StoreError, StoreTransfer, VmRepository,
+};
 use maqet_testkit::store::sample;
 use maqet_testkit::wait::LONG;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Database, add, names};
+use crate::support::{Database, add, names, open};
 
 const THERE: &str = "sqlite:/d/there.db";
 
@@ -35,7 +37,8 @@ async fn content(database: &Database) -> StoreContent {
 async fn test_move_during_a_dump_waits_for_nothing() {
     let database = Database::new();
     add(&database.open_as("other", "me"), "db", 2).await.unwrap();
-    let tables = "LOCK TABLE maqet, move, vm, definition, storage, snapshot, history, event, host, departed";
+    let tables =
+        "LOCK TABLE maqet, move, vm, definition, storage, snapshot, history, event, host, departed, used_images";
     let dump = format!("SET search_path = {}; {tables} IN ACCESS SHARE MODE", database.schema.name);
     let dump = database.server.hold(&dump);
 
@@ -83,20 +86,87 @@ async fn test_import_under_way_holds_up_no_other_host() {
     assert_eq!(transfer.export(Some(mark(false))).await.unwrap().vms.len(), 1);
 }
 
-/// What a move of an older version left stays refused.
+/// What a move of an older version left stays refused, and a process of that version that is running writes nothing more.
 #[tokio::test]
 async fn test_marks_of_schema_4_are_kept() {
-    let database = Database::new();
-    content(&database).await;
-    database.query(
+    let database = Database::of_version(4);
+    let mark_of_move = serde_json::to_string(&mark(true)).unwrap();
+    database.query(&format!(
         "ALTER TABLE maqet ADD COLUMN moves text; \
-        UPDATE maqet SET version = 4, moves = (SELECT json_agg(json_build_object('host', host, 'owner', owner, \
-            'mark', mark::json))::text FROM move); DROP TABLE move",
-    );
+        UPDATE maqet SET moves = '[{{\"host\": \"here\", \"owner\": \"me\", \"mark\": {mark_of_move}}}]'"
+    ));
 
     let refused = database.open().list().await;
 
     assert!(matches!(&refused, Err(StoreError::Moved { to, .. }) if to == THERE), "{refused:?}");
     assert_eq!(database.open().transfer().mark().await.unwrap(), Some(mark(true)));
     assert_eq!(names(&database.open_as("other", "me")).await.unwrap(), [""; 0]);
+    // It refuses what is neither null nor a list of marks.
+    let of_schema_4 = database.query("SELECT moves FROM maqet");
+    assert!(!of_schema_4.is_empty() && serde_json::from_str::<serde_json::Value>(&of_schema_4).is_err());
+}
+
+/// Newer versions may keep what this one does not know.
+#[tokio::test]
+async fn test_open_store_refuses_what_a_newer_version_migrated() {
+    let database = Database::new();
+    let store = database.open();
+    add(&store, "web", 1).await.unwrap();
+    database.query("UPDATE maqet SET version = 99");
+
+    let (read, written) = (names(&store).await, add(&store, "db", 2).await);
+
+    for refused in [read.map(drop), written.map(drop)] {
+        assert!(matches!(refused, Err(StoreError::UnsupportedSchema { found: 99, .. })), "{refused:?}");
+    }
+    assert_eq!(database.query("SELECT count(*) FROM vm"), "1");
+}
+
+/// The lock of a move is that of the server, as other processes may have other directories.
+#[tokio::test]
+async fn test_lock_for_moves_is_waited_for_longer_than_statements() {
+    let database = Database::new();
+    let first = taken(database.open_as("locked", "me").transfer().lock("database.move", LONG).await.unwrap());
+    let url = database.schema.url.replace("options=", "options=-cstatement_timeout%3D50%20-clock_timeout%3D50%20");
+
+    let refused = open(&url, "locked", "me").transfer().lock("database.move", Duration::from_millis(1)).await.unwrap();
+    let waiting = tokio::spawn(async move { open(&url, "locked", "me").transfer().lock("database.move", LONG).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_advisory_lock(1836148086%' \
+        AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > '100 ms'";
+    timeout(LONG, async {
+        while database.query(waits) == "0" {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    drop(first);
+
+    assert!(matches!(refused, DatabaseLock::InUse(None)));
+    taken(waiting.await.unwrap().unwrap());
+}
+
+#[track_caller]
+fn taken(lock: DatabaseLock) -> Box<dyn Guard> {
+    match lock {
+        DatabaseLock::Taken(guard) => guard,
+        DatabaseLock::InUse(holder) => panic!("the lock is held by {holder:?}"),
+    }
+}
+
+/// What a move of much takes is no fault of the server.
+#[tokio::test]
+async fn test_commit_that_waits_for_a_move_is_answered_as_busy() {
+    let database = Database::new();
+    // Locks are those of the server, which other tests share.
+    add(&database.open_as("busy", "me"), "web", 1).await.unwrap();
+    let moving = database.server.hold("SELECT pg_advisory_xact_lock(1836148085, hashtext('busy/me'))");
+    let url = database.schema.url.replace("options=", "options=-clock_timeout%3D50%20");
+
+    let refused = add(&open(&url, "busy", "me"), "db", 2).await;
+    let of_other = add(&open(&url, "busy", "you"), "db", 3).await;
+    drop(moving);
+
+    assert!(matches!(refused, Err(StoreError::Busy { .. })), "{refused:?}");
+    of_other.unwrap();
 }

@@ -8,6 +8,14 @@ use maqet_domain::vm::Vm;
 use maqet_testkit::postgres::{PostgresSchema, PostgresServer, server};
 use maqet_testkit::store::sample;
 
+/// The migrations of older versions.
+const SCHEMAS: [&str; 4] = [
+    include_str!("../../src/schema/v1.sql"),
+    include_str!("../../src/schema/v2.sql"),
+    include_str!("../../src/schema/v3.sql"),
+    include_str!("../../src/schema/v4.sql"),
+];
+
 /// A schema of a server that lives as long as this.
 pub(crate) struct Database {
     pub(crate) server: Arc<PostgresServer>,
@@ -20,6 +28,16 @@ impl Database {
         let server = server();
         let schema = server.schema();
         Self { server, schema }
+    }
+
+    /// Creates a schema with the tables of an older version.
+    pub(crate) fn of_version(version: usize) -> Self {
+        let database = Self::new();
+        let steps = SCHEMAS[..version].join("\n");
+        database.query(&format!(
+            "BEGIN; CREATE TABLE maqet (version bigint NOT NULL); INSERT INTO maqet VALUES ({version});\n{steps}\nCOMMIT"
+        ));
+        database
     }
 
     /// Opens the store of `me` on `here`.

@@ -183,6 +183,22 @@ async fn test_open_newer_schema_is_refused_and_untouched() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
+/// Also by a process that opened it before another one migrated it.
+#[tokio::test]
+async fn test_newer_schema_is_refused_by_an_open_store() {
+    let (_folder, path) = filled().await;
+    let store = SqliteStore::open(&path).unwrap();
+    let new = |number: u32| store.commit(sample::adding(&sample::vm(&format!("vm-{number}"), number)));
+    new(300).await.unwrap();
+    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 999;").unwrap();
+
+    let refused = [store.list().await.map(drop), new(301).await];
+
+    for refused in refused {
+        assert!(matches!(refused, Err(StoreError::UnsupportedSchema { found: 999, known: 5, .. })), "{refused:?}");
+    }
+}
+
 #[tokio::test]
 async fn test_open_unfinished_schema_is_corrupt() {
     let (_folder, path) = filled().await;

@@ -172,7 +172,8 @@ fn outdated_copies(changes: &ChangeSet) -> Vec<OutdatedCopy> {
             | Change::RunChanged { .. }
             | Change::PendingChanged { .. }
             | Change::SnapshotAdded(_)
-            | Change::SnapshotRemoved { .. } => {}
+            | Change::SnapshotRemoved { .. }
+            | Change::ImagesUsed { .. } => {}
         }
     }
     modified.sort_unstable();

@@ -1,8 +1,10 @@
 //! Whether the disks of a VM of another host are the same here.
 
-use maqet_domain::port::{ImageError, VmCopy};
+use maqet_domain::port::{ImageError, PathKind, VmCopy};
 use maqet_domain::storage::ImageAccess;
 
+use super::error::HostError;
+use crate::app::shown;
 use crate::start::backing::EarlierImages;
 use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
@@ -44,6 +46,41 @@ pub(crate) async fn require_shared(app: &App, copy: &VmCopy, files: &UsedFiles<'
         Err(error @ ImageError::InUse { .. }) => Err(image_error(app, entry, error).await),
         unlocked => Ok(unlocked?),
     }
+}
+
+/// Refuses images of a VM of another `host` that are not the files which the VM used there when it was last started.
+///
+/// An image of the same size can be at the same path on each host, as where both were set up from one template. A file that is
+/// not recorded, as by an older version, is accepted; a block device is not: its path is often that of another one elsewhere.
+pub(crate) async fn require_same_files(app: &App, copy: &VmCopy, host: &str) -> Result<(), Error> {
+    let entry = &copy.vm.entry;
+    if entry.run.is_none() {
+        return Ok(());
+    }
+    let machine = app.machine(&copy.vm)?;
+    let preflight = app.preflight();
+    let drives = preflight.drives(&entry.name, &machine);
+    let used = app.ports.store.foreign_images(&entry.id).await?;
+    for (drive, path) in preflight.written_images(&entry.name, &machine, &drives) {
+        let shown = shown(&path);
+        let recorded = used.iter().find(|image| image.drive == drive && image.path == shown);
+        let found = app.ports.images.shared_id(&path).await;
+        let of_vm = || (entry.name.clone(), drive.clone(), path.clone(), host.to_owned());
+        match (recorded, &found) {
+            (Some(recorded), Some(found)) if recorded.file.may_be(found) => {}
+            (Some(_), Some(_)) => {
+                let (vm, drive, path, host) = of_vm();
+                return Err(HostError::DiskReplaced { vm, drive, path, host }.into());
+            }
+            (Some(_), None) | (None, _) => {
+                if app.ports.paths.kind(&path).await == PathKind::BlockDevice {
+                    let (vm, drive, path, host) = of_vm();
+                    return Err(HostError::DeviceUnknown { vm, drive, path, host }.into());
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Refuses an image that a guest of this host writes, or that is a backing file here.

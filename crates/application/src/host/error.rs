@@ -1,5 +1,7 @@
 //! Why commands for VMs of other hosts are refused.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::text::{quote, quoted_list};
@@ -24,6 +26,16 @@ pub enum HostError {
     MayRun { host: String, vms: Vec<VmName> },
     #[error("the disks of VM `{vm}` cannot be used on this host")]
     DisksUnavailable { vm: VmName, source: Box<Error> },
+    #[error(
+        "image `{}` of drive `{drive}` of VM `{vm}` is not the file that host `{host}` used when the VM was last started",
+        path.display()
+    )]
+    DiskReplaced { vm: VmName, drive: String, path: PathBuf, host: String },
+    #[error(
+        "it is not known whether block device `{}` of drive `{drive}` of VM `{vm}` is the one that host `{host}` used",
+        path.display()
+    )]
+    DeviceUnknown { vm: VmName, drive: String, path: PathBuf, host: String },
 }
 
 impl Explain for HostError {
@@ -48,6 +60,11 @@ impl Explain for HostError {
                 .hint("run a command on it, or make sure that it is off and pass `--force`"),
             Self::MayRun { .. } => Explanation::new("host.vms-in-use", Fault::State)
                 .hint("make sure that the host is off, and pass `--force`; two QEMUs would destroy the disks"),
+            Self::DiskReplaced { .. } => Explanation::new("host.disk-conflict", Fault::State)
+                .hint("mount the storage of the other host at this path")
+                .hint("if it was restored or copied from there, pass `--accept-replaced`"),
+            Self::DeviceUnknown { .. } => Explanation::new("host.disk-conflict", Fault::State)
+                .hint("make sure that it is the same device, and pass `--accept-replaced`"),
             Self::DisksUnavailable { .. } => Explanation::new("host.disks-unavailable", Fault::State)
                 .hint("mount the storage of the other host, so that the disks have the same paths here"),
         }

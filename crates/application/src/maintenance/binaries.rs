@@ -7,7 +7,7 @@ use maqet_domain::port::ProcessUsage;
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::text::quoted_list;
-use maqet_domain::vm::{Run, VmEntry, VmName};
+use maqet_domain::vm::{Run, Vm, VmEntry, VmName};
 
 use super::{Area, Finding, Severity};
 use crate::app::shown;
@@ -31,8 +31,9 @@ impl BinaryCheck<'_> {
     pub(crate) async fn findings(&self) -> Result<Vec<Finding>, Error> {
         let mut used: BTreeMap<PathBuf, UsedBinary> = BTreeMap::new();
         let mut findings = Vec::new();
-        for entry in self.app.ports.store.list().await? {
-            let mut names: Vec<String> = self.defined(&entry).await?.into_iter().collect();
+        for vm in self.app.ports.store.vms().await? {
+            let mut names: Vec<String> = self.defined(&vm).into_iter().collect();
+            let entry = vm.entry;
             match self.running(&entry).await {
                 Some((_, usage)) if !usage.is_binary_deleted => {
                     names.extend(usage.binary.and_then(|path| path.into_os_string().into_string().ok()));
@@ -62,11 +63,10 @@ impl BinaryCheck<'_> {
     }
 
     /// Returns the binary of a definition, if it can be read.
-    async fn defined(&self, entry: &VmEntry) -> Result<Option<String>, Error> {
-        let Some(vm) = self.app.ports.store.by_id(&entry.id).await? else { return Ok(None) };
-        let Ok(machine) = self.app.machine(&vm) else { return Ok(None) };
+    fn defined(&self, vm: &Vm) -> Option<String> {
+        let machine = self.app.machine(vm).ok()?;
         let default = || format!("qemu-system-{}", self.app.preflight().architecture(&machine));
-        Ok(Some(machine.binary.clone().unwrap_or_else(default)))
+        Some(machine.binary.clone().unwrap_or_else(default))
     }
 
     /// Returns the run of a VM whose process is visible, and what is known about the process.

@@ -37,12 +37,9 @@ impl Survey {
     /// The VMs are listed last: a file that existed before and belongs to none of them is stale. If they were listed
     /// first, the files of a VM that is added and started in between would be taken for stale.
     pub(crate) async fn new(app: &App) -> Result<Self, Error> {
-        let mut folders: HashSet<PathBuf> = HashSet::new();
-        for entry in app.ports.store.list().await? {
-            let records = app.ports.store.storage_of_vm(&entry.id).await?;
-            let created = records.iter().filter(|record| record.is_created());
-            folders.extend(created.filter_map(|record| record.path.parent().map(ToOwned::to_owned)));
-        }
+        let records = app.ports.store.all_storage().await?;
+        let created = records.iter().filter(|record| record.vm.is_some() && record.is_created());
+        let folders: HashSet<PathBuf> = created.filter_map(|record| Some(record.path.parent()?.to_owned())).collect();
         let folders: Vec<PathBuf> = folders.into_iter().collect();
         let port = &app.ports.maintenance.stale_files;
         let files = port.files(&folders).await;

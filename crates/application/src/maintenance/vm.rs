@@ -1,9 +1,12 @@
 //! Checks of the VMs: whether each can start, and whether its records agree with what runs.
 
+use std::collections::HashMap;
+
+use maqet_domain::change::StorageRecord;
 use maqet_domain::machine::Machine;
-use maqet_domain::port::{ImageSummary, LockName};
+use maqet_domain::port::{ImageSummary, LockName, VmCopy};
 use maqet_domain::text::quote;
-use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
+use maqet_domain::vm::{Phase, Status, Vm, VmEntry, VmId};
 
 use super::{Area, Finding, Severity, count_vms, error_chain};
 use crate::app::commit::read_vm_copy;
@@ -26,30 +29,49 @@ pub(crate) struct VmCheck<'a> {
 impl VmCheck<'_> {
     /// Checks all VMs.
     pub(crate) async fn findings(&self) -> Result<Vec<Finding>, Error> {
-        let entries = self.app.ports.store.list().await?;
-        let mut findings = Vec::new();
-        let mut good = 0_usize;
-        for entry in &entries {
-            // Another process may have removed it since.
-            let Some(vm) = self.app.ports.store.by_id(&entry.id).await? else { continue };
-            let found = self.check(&vm).await?;
+        let store = &*self.app.ports.store;
+        let vms = store.vms().await?;
+        let mut storage: HashMap<VmId, Vec<StorageRecord>> = HashMap::new();
+        for record in store.all_storage().await? {
+            if let Some(vm) = record.vm {
+                storage.entry(vm).or_default().push(record);
+            }
+        }
+        let (mut findings, mut good, count) = (Vec::new(), 0_usize, vms.len());
+        for vm in vms {
+            let records = storage.remove(&vm.entry.id).unwrap_or_default();
+            let found = self.check_as_read(VmCopy::new(vm, records)).await?;
             good += usize::from(found.is_empty());
             findings.extend(found);
         }
         if good > 0 {
-            let message =
-                if good == entries.len() { "no problems".to_owned() } else { format!("{good} without problems") };
-            findings.push(Finding::new(Severity::Ok, Area::Vm, count_vms(entries.len() as u64), message));
+            let message = if good == count { "no problems".to_owned() } else { format!("{good} without problems") };
+            findings.push(Finding::new(Severity::Ok, Area::Vm, count_vms(count as u64), message));
         }
         Ok(findings)
     }
 
+    /// Checks a VM that was read together with all others; what is found may be outdated, and is checked again.
+    async fn check_as_read(&self, read: VmCopy) -> Result<Vec<Finding>, Error> {
+        let id = read.vm.entry.id;
+        if (VmCheck { app: self.app, fix: false }).check(read).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        match read_vm_copy(&*self.app.ports.store, &id).await? {
+            Some(current) => self.check(current).await,
+            // Another process has removed it.
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Checks one VM; returns nothing if all is in order.
-    async fn check(&self, vm: &Vm) -> Result<Vec<Finding>, Error> {
-        let mut findings: Vec<Finding> = self.check_pending(&vm.entry).await.into_iter().collect();
+    async fn check(&self, read: VmCopy) -> Result<Vec<Finding>, Error> {
+        let mut findings: Vec<Finding> = self.check_pending(&read.vm.entry).await.into_iter().collect();
         // Work that is pending, or that another process is at, moves images; one that was recovered has changed the VM.
-        let recovered = if vm.entry.pending.is_some() { self.app.ports.store.by_id(&vm.entry.id).await? } else { None };
-        let vm = recovered.as_ref().unwrap_or(vm);
+        let is_pending = read.vm.entry.pending.is_some();
+        let recovered = if is_pending { read_vm_copy(&*self.app.ports.store, &read.vm.entry.id).await? } else { None };
+        let current = recovered.unwrap_or(read);
+        let vm = &current.vm;
         match self.app.machine(vm) {
             Ok(mut machine) => {
                 findings.extend(self.check_binary(vm, &machine).await);
@@ -68,7 +90,7 @@ impl VmCheck<'_> {
             ),
         }
         findings.extend(self.check_run(&vm.entry).await?);
-        findings.extend(self.check_copy(vm).await?);
+        findings.extend(self.check_copy(current).await);
         Ok(findings)
     }
 
@@ -169,32 +191,29 @@ impl VmCheck<'_> {
     }
 
     /// Compares the copy of a VM with the database.
-    async fn check_copy(&self, vm: &Vm) -> Result<Option<Finding>, Error> {
-        let Some(mut stored) = read_vm_copy(self.app.ports.store.as_ref(), &vm.entry.id).await? else {
-            return Ok(None);
-        };
+    async fn check_copy(&self, mut stored: VmCopy) -> Option<Finding> {
         stored.vm.entry.run = None;
         let copies = &self.app.ports.maintenance.copies;
-        let message = match copies.find(&vm.entry.id).await {
+        let message = match copies.find(&stored.vm.entry.id).await {
             None => "has no copy outside the database",
             Some(copy)
                 if copy.vm.entry.name == stored.vm.entry.name
                     && copy.vm.definition == stored.vm.definition
                     && copy.storage == stored.storage =>
             {
-                return Ok(None);
+                return None;
             }
             Some(_) => "its copy outside the database is out of date",
         };
         let finding =
-            finding(&vm.entry, Severity::Note, message).hint("run `maqet doctor --fix` to write one").fixable();
+            finding(&stored.vm.entry, Severity::Note, message).hint("run `maqet doctor --fix` to write one").fixable();
         if !self.fix {
-            return Ok(Some(finding));
+            return Some(finding);
         }
-        Ok(Some(match copies.write(&stored).await {
+        Some(match copies.write(&stored).await {
             Ok(()) => finding.fixed("wrote a copy"),
             Err(error) => finding.fix_failed(error.as_ref()),
-        }))
+        })
     }
 }
 

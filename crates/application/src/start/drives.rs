@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use maqet_domain::change::{Change, UsedImage};
 use maqet_domain::machine::Machine;
 use maqet_domain::port::{ImageError, ImageSummary, ImageUse};
 use maqet_domain::storage::{FileKinds, ImageAccess, ImagePlan, ImageProblem, Preparation, StorageSpec, UnusableImage};
-use maqet_domain::vm::{RunPaths, VmName};
+use maqet_domain::vm::{RunPaths, Vm, VmEntry, VmName};
 
+use super::firmware::VARIABLES_NAME;
 use super::preflight::Preflight;
+use crate::App;
+use crate::app::shown;
 
 /// A drive or share of a machine.
 #[derive(Debug)]
@@ -77,6 +81,32 @@ impl Preflight<'_> {
         }
     }
 
+    /// Returns the change that records which files the images are that a VM writes to; none if it has no images.
+    pub(crate) async fn images_used(&self, entry: &VmEntry, machine: &Machine, drives: &[Drive<'_>]) -> Option<Change> {
+        let mut images = Vec::new();
+        for (drive, path) in self.written_images(&entry.name, machine, drives) {
+            if let Some(file) = self.images.shared_id(&path).await {
+                images.push(UsedImage { drive, path: shown(&path), file });
+            }
+        }
+        (!images.is_empty()).then_some(Change::ImagesUsed { vm: entry.id, images })
+    }
+
+    /// Returns the images that a VM writes to, each with its drive.
+    pub(crate) fn written_images(
+        &self,
+        vm: &VmName,
+        machine: &Machine,
+        drives: &[Drive<'_>],
+    ) -> Vec<(String, PathBuf)> {
+        let image = |drive: &Drive<'_>| {
+            let image = drive.image_use().filter(|image| image.access == ImageAccess::Write)?;
+            Some((drive.storage.name.to_string(), image.path))
+        };
+        let variables = machine.firmware.is_uefi().then(|| (VARIABLES_NAME.to_owned(), self.uefi_variables(vm)));
+        drives.iter().filter_map(image).chain(variables).collect()
+    }
+
     /// Refuses images that other processes use.
     pub(crate) async fn require_unlocked(&self, drives: &[Drive<'_>]) -> Result<(), ImageError> {
         for image in drives.iter().filter_map(Drive::image_use) {
@@ -84,6 +114,14 @@ impl Preflight<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the change that records which files the images of a VM are now, if it was started: one was replaced by its like.
+pub(crate) async fn images_used_by(app: &App, vm: &Vm) -> Option<Change> {
+    vm.entry.run.as_ref()?;
+    let machine = app.machine(vm).ok()?;
+    let preflight = app.preflight();
+    preflight.images_used(&vm.entry, &machine, &preflight.drives(&vm.entry.name, &machine)).await
 }
 
 /// Returns whether the image itself is missing, and not one of its backing files.

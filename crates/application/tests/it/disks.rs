@@ -13,7 +13,7 @@ use maqet_domain::port::{
 };
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::ImageSnapshot;
-use maqet_domain::storage::{FileId, ImagePlan, ImageProblem, UnusableImage};
+use maqet_domain::storage::{FileId, ImagePlan, ImageProblem, SharedFileId, UnusableImage};
 use maqet_domain::trash::{TrashEntry, TrashId, TrashedImage, TrashedImageLocation};
 
 /// What a guest sees of a disk: its size, and data at offsets.
@@ -146,6 +146,10 @@ impl Paths for Disks {
 impl DiskImages for Disks {
     async fn tool_version(&self) -> Result<String, ImageError> {
         Ok("7.2.22".to_owned())
+    }
+
+    async fn shared_id(&self, _: &Path) -> Option<SharedFileId> {
+        None
     }
 
     async fn exists(&self, path: &Path) -> bool {

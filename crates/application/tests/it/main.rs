@@ -20,6 +20,7 @@ mod ls;
 mod operations;
 mod power;
 mod qmp_run;
+mod signs_of_life;
 mod stop;
 mod timeouts;
 mod undo_laws;

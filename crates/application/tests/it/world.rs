@@ -173,6 +173,7 @@ impl World {
         images.expect_examine().returning(|image| Err(missing(&image.path).into()));
         images.expect_require_unlocked().returning(|_| Ok(()));
         images.expect_state_copies().returning(|_| Ok(Vec::new()));
+        images.expect_shared_id().returning(|_| None);
 
         let mut ports = Ports {
             store,

@@ -8,7 +8,7 @@ use super::lock::HeldLock;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::size::ByteSize;
 use crate::snapshot::ImageSnapshot;
-use crate::storage::{ImageAccess, ImagePlan, UnusableImage};
+use crate::storage::{ImageAccess, ImagePlan, SharedFileId, UnusableImage};
 
 /// The properties of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +150,10 @@ pub trait DiskImages: Send + Sync {
 
     /// Returns whether `path` exists.
     async fn exists(&self, path: &Path) -> bool;
+
+    /// Returns which file or block device is at `path`, as other hosts see it that have it; `None` if there is none, or if
+    /// that is not known.
+    async fn shared_id(&self, path: &Path) -> Option<SharedFileId>;
 
     /// Reads the header of an image and of its backing files, without `qemu-img`.
     ///

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::VmCopy;
-use crate::change::{ChangeSet, StorageRecord};
+use crate::change::{ChangeSet, StorageRecord, UsedImage};
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::event::RecordedEvent;
 use crate::history::{HistoryQuery, RecordedHistory};
@@ -296,6 +296,12 @@ pub trait HostLedger: Send + Sync {
         Ok(None)
     }
 
+    /// Returns the images that a VM of others used when it was last started, as far as that is recorded.
+    async fn foreign_images(&self, id: &VmId) -> Result<Vec<UsedImage>, StoreError> {
+        let _none_has_it = id;
+        Ok(Vec::new())
+    }
+
     /// Returns the users of hosts that used the store or have VMs in it, also this one; ordered by host and owner.
     async fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
         Ok(Vec::new())
@@ -313,6 +319,9 @@ pub trait StorageLedger: Send + Sync {
 
     /// Returns the records of removed VMs, oldest first.
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError>;
+
+    /// Returns all records, also those of removed VMs, oldest first.
+    async fn all_storage(&self) -> Result<Vec<StorageRecord>, StoreError>;
 
     /// Returns the record of the image at this path, of whatever VM.
     async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError>;

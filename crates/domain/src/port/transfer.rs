@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Guard, StoreError};
+use super::{Guard, Holder, StoreError};
 use crate::change::StorageRecord;
 use crate::event::RecordedEvent;
 use crate::history::RecordedHistory;
@@ -142,6 +143,14 @@ fn without_tls(url: &str) -> String {
     if others.is_empty() { address.to_owned() } else { format!("{address}?{}", others.join("&")) }
 }
 
+/// What came of locking a database.
+pub enum DatabaseLock {
+    /// It is locked until this is dropped.
+    Taken(Box<dyn Guard>),
+    /// Another process had it locked all the time, which is named where that is known.
+    InUse(Option<Holder>),
+}
+
 /// Reads and writes all that a database holds of one user of one host.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
@@ -149,10 +158,10 @@ pub trait StoreTransfer: Send + Sync {
     /// Returns the URL of the database without user and password; it is that of [`MoveMark`]s.
     fn url(&self) -> String;
 
-    /// Locks the database, so that no other process moves it; the lock is held until the result is dropped.
+    /// Locks the database for `operation`, so that no other process moves it; waits for another one for at most `timeout`.
     ///
-    /// Errors: `Busy`, and those of reads.
-    async fn lock(&self) -> Result<Box<dyn Guard>, StoreError>;
+    /// Errors: those of reads.
+    async fn lock(&self, operation: &str, timeout: Duration) -> Result<DatabaseLock, StoreError>;
 
     /// Returns the mark of the database; none if it does not exist.
     ///

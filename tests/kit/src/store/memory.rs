@@ -26,6 +26,8 @@ struct Arranged {
     is_full: bool,
     /// Changes of another process, and before which read of a VM by its ID they are committed.
     pending: Option<(u32, ChangeSet)>,
+    /// How often a command recorded that its host is there.
+    signs_of_life: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -58,6 +60,12 @@ impl MemoryStore {
     #[must_use]
     pub fn is_commit_pending(&self) -> bool {
         self.arranged().pending.is_some()
+    }
+
+    /// Returns how often a command recorded that its host is there.
+    #[must_use]
+    pub fn signs_of_life(&self) -> u32 {
+        self.arranged().signs_of_life
     }
 
     fn arranged(&self) -> MutexGuard<'_, Arranged> {
@@ -119,6 +127,8 @@ impl Content {
             Change::SnapshotRemoved { vm, drive, tag } => self.remove_snapshot(vm, &drive, &tag),
             Change::StorageAdded(record) => self.record(record)?,
             Change::StorageRemoved { path } => self.storage.retain(|record| record.path != path),
+            // For other hosts.
+            Change::ImagesUsed { .. } => {}
         }
         Ok(())
     }
@@ -227,6 +237,10 @@ impl StorageLedger for MemoryStore {
         Ok(self.content().storage.iter().filter(|record| record.vm.is_none()).cloned().collect())
     }
 
+    async fn all_storage(&self) -> Result<Vec<StorageRecord>, StoreError> {
+        Ok(self.content().storage.clone())
+    }
+
     async fn storage_at(&self, path: &Path) -> Result<Option<StorageRecord>, StoreError> {
         Ok(self.content().storage.iter().find(|record| record.path == path).cloned())
     }
@@ -266,7 +280,12 @@ impl EventLog for MemoryStore {
 }
 
 /// It is not shared.
-impl HostLedger for MemoryStore {}
+#[async_trait]
+impl HostLedger for MemoryStore {
+    async fn show_life(&self) {
+        self.arranged().signs_of_life += 1;
+    }
+}
 
 #[async_trait]
 impl Store for MemoryStore {

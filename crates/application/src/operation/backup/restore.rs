@@ -18,6 +18,7 @@ use crate::app::shown;
 use crate::backup::drive::BackupDrives;
 use crate::backup::place::{Place, find_vm};
 use crate::backup::restore::{self, Restore};
+use crate::start::drives::images_used_by;
 use crate::storage::lock::lock_images;
 use crate::{App, Error, HumanDuration};
 
@@ -155,10 +156,12 @@ impl BackupRestore {
         let job = app.jobs.start(Self::NAME, &entry.name).within(self.timeout);
         let copied = restore::copy(app, &job, &restores, &*guard).await?;
         let entry = restore::replace(app, entry, Self::NAME, &restores, copied).await?;
+        let mut changes = ChangeSet::default().and(work_done(&entry));
+        changes.changes.extend(images_used_by(app, &vm).await);
         let value = BackupRestored::new(&place, backup, &restores);
         let data = json!({ "name": value.backup, "drives": value.drives });
         let event = app.committer().event(kind::BACKUP_RESTORED, &entry, data);
-        let done = Done::changing(value, entry.id, ChangeSet::default().and(work_done(&entry))).event(event);
+        let done = Done::changing(value, entry.id, changes).event(event);
         Ok(guards.into_iter().fold(done.holding(guard), Done::holding))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use derive_setters::Setters;
-use maqet_domain::port::{Guard, LockName, MoveMark, OtherDatabase, StoreContent, StoreError};
+use maqet_domain::port::{DatabaseLock, Guard, LockError, LockName, MoveMark, OtherDatabase, StoreContent, StoreError};
 use maqet_domain::vm::VmId;
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
@@ -68,7 +68,7 @@ impl Operation for DatabaseMove {
         // Held until nothing is left to do: of two moves at once, the second one finds out what the first one did.
         let _one_at_a_time = app.ports.locks.lock(&LockName::Move, Self::NAME, app.timeouts().lock).await?;
         // Also of processes that have another data directory, and so do not share the lock above.
-        let _of_all_processes = source.transfer.lock().await?;
+        let _of_all_processes = lock(app, &source, Self::NAME).await?;
         let mover = Mover { app, source, target };
         let mut guards = HashMap::new();
         let (content, filled) = match mover.source.transfer.mark().await? {
@@ -164,6 +164,19 @@ impl Mover<'_> {
         use_files_of(self.app, DatabaseMove::NAME, &self.source.name, &self.target.name).await?;
         self.app.faults.reach(FaultPoint::MoveHandedOver);
         Ok(self.target.transfer.clear_mark(filled).await?)
+    }
+}
+
+/// Locks a database for moves, as processes do that have other directories and so do not share the lock of those.
+pub(super) async fn lock(
+    app: &App,
+    database: &OtherDatabase,
+    operation: &'static str,
+) -> Result<Box<dyn Guard>, Error> {
+    let waited = app.timeouts().lock;
+    match database.transfer.lock(operation, waited).await? {
+        DatabaseLock::Taken(guard) => Ok(guard),
+        DatabaseLock::InUse(holder) => Err(LockError::DatabaseInUse { holder, waited }.into()),
     }
 }
 

@@ -4,7 +4,7 @@ use derive_setters::Setters;
 use maqet_domain::port::{LockName, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::moving::use_files_of;
+use super::moving::{lock, use_files_of};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::{App, Error};
 
@@ -53,7 +53,7 @@ impl Operation for DatabaseReclaim {
         let databases = &app.ports.databases;
         let current = databases.current()?;
         let _one_at_a_time = app.ports.locks.lock(&LockName::Move, Self::NAME, app.timeouts().lock).await?;
-        let _of_all_processes = current.transfer.lock().await?;
+        let _of_all_processes = lock(app, &current, Self::NAME).await?;
         let location = current.transfer.url();
         let mark = current.transfer.mark().await?;
         let lost = mark.as_ref().map(|mark| mark.url().to_owned());

@@ -8,13 +8,13 @@ use maqet_domain::event::kind;
 use maqet_domain::history::Actor;
 use maqet_domain::port::{ForeignVm, StoreError, VmCopy};
 use maqet_domain::text::similar;
-use maqet_domain::vm::{Phase, Run, RunEnd, StopReason, VmEntry};
+use maqet_domain::vm::{Phase, Run, RunEnd, StopReason, VmEntry, VmName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::host::Hosts;
-use crate::host::disks::require_shared;
+use crate::host::disks::{require_same_files, require_shared};
 use crate::host::error::HostError;
 use crate::trash::used_files::UsedFiles;
 use crate::{App, Error, HumanDuration};
@@ -41,6 +41,10 @@ pub struct HostEvict {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[setters(strip_option)]
     pub owner: Option<String>,
+    /// Accept images that are not the files that the other host used, such as copies that were restored
+    #[cfg_attr(feature = "clap", arg(long))]
+    #[serde(default)]
+    pub accept_replaced: bool,
     /// Move them although the host is not away, or they may be running there: if they are, both QEMUs destroy the disks
     #[cfg_attr(feature = "clap", arg(short, long))]
     #[serde(default)]
@@ -50,7 +54,7 @@ pub struct HostEvict {
 impl HostEvict {
     /// Moves all VMs of this user on `host`.
     pub fn new(host: impl Into<String>) -> Self {
-        Self { host: host.into(), vms: Vec::new(), owner: None, force: false }
+        Self { host: host.into(), vms: Vec::new(), owner: None, accept_replaced: false, force: false }
     }
 }
 
@@ -94,18 +98,22 @@ impl Operation for HostEvict {
             self.require_away(app, &entries).await?;
         }
         let used = UsedFiles::of_vms(app, None).await?;
+        let own: BTreeSet<VmName> = app.ports.store.list().await?.into_iter().map(|entry| entry.name).collect();
         let mut changes = ChangeSet::default();
         let mut vms = Vec::with_capacity(entries.len());
         for VmEntry { id, .. } in entries {
             let found = app.ports.store.foreign_vm(&id).await?;
             let copy = found.ok_or(StoreError::Conflict { id })?;
             let name = &copy.vm.entry.name;
-            if app.ports.store.by_name(name).await?.is_some() {
+            if own.contains(name) {
                 return Err(StoreError::Exists { name: name.clone() }.into());
             }
             require_shared(app, &copy, &used)
                 .await
                 .map_err(|source| HostError::DisksUnavailable { vm: name.clone(), source: Box::new(source) })?;
+            if !self.accept_replaced {
+                require_same_files(app, &copy, &self.host).await?;
+            }
             vms.push(self.take(app, &copy, &owner, &mut changes));
         }
         let only = if let [event] = changes.events.as_slice() { event.vm } else { None };

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::target::ImageTarget;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::start::drives::images_used_by;
 use crate::{App, Error, HumanDuration};
 
 /// Give back space on the host that a drive does not need
@@ -126,7 +127,8 @@ impl Operation for StorageCompact {
             json!({ "drive": self.drive, "before_bytes": done.before_bytes, "allocated_bytes": done.allocated_bytes });
         let event = app.committer().event(kind::STORAGE_COMPACTED, entry, data);
         let id = entry.id;
-        let changes = ChangeSet { changes: target.work_done(0).into_iter().collect(), ..ChangeSet::default() };
+        let changes = target.work_done(0).into_iter().chain(images_used_by(app, &target.vm).await).collect();
+        let changes = ChangeSet { changes, ..ChangeSet::default() };
         let done = Done::changing(done, id, changes).event(event).holding_all(target.into_guards());
         // The guest has the same disk as before.
         Ok(if self.discard_snapshots { done.not_undone(Irreversible::SnapshotDeleted) } else { done.into_note() })

@@ -26,6 +26,7 @@ use crate::app::commit::work_done;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
 use crate::config::origins;
+use crate::start::drives::images_used_by;
 use crate::storage::error::StorageError;
 use crate::storage::lock::lock_images;
 use crate::{App, Error, HumanDuration};
@@ -185,7 +186,9 @@ impl Operation for StorageConvert {
         // The guest has the same disk as before.
         let is_same = conversion.is_in_place() && conversion.definition.is_none() && !self.discard_snapshots;
         let undone = if is_kept { self.undone(app, &target, &conversion).await? } else { None };
-        let changes = conversion.changes(app, &entry);
+        let used = if conversion.is_in_place() { images_used_by(app, &target.vm).await } else { None };
+        let mut changes = conversion.changes(app, &entry);
+        changes.changes.extend(used);
         let guards = target.into_guards().into_iter().chain(new_guards).collect();
         let done = Done::changing(done, entry.id, changes).event(event).replaced_image(old).holding_all(guards);
         Ok(match undone {

@@ -100,12 +100,8 @@ impl Operation for StorageOrphaned {
 
 /// Returns the records of images that maqet created, by their paths.
 async fn records(app: &App) -> Result<HashMap<PathBuf, StorageRecord>, Error> {
-    let mut records = app.ports.store.storage_without_vm().await?;
     // An image that its VM does not use any more is still recorded for it.
-    for entry in app.ports.store.list().await? {
-        records.extend(app.ports.store.storage_of_vm(&entry.id).await?);
-    }
-    let created = records.into_iter().filter(StorageRecord::is_created);
+    let created = app.ports.store.all_storage().await?.into_iter().filter(StorageRecord::is_created);
     Ok(created.map(|record| (record.path.clone(), record)).collect())
 }
 

@@ -177,7 +177,8 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
     };
     let creator = DiskCreator::new(app, &job, &vm.entry).await?;
     creator.create_all(&machine, &disks.drives).await?;
-    let created = creator.tpm_record(&machine);
+    let mut created = creator.tpm_record(&machine);
+    created.extend(app.preflight().images_used(&vm.entry, &machine, &disks.drives).await);
 
     let entry = mark_starting(app, &vm.entry, boot, &paths).await?;
     app.faults.reach(FaultPoint::Marked(Start::NAME));

@@ -90,6 +90,7 @@ pub async fn test_vm_removed_leaves_storage_without_owner(subject: &dyn Subject)
 
     assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), []);
     assert_eq!(store.storage_without_vm().await.unwrap(), [sample::storage("/d/a.qcow2", None)]);
+    assert_eq!(store.all_storage().await.unwrap(), [sample::storage("/d/a.qcow2", None)]);
     commit(&*store, sample::adding(&vm)).await;
     assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), []);
 }
