@@ -44,6 +44,11 @@ const ALL_TESTS: [&str; 1] = ["--workspace"];
 /// The binaries with tests that use QEMU, of the whole workspace, so that nothing is built again.
 const QEMU_TESTS: [&str; 5] = ["--workspace", "--test=it", "--test=guests", "--test=terminal", "--test=examples"];
 
+/// Modules of `it` whose tests are about configuration files and databases: no QEMU makes a difference to them, so they run
+/// on that of the system only.
+const ONCE: [&str; 7] =
+    ["config::", "databases_moved::", "guides::", "lost_databases::", "postgres::", "schema::", "settings::"];
+
 impl Test {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         let started = Instant::now();
@@ -107,13 +112,23 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 fn tests(test: &Test, workspace: &Workspace, unpacked: Option<&Unpacked>, folder: &Path) -> Result<()> {
+    let cargo_test = |arguments| {
+        let mut command = cargo_test(test, workspace, folder, arguments);
+        if test.qemu.is_none() && unpacked.is_some() {
+            command.env(variable::BOTH_QEMUS, "1");
+        }
+        command
+    };
     if test.qemu != Some(Choice::Unpacked) {
-        let mut tests = cargo_test(test, workspace, folder, &ALL_TESTS);
+        let mut tests = cargo_test(&ALL_TESTS);
         cargo_step(&format!("Tests with QEMU {}", kit_qemu::version()), &mut tests)?;
     }
     if let Some(unpacked) = unpacked {
         let version = kit_qemu::version_of(&unpacked.emulator());
-        let mut tests = cargo_test(test, workspace, folder, &QEMU_TESTS);
+        let mut tests = cargo_test(&QEMU_TESTS);
+        if test.qemu.is_none() {
+            tests.arg("--").args(ONCE.iter().flat_map(|module| ["--skip", module]));
+        }
         tests.env("PATH", first_in_path(&unpacked.programs())).env(variable::QEMU_VERSION, UNPACKED_VERSION);
         cargo_step(&format!("Tests with QEMU {version}"), &mut tests)?;
     }
@@ -151,10 +166,10 @@ fn cargo_test(test: &Test, workspace: &Workspace, folder: &Path, arguments: &[&s
     command
 }
 
-/// Returns how many tests run at once: twice as many as there are cores, as most of them wait for a guest, a timeout or a
-/// disk more than they compute.
+/// Returns how many tests run at once: three times as many as there are cores, as most of them wait for a guest, a timeout
+/// or a disk more than they compute.
 fn test_threads() -> usize {
-    2 * thread::available_parallelism().map_or(2, NonZero::get)
+    3 * thread::available_parallelism().map_or(2, NonZero::get)
 }
 
 fn first_in_path(folder: &Path) -> OsString {

@@ -106,6 +106,19 @@ pub fn is_unpacked() -> bool {
     env::var_os(variable::QEMU_VERSION).is_some_and(|version| version == UNPACKED_VERSION)
 }
 
+/// Returns whether this run does the `index`-th of many pieces of work that are the same on each QEMU.
+///
+/// When the tests run on both, the unpacked one gets a third, which shows whether it makes a difference, and that of the
+/// system the others. A run on one QEMU, or a long one, does all. A third, so that pieces that alternate between two
+/// kinds have both kinds in each part.
+#[must_use]
+pub fn is_ours(index: usize) -> bool {
+    if variable::is_long() || env::var_os(variable::BOTH_QEMUS).is_none() {
+        return true;
+    }
+    index.is_multiple_of(3) == is_unpacked()
+}
+
 /// Returns the version of a program of QEMU.
 #[must_use]
 #[track_caller]

@@ -15,6 +15,9 @@ pub const UNPACKED_QEMU: &str = "MAQET_UNPACKED_QEMU";
 /// The version that the emulator must have, such as `10.0`; else any.
 pub const QEMU_VERSION: &str = "MAQET_QEMU_VERSION";
 
+/// Set when the tests also run on the other QEMU, so that both runs share what is the same on each.
+pub const BOTH_QEMUS: &str = "MAQET_BOTH_QEMUS";
+
 /// The folder for test homes, so that leaked files are found afterward; else /tmp.
 pub const TEST_ROOT: &str = "MAQET_TEST_ROOT";
 

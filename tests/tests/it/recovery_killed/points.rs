@@ -4,14 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use maqet_fault_points::{FaultPoint, VARIABLE};
-use maqet_testkit::{FAULT_POINTS, parallel, qemu, variable};
+use maqet_testkit::{FAULT_POINTS, parallel, qemu};
 
 use super::THREADS;
 use super::aftermath::{self, Before, First};
 use super::scenario::{SCENARIOS, Scenario};
-
-/// The share of the kills on a second QEMU, odd so that both kinds of first command have a part in it.
-const SHARE: usize = 3;
 
 /// A fault point of a command, and how many times it was reached by then.
 #[derive(Debug)]
@@ -60,14 +57,9 @@ fn test_command_killed_at_every_step_loses_nothing() {
     let all: BTreeSet<String> = FAULT_POINTS.iter().map(ToString::to_string).collect();
     assert_eq!(reached, all.iter().map(String::as_str).collect(), "a step is never reached, or not in the list");
 
+    let turn = |(number, kill)| (kill, First::by_turns(number));
     let kills: Vec<(Kill, First)> =
-        kills.into_iter().enumerate().map(|(number, kill)| (kill, First::by_turns(number))).collect();
-    let kills: Vec<(Kill, First)> = if variable::is_long() || !qemu::is_unpacked() {
-        kills
-    } else {
-        // The steps are the same on each QEMU; a share of them shows whether it makes a difference.
-        kills.into_iter().step_by(SHARE).collect()
-    };
+        kills.into_iter().enumerate().filter(|(number, _)| qemu::is_ours(*number)).map(turn).collect();
     parallel::in_threads(THREADS, &kills, kill);
 }
 
