@@ -337,13 +337,15 @@ fn test_linux_guest_that_suspends_is_woken_by_resume() {
     let mut shell = Shell::of(&home);
     shell.run(&["token=$((6 * 7))"]);
 
-    shell.run(&["(sleep 1; echo mem > /sys/power/state) &"]);
+    shell.run(&["(sleep 1; echo mem > /sys/power/state; echo is-u'p'-again) &"]);
     home.json(&["wait", "web", "--for", "status=suspended", "--timeout", "1m"]);
 
     assert_eq!(home.json_error(&["pause", "web"], 4)["hints"], json!(["wake it first with `maqet resume web`"]));
     assert_eq!(home.json(&["start", "web"])["changed"], false);
     let resumed = home.json(&["resume", "web"]);
     assert_eq!((&resumed["status"], &resumed["changed"]), (&json!("running"), &json!(true)));
+    // What is typed before its serial line works again is lost.
+    home.json(&["wait", "web", "--for", "serial:is-up-again", "--timeout", "1m"]);
     assert!(shell.run(&["echo it-is-$token"]).contains("it-is-42"));
     assert_eq!(home.json(&["status", "web"])["pid"], started["pid"]);
     home.json(&["stop", "web", "--force"]);
