@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -169,6 +170,13 @@ fn report_and_json_say_the_outcome(booted: &Booted) {
 
     let exited = report(["false", ""]);
     let missing = report(["nope", ""]);
+    let link = booted.0.path("link.json");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for place in [link.to_str().unwrap(), "/dev/null"] {
+        booted.exec(["--report", place, "--", "true"]).run().ok();
+    }
+    assert!(link.is_symlink() && path.is_file());
+    assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
     let captured = booted.0.maqet(["--format", "json", "exec", "deb", "--capture", "--", "echo", "hi"]).run().ok();
     let captured = captured.json_value();
     let piped =

@@ -196,26 +196,34 @@ fn note_outcome(result: &ExecResult, output: &Output) {
     }
 }
 
-/// The file of the result, which is written whole or not at all.
-struct ReportFile<'a> {
-    path: &'a Path,
-    part_path: PathBuf,
-    part: File,
+/// The file of the result, which is written whole or not at all; a device or a FIFO is written to.
+struct ReportFile {
+    file: File,
+    /// The file beside that of the report, and the latter's path, whose place it takes.
+    part: Option<(PathBuf, PathBuf)>,
 }
 
-impl<'a> ReportFile<'a> {
-    /// Creates a file beside it, which takes its place in the end.
-    fn create(path: &'a Path) -> Result<Self, ErrorReport> {
-        let mut part_path = path.as_os_str().to_owned();
-        part_path.push(".maqet-part");
-        let part_path = PathBuf::from(part_path);
-        // Left by a killed process; whatever it is, it is not followed.
-        let _ = fs::remove_file(&part_path);
-        let part = File::create_new(&part_path).map_err(|error| {
+impl ReportFile {
+    fn create(path: &Path) -> Result<Self, ErrorReport> {
+        Self::open(path).map_err(|error| {
             let message = format!("cannot write the report `{}`", path.display());
             ErrorReport::new(message, Explanation::new("output.failed", Fault::Failed)).cause(&error)
-        })?;
-        Ok(Self { path, part_path, part })
+        })
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        let found = fs::metadata(path);
+        if found.as_ref().is_ok_and(|found| !found.is_file()) {
+            return Ok(Self { file: File::options().write(true).open(path)?, part: None });
+        }
+        // A link is kept, and what it leads to is replaced.
+        let path = if path.is_symlink() { fs::canonicalize(path)? } else { path.to_owned() };
+        let mut part = path.as_os_str().to_owned();
+        part.push(".maqet-part");
+        let part = PathBuf::from(part);
+        // Left by a killed process; whatever it is, it is not followed.
+        let _ = fs::remove_file(&part);
+        Ok(Self { file: File::create_new(&part)?, part: Some((part, path)) })
     }
 
     fn write(mut self, ran: &Ran) -> Result<(), ErrorReport> {
@@ -233,16 +241,21 @@ impl<'a> ReportFile<'a> {
                 document
             }
         };
-        let written = self.part.write_all(format!("{document:#}\n").as_bytes());
-        let written = written.and_then(|()| fs::rename(&self.part_path, self.path));
-        written.map_err(output_failed)
+        let written = self.file.write_all(format!("{document:#}\n").as_bytes());
+        let replaced = written.and_then(|()| match &self.part {
+            Some((part, path)) => fs::rename(part, path),
+            None => Ok(()),
+        });
+        replaced.map_err(output_failed)
     }
 }
 
-impl Drop for ReportFile<'_> {
+impl Drop for ReportFile {
     fn drop(&mut self) {
-        // There is none any more, unless it could not be written.
-        let _ = fs::remove_file(&self.part_path);
+        if let Some((part, _)) = &self.part {
+            // There is none any more, unless it could not be written.
+            let _ = fs::remove_file(part);
+        }
     }
 }
 
