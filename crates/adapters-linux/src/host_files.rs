@@ -133,17 +133,31 @@ impl HostTarget for LocalTarget {
 /// The share of the free space that a copy leaves to others, as a divisor.
 const SPARED_SHARE: u64 = 20;
 
-/// Limits how much a guest can write: to most of the space that is free now.
+/// Limits how much a guest can write: to most of the space, and of the files, that the file system has left now.
 #[derive(Debug)]
 struct Budget {
     limit: u64,
     used: u64,
+    /// The limit of the number of files; some file systems have none.
+    files: Option<u64>,
 }
 
 impl Budget {
     fn new(directory: &Path) -> Self {
-        let free = statvfs(directory).map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize));
-        Self { limit: free - free / SPARED_SHARE, used: 0 }
+        let found = statvfs(directory).ok();
+        let free = found.as_ref().map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize));
+        let files = found.filter(|found| found.f_files > 0).map(|found| found.f_favail - found.f_favail / SPARED_SHARE);
+        Self { limit: free - free / SPARED_SHARE, used: 0, files }
+    }
+
+    /// Takes one of the files.
+    fn take_file(&mut self) -> Result<(), HostFileError> {
+        let Some(files) = &mut self.files else { return Ok(()) };
+        let left = files.checked_sub(1);
+        *files = left.ok_or_else(|| HostFileError::TooLarge {
+            limit: "the number of files that the file system has left".to_owned(),
+        })?;
+        Ok(())
     }
 
     fn take(&mut self, bytes: u64) -> Result<(), HostFileError> {

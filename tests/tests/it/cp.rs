@@ -182,21 +182,27 @@ fn test_cp_that_fails_leaves_nothing() {
     assert_eq!(names, ["big"]);
 }
 
-/// What a killed copy left is removed by the next one in that directory, and what belongs to one that runs is not.
+/// What a killed copy left is removed by the next one in that directory; what belongs to one that runs is not, nor what may
+/// be of another machine that shares the directory.
 #[test]
 fn test_cp_removes_what_killed_copies_left() {
     let booted = Booted::get();
     let _turn = booted.turn();
     let (guest, host) = directories(&booted, "cp-stale");
     let (dead, alive) = ("0".repeat(32), "1".repeat(32));
-    let script = format!(
-        "cd {guest}; mkdir .maqet-part.{dead}; touch .maqet-part.{alive}; MAQET_COPY={alive} sleep 60 >/dev/null 2>&1 &"
-    );
+    let boot = booted.shell("cut -d- -f1 /proc/sys/kernel/random/boot_id").stdout;
+    let part = |boot: &str, id: &str| format!(".maqet-part.{}.{id}", boot.trim());
+    let (dead, of_other, alive) = (part(&boot, &dead), part("other", &dead), part(&boot, &alive));
+    let id = "1".repeat(32);
+    let script =
+        format!("cd {guest}; mkdir {dead} {of_other}; touch {alive}; MAQET_COPY={id} sleep 60 >/dev/null 2>&1 &");
     booted.shell(&script).ok();
     fs::write(host.join("file"), "x").unwrap();
 
     copied(&booted, [text(&host.join("file")), &format!("deb:{guest}/")]);
 
-    let left = booted.shell(&format!("ls -A {guest}; pkill -f '^sleep 60'; rm {guest}/.maqet-part.{alive}"));
-    assert_eq!(left.stdout, format!(".maqet-part.{alive}\nfile\n"));
+    let left = booted.shell(&format!("ls -A {guest}; pkill -f '^sleep 60'; rm -r {guest}/.maqet-part.*"));
+    let mut expected = [alive, of_other];
+    expected.sort();
+    assert_eq!(left.stdout, format!("{}\nfile\n", expected.join("\n")));
 }

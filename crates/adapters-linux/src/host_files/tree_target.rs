@@ -19,6 +19,12 @@ use crate::atomic_file::{rename_to_free_name, sync_folder};
 /// How many entries a directory may have: the memory that they take, and the files of the host, are limited.
 const MAX_ENTRIES: u64 = 5_000_000;
 
+/// How many bytes the paths of a directory may have in all, which are kept in memory.
+const MAX_PATHS_BYTES: usize = 256 << 20;
+
+/// How many levels a directory may have; one of thousands could not be removed any more.
+const MAX_LEVELS: usize = 256;
+
 /// How much of the space of the host an entry takes, in addition to its content.
 const ENTRY_BYTES: u64 = 512;
 
@@ -40,6 +46,7 @@ pub(super) struct TreeTarget {
     sums: Option<Sums>,
     summary: CopySummary,
     entries: u64,
+    paths_bytes: usize,
     budget: Budget,
 }
 
@@ -78,6 +85,7 @@ impl TreeTarget {
             sums: request.is_verified.then(Sums::default),
             summary: CopySummary::default(),
             entries: 0,
+            paths_bytes: 0,
         })
     }
 
@@ -95,11 +103,7 @@ impl TreeTarget {
     }
 
     fn entry(&mut self, entry: Entry) -> Result<(), HostFileError> {
-        self.entries += 1;
-        if self.entries > MAX_ENTRIES {
-            return Err(HostFileError::TooLarge { limit: format!("{MAX_ENTRIES} entries") });
-        }
-        self.budget.take(ENTRY_BYTES)?;
+        self.count(&entry.path)?;
         self.file = None;
         let Entry { path, kind, mode, modified } = entry;
         if self.filter.leaves_out(&path) {
@@ -136,6 +140,23 @@ impl TreeTarget {
             EntryKind::Special => self.summary.skip(path.to_string(), "a device or a FIFO"),
         }
         Ok(())
+    }
+
+    /// Counts an entry; fails if there are more, or deeper ones, than a directory may have.
+    fn count(&mut self, path: &EntryPath) -> Result<(), HostFileError> {
+        self.entries += 1;
+        self.paths_bytes += path.as_bytes().len();
+        let limit = if self.entries > MAX_ENTRIES {
+            format!("{MAX_ENTRIES} entries")
+        } else if self.paths_bytes > MAX_PATHS_BYTES {
+            format!("{} MiB of names", MAX_PATHS_BYTES >> 20)
+        } else if path.names().count() > MAX_LEVELS {
+            format!("{MAX_LEVELS} levels of directories")
+        } else {
+            self.budget.take_file()?;
+            return self.budget.take(ENTRY_BYTES);
+        };
+        Err(HostFileError::TooLarge { limit })
     }
 
     /// Notes the checksum of another name of a file.
@@ -247,5 +268,79 @@ impl TreeTarget {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use maqet_domain::guest::archive::ArchiveWriter;
+    use maqet_domain::guest::copy::SourceFacts;
+
+    use super::*;
+
+    fn target(path: &Path) -> TreeTarget {
+        let request = TargetRequest {
+            path: path.to_owned(),
+            name: None,
+            source: SourceFacts::Directory,
+            keeps: false,
+            is_verified: false,
+            filter: CopyFilter::default(),
+        };
+        TreeTarget::create(Place { path: path.to_owned(), exists: false }, &request).unwrap()
+    }
+
+    /// Returns a directory in an archive.
+    fn header(path: &str) -> Vec<u8> {
+        let entry = Entry {
+            path: EntryPath::parse(path.as_bytes()).unwrap(),
+            kind: EntryKind::Directory,
+            mode: 0o755,
+            modified: 0,
+        };
+        ArchiveWriter.header(path.as_bytes(), &entry)
+    }
+
+    /// A directory of thousands of levels could not be removed with one open directory for each.
+    #[test]
+    fn test_tree_target_more_levels_than_can_be_removed_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut target = target(&folder.path().join("copy"));
+        let names = vec!["d"; MAX_LEVELS + 1];
+
+        for level in 0..MAX_LEVELS {
+            target.write(&header(&format!("./{}", names[..=level].join("/")))).unwrap();
+        }
+        let refused = target.write(&header(&format!("./{}", names.join("/")))).unwrap_err();
+
+        assert_eq!(refused.to_string(), "the copy exceeds 256 levels of directories");
+        drop(target);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn test_tree_target_more_files_than_the_host_has_left_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut target = target(&folder.path().join("copy"));
+        target.budget.files = Some(1);
+
+        target.write(&header("./a")).unwrap();
+        let refused = target.write(&header("./b")).unwrap_err();
+
+        assert_eq!(refused.to_string(), "the copy exceeds the number of files that the file system has left");
+    }
+
+    #[test]
+    fn test_tree_target_more_names_than_fit_into_memory_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut target = target(&folder.path().join("copy"));
+        target.paths_bytes = MAX_PATHS_BYTES - 1;
+
+        target.write(&header("./a")).unwrap();
+        let refused = target.write(&header("./b")).unwrap_err();
+
+        assert_eq!(refused.to_string(), "the copy exceeds 256 MiB of names");
     }
 }

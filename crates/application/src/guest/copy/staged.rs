@@ -1,5 +1,7 @@
 //! A copy by the agent alone: a file in the guest stands for the stream.
 
+use std::sync::{Mutex, PoisonError};
+
 use maqet_domain::guest::AgentCommand;
 use maqet_domain::guest::file::{FileHandle, open_command, read_bytes, written_count};
 use maqet_domain::port::{AgentError, AgentSession};
@@ -10,20 +12,50 @@ use crate::guest::agent::Agent;
 use crate::guest::streams::ExecStreams;
 use crate::limits;
 
+/// The file that the agent has open for a copy, if any; it is kept outside of the work with it, which may be canceled.
+#[derive(Default)]
+pub(crate) struct StagedFile {
+    handle: Mutex<Option<FileHandle>>,
+}
+
+impl StagedFile {
+    fn opened(&self, handle: FileHandle) {
+        *self.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+    }
+
+    fn take(&self) -> Option<FileHandle> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Closes the file if it is open, after work that failed: the agent would keep its space until the guest is off.
+    pub(crate) async fn close(&self, agent: Agent<'_>) -> Result<(), AgentError> {
+        let Some(handle) = self.take() else { return Ok(()) };
+        let mut session = agent.session(limits::AGENT_TIMEOUT).await?;
+        session.execute(&handle.close_command(), limits::MAX_AGENT_REPLY_BYTES, limits::AGENT_TIMEOUT).await.map(drop)
+    }
+}
+
 /// A file of the guest that its agent has open.
 struct OpenFile<'a> {
     agent: Agent<'a>,
     session: Option<Box<dyn AgentSession>>,
     handle: FileHandle,
+    staged: &'a StagedFile,
 }
 
 impl<'a> OpenFile<'a> {
-    async fn open(agent: Agent<'a>, path: &str, mode: &'static str) -> Result<Self, AgentError> {
+    async fn open(
+        agent: Agent<'a>,
+        path: &str,
+        mode: &'static str,
+        staged: &'a StagedFile,
+    ) -> Result<Self, AgentError> {
         let mut session = agent.session(limits::AGENT_TIMEOUT).await?;
         let command = open_command(path, mode);
         let reply = session.execute(&command, limits::MAX_AGENT_REPLY_BYTES, limits::AGENT_TIMEOUT).await?;
         let handle = FileHandle::from_reply(&reply).ok_or(AgentError::Unexpected { command: command.execute })?;
-        Ok(Self { agent, session: Some(session), handle })
+        staged.opened(handle);
+        Ok(Self { agent, session: Some(session), handle, staged })
     }
 
     /// Runs a command, on the same session unless another process waits for the agent.
@@ -38,13 +70,20 @@ impl<'a> OpenFile<'a> {
     }
 
     async fn close(mut self) -> Result<(), AgentError> {
-        self.execute(&self.handle.close_command()).await.map(drop)
+        self.execute(&self.handle.close_command()).await?;
+        self.staged.take();
+        Ok(())
     }
 }
 
 /// Writes what is sent to a file of the guest.
-pub(crate) async fn write(agent: Agent<'_>, path: &str, streams: &CopyStreams) -> Result<(), AgentError> {
-    let mut file = OpenFile::open(agent, path, "w").await?;
+pub(crate) async fn write(
+    agent: Agent<'_>,
+    path: &str,
+    streams: &CopyStreams,
+    staged: &StagedFile,
+) -> Result<(), AgentError> {
+    let mut file = OpenFile::open(agent, path, "w", staged).await?;
     loop {
         let bytes = streams.read().await;
         if bytes.is_empty() {
@@ -63,8 +102,13 @@ pub(crate) async fn write(agent: Agent<'_>, path: &str, streams: &CopyStreams) -
 }
 
 /// Reads a file of the guest, and passes it on.
-pub(crate) async fn read(agent: Agent<'_>, path: &str, streams: &CopyStreams) -> Result<(), AgentError> {
-    let mut file = OpenFile::open(agent, path, "r").await?;
+pub(crate) async fn read(
+    agent: Agent<'_>,
+    path: &str,
+    streams: &CopyStreams,
+    staged: &StagedFile,
+) -> Result<(), AgentError> {
+    let mut file = OpenFile::open(agent, path, "r", staged).await?;
     loop {
         let command = file.handle.read_command(limits::STAGED_PIECE_BYTES);
         let reply = file.execute(&command).await?;

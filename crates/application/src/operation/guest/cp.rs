@@ -24,7 +24,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::guest::agent::Agent;
 use crate::guest::copy::error::CopyError;
 use crate::guest::copy::receiver::{Destination, Received, receive};
-use crate::guest::copy::staged;
+use crate::guest::copy::staged::{self, StagedFile};
 use crate::guest::copy::streams::{Content, CopyStreams, Upload};
 use crate::guest::error::ExecError;
 use crate::guest::request::{ExecVia, ExecWayRefused};
@@ -133,6 +133,7 @@ struct Running<'a> {
     began: Instant,
     /// How many bytes there are, where that is known.
     total: AtomicU64,
+    staged: StagedFile,
 }
 
 impl Cp {
@@ -193,6 +194,7 @@ impl Operation for Cp {
             id: app.ports.ids.nonce(),
             began: Instant::now(),
             total: AtomicU64::new(0),
+            staged: StagedFile::default(),
         };
         let (summary, via, refused) = if sides.is_into_guest {
             Box::pin(running.upload(sides.host)).await?
@@ -234,7 +236,7 @@ impl Running<'_> {
         };
         let (streams, facts, name) = self.open_upload(&host).await?;
         let input = self.stage().await?;
-        let written = self.bounded(&streams, staged::write(self.agent(), &input, &streams)).await;
+        let written = self.bounded(&streams, staged::write(self.agent(), &input, &streams, &self.staged)).await;
         let (summary, error) = streams.sent().await;
         let written = written.and_then(|()| error.map_or(Ok(()), |error| Err(CopyError::from(error).into())));
         let script = self.target(&facts, name.as_deref(), Some(&input)).script(&self.id);
@@ -311,7 +313,7 @@ impl Running<'_> {
         self.run_script(script, &CopyStreams::none(), ExecVia::Agent).await?;
         let (streams, pieces) = CopyStreams::sending();
         let read = async {
-            let read = self.bounded(&streams, staged::read(self.agent(), output, &streams)).await;
+            let read = self.bounded(&streams, staged::read(self.agent(), output, &streams, &self.staged)).await;
             streams.end_output();
             read
         };
@@ -457,6 +459,9 @@ impl Running<'_> {
     }
 
     async fn unstage(&self, path: &str) {
+        if let Err(error) = self.staged.close(self.agent()).await {
+            tracing::warn!(%error, path, "cannot close the file of a copy in the guest");
+        }
         let script = GuestScript::removal(&self.id, path);
         let exec = self.exec(script, ExecVia::Agent).timeout(None);
         if let Err(error) = Box::pin(exec.run(self.app)).await {

@@ -5,8 +5,11 @@ use super::{CopyFilter, Nonce, SourceFacts};
 /// Receives a file or a directory.
 ///
 /// Its arguments: `file` or `tree`, the target, the name in a directory or nothing, the permissions of a file, its time or
-/// nothing, `p` to keep times and permissions and `v` to verify, the file with the input or nothing. Temporary names end with
-/// the ID of the copy, which every process of it has in its environment: the others are those of copies that were killed.
+/// nothing, `p` to keep times and permissions and `v` to verify, the file with the input or nothing.
+///
+/// Temporary names have the boot of the guest and end with the ID of the copy, which every process of it has in its environment: the
+/// others of this boot are those of copies that were killed. Those of other boots may be of another machine that shares the
+/// directory. A file system without hard links, such as FAT, gets copies instead of them.
 const RECEIVE: &str = r#"
 kind=$1 dst=$2 name=$3 mode=$4 time=$5 how=$6 input=$7
 t=
@@ -38,13 +41,20 @@ else
     [ ! -e "$dst" ] || [ -f "$dst" ] || fail 43
 fi
 case $how in *v*) command -v sha256sum >/dev/null || fail 48 ;; esac
+boot=
+read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id
+part=$dir.maqet-part.${boot%%-*}
 for old in "$dir".maqet-part.*; do
     [ -e "$old" ] || continue
-    grep -qs "MAQET_COPY=${old##*.}" /proc/[0-9]*/environ || rm -rf -- "$old"
+    case $old in
+    "$part".*) ! grep -qs "MAQET_COPY=${old##*.}" /proc/[0-9]*/environ || continue ;;
+    *) [ -n "$(find "$old" -prune -mmin +60 2>/dev/null)" ] || continue ;;
+    esac
+    rm -rf -- "$old"
 done
 umask 077
+t=$part.$MAQET_COPY
 if [ "$kind" = file ]; then
-    t=$dir.maqet-part.$MAQET_COPY
     cat >"$t" || fail 1
     set -f
     set -- $(tail -c 119 -- "$t" 2>/dev/null)
@@ -63,6 +73,7 @@ if [ "$kind" = file ]; then
         [ ! -f "$dst" ] || own=$(stat -c '%a %u:%g' -- "$dst" 2>/dev/null)
         if [ -n "$own" ]; then
             mode=${own% *}
+            while [ ${#mode} -gt 3 ]; do mode=${mode#?}; done
             chown "${own#* }" -- "$t" 2>/dev/null
         fi
         ;;
@@ -72,7 +83,6 @@ if [ "$kind" = file ]; then
     sync -- "$t" 2>/dev/null || sync
     mv -f -- "$t" "$dst" || fail 1
 else
-    t=$dir.maqet-part.$MAQET_COPY
     mkdir -- "$t" || fail 1
     case $how in
     *p*) tar -xpf - -C "$t" ;;
@@ -85,9 +95,11 @@ else
     sync -f -- "$t" 2>/dev/null || sync
     if [ -d "$dst" ]; then
         umask 0
+        link=l
+        ln -- "$t/end" "$t/link" 2>/dev/null || link=
         case $how in
-        *p*) cp -alf -- "$t/d/." "$dst/" ;;
-        *) cp -RPlf -- "$t/d/." "$dst/" ;;
+        *p*) cp "-a${link}f" -- "$t/d/." "$dst/" ;;
+        *) cp "-RP${link}f" -- "$t/d/." "$dst/" ;;
         esac || fail 1
     else
         mv -- "$t/d" "$dst" || fail 1
