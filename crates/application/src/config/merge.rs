@@ -4,6 +4,7 @@ mod entry;
 mod lifted;
 mod precedence;
 mod raw;
+mod seed;
 mod switch;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use self::entry::merge_entries;
 use self::lifted::with_common_lifted;
 use self::precedence::without_overridden;
 use self::raw::{merge_raw, merge_usb_devices};
+use self::seed::merge_seed;
 use self::switch::merge_switches;
 
 /// Lists of named entries: an entry of a later layer is merged into the one with the same `name`.
@@ -45,6 +47,7 @@ fn merge_key(key: &str, base: Node, over: Node, handlers: &Registry<dyn ConfigHa
         "arguments" => join(base, over, merge_switches, merge_nested),
         "args" => join(base, over, merge_raw, merge_nested),
         "usb" => join(base, over, merge_usb_devices, merge_nested),
+        "seed" => merge_seed(base, over),
         // The nodes divide one machine.
         "numa" => over,
         list if NAMED_LISTS.contains(&list) => merge_entries(list, base, over),

@@ -30,15 +30,27 @@ pub(super) fn merge_usb_devices(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
 }
 
 fn merge_values<T: FromStr + Hash + Eq>(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
-    let value_of = |item: &Node| item.written().and_then(|text| text.parse::<T>().ok());
+    let parse = |text: String| text.parse::<T>().ok();
+    merge_by_key(base, over, |item| item.written().and_then(parse), parse, |below, _| below)
+}
+
+/// Joins items that have the same key, and appends the others, after each deletion removed the items with its text or its
+/// key.
+pub(super) fn merge_by_key<K: Hash + Eq>(
+    base: Vec<Node>,
+    over: Vec<Node>,
+    key_of: impl Fn(&Node) -> Option<K>,
+    key_of_text: impl Fn(String) -> Option<K>,
+    join: impl Fn(Node, Node) -> Node,
+) -> Vec<Node> {
     let is_deletion = |item: &Node| item.deletion().is_some();
     let (deletions, over): (Vec<Node>, Vec<Node>) = over.into_iter().partition(is_deletion);
     let base = merge_texts(base, deletions, |base, deletion| {
-        let value = deletion.parse::<T>().ok();
-        let is_same = |text: String| text == deletion || (value.is_some() && text.parse().ok() == value);
-        without(base, |item| item.written().is_some_and(is_same))
+        let key = key_of_text(deletion.to_owned());
+        let has_key = |item: &Node| key.is_some() && key_of(item) == key;
+        without(base, |item| has_key(item) || item.written().is_some_and(|text| text == deletion))
     });
-    merge_by(base, over, value_of, |below, _| below)
+    merge_by(base, over, key_of, join)
 }
 
 /// Appends items after `delete` removed those that the deletions name; deletions without effect are kept.

@@ -41,7 +41,8 @@ const FILE_KEYS: [&str; 4] = ["content", "source", "mode", "owner"];
 const PATHS: [&str; 3] = ["user_data", "meta_data", "network_config"];
 
 fn schema() -> serde_json::Value {
-    let texts = || schema::list(&schema::text());
+    let list = |item: &serde_json::Value| schema::list(&json!({ "anyOf": [item, schema::deletion()] }));
+    let texts = || list(&schema::text());
     let user = schema::map(vec![
         ("name", schema::text()),
         ("ssh_keys", texts()),
@@ -60,15 +61,13 @@ fn schema() -> serde_json::Value {
         json!({ "type": "object", "additionalProperties": { "anyOf": [schema::text(), file, { "type": "null" }] } });
     schema::map(vec![
         ("hostname", schema::text()),
-        ("users", schema::list(&json!({ "anyOf": [schema::text(), user] }))),
+        ("users", list(&json!({ "anyOf": [schema::text(), user] }))),
         ("ssh_keys", texts()),
         ("packages", texts()),
         ("files", files),
         (
             "run",
-            schema::list(
-                &json!({ "anyOf": [schema::text(), { "type": "array", "minItems": 1, "items": schema::text() }] }),
-            ),
+            list(&json!({ "anyOf": [schema::text(), { "type": "array", "minItems": 1, "items": schema::text() }] })),
         ),
         ("network", json!({ "type": "object" })),
         ("user_data", json!({ "type": "string" })),
@@ -190,14 +189,20 @@ impl Reader<'_> {
         }
         if let Some(commands) = node.non_null("run") {
             let path = path.key("run");
-            let items = self.report.list(&path, commands).unwrap_or_default().iter().enumerate();
+            let items = self.items(&path, commands);
             config.run = items.filter_map(|(index, item)| self.command(&path.index(index), item)).collect();
         }
         config
     }
 
-    fn users(&mut self, path: &KeyPath, node: &Node) -> Vec<GuestUser> {
+    /// Returns the items of a list with their indices, without deletions of an earlier file's.
+    fn items<'n>(&mut self, path: &KeyPath, node: &'n Node) -> impl Iterator<Item = (usize, &'n Node)> + use<'n> {
         let items = self.report.list(path, node).unwrap_or_default().iter().enumerate();
+        items.filter(|(_, item)| item.deletion().is_none())
+    }
+
+    fn users(&mut self, path: &KeyPath, node: &Node) -> Vec<GuestUser> {
+        let items = self.items(path, node);
         let mut users: Vec<GuestUser> = Vec::new();
         for (index, item) in items {
             let path = path.index(index);
@@ -227,7 +232,7 @@ impl Reader<'_> {
         }
         if let Some(groups) = node.non_null("groups") {
             let path = path.key("groups");
-            let items = self.report.list(&path, groups).unwrap_or_default().iter().enumerate();
+            let items = self.items(&path, groups);
             let group = |(index, item)| Some(self.report.parse::<UserName>(&path.index(index), item)?.to_string());
             user.groups = items.filter_map(group).collect();
         }
@@ -246,7 +251,7 @@ impl Reader<'_> {
     /// Reads public keys, and files with them.
     fn keys(&mut self, path: &KeyPath, node: &Node) -> Vec<TextSource> {
         let mut keys = Vec::new();
-        for (index, item) in self.report.list(path, node).unwrap_or_default().iter().enumerate() {
+        for (index, item) in self.items(path, node) {
             let path = path.index(index);
             match self.source(&path, item) {
                 Some(TextSource::Text(_)) => {
@@ -367,7 +372,7 @@ impl Reader<'_> {
     }
 
     fn lines(&mut self, path: &KeyPath, node: &Node) -> Vec<String> {
-        let items = self.report.list(path, node).unwrap_or_default().iter().enumerate();
+        let items = self.items(path, node);
         items.filter_map(|(index, item)| self.report.line(&path.index(index), item)).collect()
     }
 }
@@ -454,6 +459,7 @@ mod tests {
             (r#"{"meta_data": "/m", "hostname": "a"}"#, "seed.hostname: `meta_data` excludes `hostname`"),
             (r#"{"network": {}, "network_config": "/n"}"#, "seed.network: `network_config` excludes `network`"),
             (r#"["a"]"#, "seed: expected a map, found a list"),
+            (r#"{"packages": [null]}"#, "seed.packages[0]: expected a string, found nothing"),
         ] {
             assert_eq!(read(seed).1, [expected], "{seed}");
         }
