@@ -46,6 +46,9 @@ pub const IO_ERROR_CHECK_TIME: Duration = Duration::from_millis(500);
 /// The same for a guest without such an error, which may still have accesses that failed while it was paused.
 pub const STATE_CHECK_TIME: Duration = Duration::from_millis(25);
 
+/// How long a QEMU may take to exit on a reset (`-no-reboot`); it closes its images.
+pub const RESET_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How often it is queried meanwhile; a query takes 1 ms.
 pub const STATE_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 

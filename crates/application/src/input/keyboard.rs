@@ -106,6 +106,7 @@ async fn lost_before_last_key(app: &App, session: &mut dyn MonitorSession, vm: &
         | StopReason::TripleFault
         | StopReason::DebugExit => true,
         StopReason::Watchdog
+        | StopReason::HostReset
         | StopReason::HostQuit
         | StopReason::HostSignal
         | StopReason::OutOfMemory

@@ -104,8 +104,9 @@ impl ExitEvidence {
                 None => plain(StopReason::GuestReset),
             },
             "guest-panic" => report(StopReason::GuestPanic, panic_details(before)),
-            // The user closed the window, or a reset was an exit because of `-no-reboot`.
-            "host-qmp-quit" | "host-qmp-system-reset" | "host-ui" => plain(StopReason::HostQuit),
+            "host-qmp-system-reset" => plain(StopReason::HostReset),
+            // The user closed the window.
+            "host-qmp-quit" | "host-ui" => plain(StopReason::HostQuit),
             "host-signal" => report(StopReason::HostSignal, self.signal_details()),
             "host-error" => report(StopReason::QemuError, self.last_message()),
             _ => plain(StopReason::Unknown),
@@ -313,7 +314,7 @@ mod tests {
             ("none", StopReason::Unknown),
             ("host-error", StopReason::QemuError),
             ("host-qmp-quit", StopReason::HostQuit),
-            ("host-qmp-system-reset", StopReason::HostQuit),
+            ("host-qmp-system-reset", StopReason::HostReset),
             ("host-signal", StopReason::HostSignal),
             ("host-ui", StopReason::HostQuit),
             ("guest-shutdown", StopReason::GuestShutdown),

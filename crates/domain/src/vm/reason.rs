@@ -28,6 +28,8 @@ pub enum StopReason {
     Watchdog,
     /// The guest ended QEMU through the device `isa-debug-exit`.
     DebugExit,
+    /// The guest was reset over QEMU's monitor, and QEMU exits on that.
+    HostReset,
     /// QEMU was asked to quit over its monitor.
     HostQuit,
     /// QEMU was terminated by a signal.
@@ -64,7 +66,8 @@ impl StopReason {
             | Self::GuestPanic
             | Self::Watchdog
             | Self::DebugExit => true,
-            Self::HostQuit
+            Self::HostReset
+            | Self::HostQuit
             | Self::HostSignal
             | Self::OutOfMemory
             | Self::QemuError
@@ -78,7 +81,12 @@ impl StopReason {
     /// Returns whether neither the guest nor a person ended the run on purpose, as far as is known.
     pub const fn is_failure(self) -> bool {
         match self {
-            Self::GuestShutdown | Self::GuestReset | Self::DebugExit | Self::HostQuit | Self::HostSignal => false,
+            Self::GuestShutdown
+            | Self::GuestReset
+            | Self::DebugExit
+            | Self::HostReset
+            | Self::HostQuit
+            | Self::HostSignal => false,
             Self::TripleFault
             | Self::GuestPanic
             | Self::Watchdog
@@ -101,6 +109,7 @@ impl fmt::Display for StopReason {
             Self::GuestPanic => "the guest's kernel panicked",
             Self::Watchdog => "the guest's watchdog expired",
             Self::DebugExit => "the guest ended QEMU through `isa-debug-exit`",
+            Self::HostReset => "the guest was reset, and QEMU exits on that",
             Self::HostQuit => "QEMU was asked to quit",
             Self::HostSignal => "QEMU was terminated by a signal",
             Self::OutOfMemory => "the kernel killed QEMU because memory ran out",

@@ -209,6 +209,10 @@ impl PowerChange {
                 }
                 (_, Status::Suspended) => Instant::now() < sent + limits::WAKE_TIMEOUT,
                 (_, Status::Running) => Instant::now() < deadline,
+                // It exits on a reset, and its monitor has gone first.
+                (Action::Reset, Status::Unreachable | Status::Busy) => {
+                    Instant::now() < sent + limits::RESET_EXIT_TIMEOUT
+                }
                 (_, _) => false,
             };
             if !is_pending {
