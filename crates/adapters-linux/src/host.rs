@@ -2,16 +2,23 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use maqet_domain::history::Actor;
+use maqet_domain::machine::UsbDevice;
 use maqet_domain::port::{Host, HostFacts, Kvm, PortObstacle};
 use maqet_domain::qmp::wording::Endpoint;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::system::uname;
 
 use crate::limits::MAX_CPUINFO_BYTES;
 use crate::port_user::{port_obstacle, socket_obstacle};
+use crate::usb_access::{UsbDirectories, refused_file};
+
+const USB_LIST: &str = "/sys/bus/usb/devices";
+
+const USB_FILES: &str = "/dev/bus/usb";
 
 /// This host; each fact is determined once, when it is first needed.
 #[derive(Debug, Default)]
@@ -59,6 +66,13 @@ impl Host for LocalHost {
     fn has_interface(&self, name: &str) -> Option<bool> {
         // That of this network namespace; `/sys` may be of another one.
         has_interface(&fs::read_to_string("/proc/self/net/dev").ok()?, name)
+    }
+
+    fn refused_usb_file(&self, device: &UsbDevice) -> Option<PathBuf> {
+        let directories = UsbDirectories { list: Path::new(USB_LIST), files: Path::new(USB_FILES) };
+        // As the user that QEMU runs as; a file that does not exist, as in a container, is refused too.
+        let may_open = |file: &Path| accessat(CWD, file, Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+        refused_file(directories, device, may_open)
     }
 
     fn actor(&self) -> Actor {
@@ -117,7 +131,7 @@ fn kvm() -> Kvm {
     if cpuinfo.is_ok_and(has_virtualisation) {
         Kvm::Usable
     } else {
-        Kvm::Unusable("the CPU has neither `vmx` nor `svm`, and guests would hang".to_owned())
+        Kvm::Hanging("the CPU has neither `vmx` nor `svm`, and guests would hang".to_owned())
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod atomic_file;
 mod backup_store;
+mod block_device;
 mod clock;
 mod copies;
 mod dial;
@@ -32,8 +33,10 @@ mod shared_id;
 mod stale_files;
 mod temporary_file;
 mod trash;
+mod usb_access;
 
 pub use self::backup_store::LocalBackups;
+pub use self::block_device::{claimed_loop_of, is_claimed};
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::copies::{FileCopies, database_of, vm_folders};
 pub use self::dial::TcpDialer;

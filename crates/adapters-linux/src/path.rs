@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use maqet_domain::port::{FileError, PathKind, Paths};
 use rustix::fs::{OFlags, major};
 
+use crate::block_device::below;
 use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
 
 /// Paths of this host.
@@ -33,6 +34,10 @@ impl Paths for LocalPaths {
 
     async fn resolve(&self, path: &Path) -> PathBuf {
         resolve_links(path).unwrap_or_else(|| path.to_owned())
+    }
+
+    async fn below(&self, path: &Path) -> Vec<PathBuf> {
+        below(path)
     }
 
     async fn files(&self, directory: &Path) -> Vec<PathBuf> {

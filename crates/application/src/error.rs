@@ -39,6 +39,7 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::start::disk_error::DiskError;
 use crate::start::failure::StartFailure;
+use crate::start::preflight::KvmUnavailable;
 use crate::start::tap_devices::TapNotFound;
 use crate::start::tpm::TpmError;
 use crate::storage::error::StorageError;
@@ -107,8 +108,8 @@ pub enum Error {
     PathRefused { path: PathBuf, reason: String },
     #[error(transparent)]
     TapNotFound(#[from] TapNotFound),
-    #[error("cannot use KVM: {reason}")]
-    KvmUnavailable { reason: String },
+    #[error(transparent)]
+    KvmUnavailable(#[from] KvmUnavailable),
     #[error("unknown operation `{name}`")]
     NoSuchOperation { name: String, similar: Vec<String> },
     #[error("invalid arguments for `{operation}`")]
@@ -321,9 +322,7 @@ impl Explain for Error {
                 .hint("create it, or correct the `path` under `storage`"),
             Self::PathRefused { .. } => explain("config.path-refused", Fault::Usage).hint("choose another path"),
             Self::TapNotFound(inner) => inner.explain(),
-            Self::KvmUnavailable { .. } => {
-                explain("host.kvm-unavailable", Fault::Host).hint("set `accel: tcg` for software emulation")
-            }
+            Self::KvmUnavailable(inner) => inner.explain(),
             Self::NoSuchOperation { similar, .. } => explain("operation.not-found", Fault::Usage).did_you_mean(similar),
             Self::InvalidArguments { .. } => explain("operation.arguments-invalid", Fault::Usage),
             Self::Encode { .. } => explain("operation.encode-failed", Fault::Failed),

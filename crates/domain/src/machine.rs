@@ -6,6 +6,7 @@ mod channels;
 #[cfg(test)]
 mod combinations;
 mod cpus;
+mod created_files;
 pub mod defaults;
 mod devices;
 mod firmware;
@@ -18,7 +19,6 @@ mod memory_backend;
 mod numa;
 mod ports;
 mod ram;
-mod raw_images;
 #[cfg(test)]
 mod reading;
 mod secrets;
@@ -27,11 +27,13 @@ mod switch_argument;
 mod switches;
 mod tap_devices;
 mod tpm;
+mod user_images;
 
 pub use self::cpus::Cpus;
+pub use self::created_files::CreatedFile;
 pub use self::devices::{
     AudioBackend, Devices, InvalidUsbDevice, MAX_USB_DEVICES, PanicAction, PanicDevice, Sound, SoundModel,
-    USB_CONTROLLER, UsbDevice, Watchdog, WatchdogAction, WatchdogModel,
+    USB_CONTROLLER, UsbDevice, Watchdog, WatchdogAction, WatchdogModel, models_of,
 };
 pub use self::firmware::{Firmware, UefiOptions};
 pub use self::flash::{FirmwareImage, LayoutConflict, binary_architecture, is_bios_size, is_uefi_code_size};
@@ -40,7 +42,6 @@ pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
 pub(crate) use self::memory_backend::{SHARED_MEMORY, SharedMemory};
 pub use self::numa::NumaNode;
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
-pub use self::raw_images::RawImage;
 pub use self::secrets::{HIDDEN, without_secrets, without_secrets_at};
 pub use self::switch_argument::SwitchArgument;
 pub use self::switches::{
@@ -48,6 +49,7 @@ pub use self::switches::{
 };
 pub use self::tap_devices::TapUse;
 pub use self::tpm::tpm_device;
+pub use self::user_images::UserImage;
 
 use std::collections::HashMap;
 

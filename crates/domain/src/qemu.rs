@@ -2,6 +2,7 @@
 
 mod arity;
 mod helper;
+mod image_name;
 mod node_name;
 mod options;
 mod raw;
@@ -10,6 +11,7 @@ mod version;
 
 pub use self::arity::{canonical, switches, takes_value};
 pub use self::helper::Helper;
+pub use self::image_name::{NamedFile, image_files, with_image_files};
 pub use self::node_name::{BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, LIMITS_PREFIX, NodeName};
 pub(crate) use self::node_name::{is_id, starts_with_letter};
 pub use self::options::{

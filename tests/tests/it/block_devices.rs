@@ -116,3 +116,62 @@ fn test_start_mounted_block_device_is_refused() {
         );
     });
 }
+
+/// The same for those that are attached under `arguments`, and for a file that the host has mounted by a loop device.
+#[test]
+fn test_start_mounted_image_of_any_form_is_refused() {
+    const NAME: &str = "block_devices::test_start_mounted_image_of_any_form_is_refused";
+    namespaces::within_mounts(NAME, || {
+        let home = TestHome::new();
+        let file = home.write("disk.raw", vec![0; 2 << 20]);
+        let Some(attached) = Loop::attach(&file, NAME) else { return };
+        let device = attached.device.to_str().unwrap();
+        let made = Command::new("mkfs.ext2").arg("-q").arg(device).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let folder = home.path("mounted");
+        fs::create_dir(&folder).unwrap();
+        assert!(Command::new("mount").arg(device).arg(&folder).status().unwrap().success());
+        let refused = |keys: &str| {
+            home.add(&format!("name: web\naccel: tcg\nmemory: 16M\n{keys}\n"));
+            let error = home.json_error(&["start", "web"], 75);
+            home.json(&["rm", "web"]);
+            assert_eq!(error["code"], "storage.device-in-use", "{keys}: {error}");
+            error
+        };
+        for keys in [
+            format!("arguments: [{{drive: \"file={device},format=raw,if=virtio\"}}]"),
+            format!("arguments: [{{hdb: {device}}}]"),
+            format!("args: [-blockdev, \"driver=host_device,filename={device},node-name=d\"]"),
+        ] {
+            let error = refused(&keys);
+            assert!(
+                error["message"].as_str().unwrap().starts_with(&format!("block device `{device}` is mounted")),
+                "{error}"
+            );
+        }
+        for keys in ["storage: [{name: hdd, type: raw, file: disk.raw}]", "arguments: [{hda: disk.raw}]"] {
+            let error = refused(keys);
+            let expected =
+                format!("`{}` is mounted, or in use by another driver of the host, by `{device}`", file.display());
+            assert!(error["message"].as_str().unwrap().contains(&expected), "{error}");
+            assert!(error["hints"][0].as_str().unwrap().contains(&format!("`lsblk {device}`")), "{error}");
+        }
+        let read = format!("arguments: [S, {{drive: {{file: {device}, format: raw, if: virtio, readonly: true}}}}]");
+        home.add(&format!("name: web\naccel: tcg\nmemory: 16M\n{read}\n"));
+        home.json(&["start", "web"]);
+        home.json(&["stop", "web", "--force"]);
+        assert!(Command::new("umount").arg(&folder).status().unwrap().success());
+
+        // Not mounted any more, but one image.
+        home.add(&format!(
+            "name: both\naccel: tcg\nmemory: 16M\nstorage: [{{name: hdd, type: raw, file: disk.raw}}]\n\
+             arguments: [{{hdb: {device}}}]\n"
+        ));
+        let twice = home.json_error(&["start", "both"], 2);
+        assert_eq!(twice["code"], "storage.use-conflict", "{twice}");
+        assert_eq!(
+            twice["message"],
+            format!("VM `both` uses `{}` twice: `{device}` is a part or a view of it", file.display())
+        );
+    });
+}

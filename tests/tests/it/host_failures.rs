@@ -72,8 +72,22 @@ fn test_kvm_that_is_missing_or_not_permitted_says_so() {
         mode(0o000);
         let not_permitted = refused(&home, &unprivileged(), keys, 69);
         mode(0o600);
+        let cpu = |flags: &str| {
+            fs::write(home.path("cpuinfo"), format!("processor\t: 0\nflags\t\t: {flags}\n")).unwrap();
+        };
+        cpu("fpu sse2");
+        host(&home, "mount --bind cpuinfo /proc/cpuinfo");
+        let hanging = refused(&home, &[], keys, 69);
+        let machine = refused(&home, &[], "machine: {type: q35, accel: \"kvm:tcg\"}\n", 69);
+        cpu("fpu sse2 vmx");
         let other = refused(&home, &[], keys, 69);
 
+        for error in [&hanging, &machine] {
+            check(
+                error,
+                ["host.kvm-unavailable", "guests would hang", "remove it from `machine`, `arguments` or `args`"],
+            );
+        }
         check(&missing, ["host.kvm-unavailable", "KVM is missing: `/dev/kvm` does not exist", "modprobe kvm_intel"]);
         check(
             &by_key,

@@ -133,10 +133,10 @@ fn test_failures_of_aarch64_are_explained_for_its_boards() {
         ("machine: raspi3b\n", 2, "qemu.cpus-invalid", "`raspi3b` requires at least 4 CPUs", "set `cpu: 4` or more"),
         ("machine: raspi3b\ncpu: 4\n", 2, "qemu.option-invalid", "has 1 GiB of memory", "set `memory` to it"),
         (
-            "arguments: [{accel: kvm}]\n",
+            "arguments: [{accel: hvf}]\n",
             69,
             "qemu.accelerator-not-found",
-            "no accelerator `kvm`",
+            "no accelerator `hvf`",
             "set `accel: tcg` for software emulation, or `accel: auto` to use KVM where it works",
         ),
         (

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
+use maqet_adapters_linux::{claimed_loop_of, is_claimed};
 use maqet_domain::port::{ForeignBacking, ImageError, ImageLink, ImageSummary, ImageUse};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::qcow2::{FileReference, HEADER_BYTES, HeaderError, Qcow2Header, format_by_content};
@@ -134,6 +135,12 @@ impl Link {
         }
         if self.access == ImageAccess::Write && found.file_type().is_block_device() && is_claimed(&self.path) {
             return problem(ImageProblem::DeviceInUse);
+        }
+        if self.access == ImageAccess::Write
+            && found.is_file()
+            && let Some(device) = claimed_loop_of(&found)
+        {
+            return problem(ImageProblem::LoopInUse { device });
         }
         let mut image = OpenImage {
             path: self.path.clone(),
@@ -265,12 +272,6 @@ impl OpenImage {
         read.truncate(filled);
         Ok(read)
     }
-}
-
-/// Returns whether a file system, another driver or the swap of the host uses a block device, or a part of it.
-fn is_claimed(path: &Path) -> bool {
-    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty()).is_err_and(|error| error == Errno::BUSY)
 }
 
 /// Returns the size of a regular file or of a block device.

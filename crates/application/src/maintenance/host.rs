@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use maqet_domain::error::Explain;
-use maqet_domain::port::{ClosedPath, DirectoryFacts, DirectoryState, FirmwareRequest, Kvm, SecureBoot, Space};
+use maqet_domain::port::{ClosedPath, DirectoryFacts, DirectoryState, FirmwareRequest, SecureBoot, Space};
 use maqet_domain::text::quote;
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
@@ -66,9 +66,9 @@ impl HostCheck<'_> {
     }
 
     fn kvm(&self) -> Finding {
-        match self.ports.host.facts().kvm {
-            Kvm::Usable => finding(Severity::Ok, "KVM", "available"),
-            Kvm::Unusable(why) => finding(Severity::Note, "KVM", format!("{why}; VMs use TCG, which is much slower"))
+        match self.ports.host.facts().kvm.obstacle() {
+            None => finding(Severity::Ok, "KVM", "available"),
+            Some(why) => finding(Severity::Note, "KVM", format!("{why}; VMs use TCG, which is much slower"))
                 .hint("enable virtualization in the firmware or in the outer VM, and add yourself to the group `kvm`"),
         }
     }

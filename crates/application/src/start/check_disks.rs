@@ -59,6 +59,8 @@ impl Preflight<'_> {
             }
         }
         checked.warnings.extend(self.check_raw_images(machine).await?);
+        self.check_host_use(machine).await?;
+        self.check_overlaps(&entry.name, machine, &checked.drives).await?;
         missing.extend(self.check_variables(entry, machine, recreate).await?);
         missing.extend(self.check_tpm(entry, machine, recreate).await?);
         self.refuse_lost(entry, missing, recreate).await?;
@@ -86,7 +88,7 @@ impl Preflight<'_> {
             Preparation::Existing(_) => self.examine(drive).await.map_err(|error| {
                 // Neither a CD nor a read-only image is ever created.
                 if is_missing(&error) && !drive.storage.driver.is_readonly(drive.storage) {
-                    return DiskError::NotFound { error }.into();
+                    return DiskError::NotFound { hint: instead_of_missing(drive), error }.into();
                 }
                 error.into()
             }),
@@ -101,5 +103,16 @@ impl Preflight<'_> {
                 None => self.check_backing(drive, plan, earlier).await.map(|()| None),
             },
         }
+    }
+}
+
+/// Returns what to do about a writable image that is missing, besides moving it back.
+fn instead_of_missing(drive: &Drive<'_>) -> &'static str {
+    let is_device = drive.path.starts_with("/dev") && !drive.path.starts_with("/dev/shm");
+    match drive.storage.driver.image_format() {
+        _ if is_device => "plug the device in, or create its volume; `lsblk` lists the devices of the host",
+        Some("qcow2" | "raw") => "set a `size` for the entry to have maqet create the image",
+        // Formats that maqet only reads.
+        _ => "set `type: qcow2` for the entry, and a `size`, to have maqet create an image",
     }
 }

@@ -6,6 +6,7 @@ use maqet_domain::error::{Cause, Explain, Explanation, Fault};
 use maqet_domain::first_boot::InvalidSeed;
 use maqet_domain::port::{FileError, ImageError};
 use maqet_domain::size::ByteSize;
+use maqet_domain::storage::UnusableImage;
 use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
 
@@ -52,9 +53,9 @@ pub enum DiskError {
     Seed(#[from] InvalidSeed),
     #[error(transparent)]
     OverlayTooSmall(#[from] OverlayTooSmall),
-    /// An image that maqet would create if it had a size.
+    /// An image that maqet does not create; `hint` says what to do instead, or how it would.
     #[error("{error}")]
-    NotFound { error: ImageError },
+    NotFound { hint: &'static str, error: ImageError },
     #[error("socket `{}` of share `{share}` not found", path.display())]
     SocketNotFound { share: String, path: PathBuf },
     /// `backing` is the image, if it is a backing file.
@@ -62,6 +63,15 @@ pub enum DiskError {
     InUse { vm: VmName, user: VmName, backing: Option<PathBuf>, source: Cause },
     #[error("VM `{vm}` uses disk image `{}` twice", path.display())]
     UsedTwice { vm: VmName, path: PathBuf, source: Cause },
+    /// Of an image that a switch of the user opens, and the host uses.
+    #[error("{error}")]
+    UsedByHost { readonly: &'static str, error: UnusableImage },
+    /// One is a part or a view of the other.
+    #[error("VM `{vm}` uses `{}` twice: `{}` is a part or a view of it", path.display(), device.display())]
+    Overlap { vm: VmName, path: PathBuf, device: PathBuf },
+    /// A file that QEMU would create among the devices of the host.
+    #[error("`{}`, which {purpose}, does not exist; as root, QEMU would create a regular file", path.display())]
+    DeviceNotFound { path: PathBuf, purpose: &'static str, hint: String },
     #[error("disk image `{}` of drive `{drive}` exists", path.display())]
     RecreateConflict { drive: String, path: PathBuf },
     #[error("maqet does not create the image of drive `{drive}` of VM `{vm}`")]
@@ -89,9 +99,7 @@ impl Explain for DiskError {
             Self::OverlayTooSmall(overlay) => {
                 Explanation::new("storage.size-conflict", Fault::Usage).hint(overlay.help())
             }
-            Self::NotFound { error } => {
-                error.explain().hint("set a `size` for the entry to have maqet create the image")
-            }
+            Self::NotFound { hint, error } => error.explain().hint(*hint),
             Self::SocketNotFound { path, .. } => Explanation::new("storage.socket-not-found", Fault::NotFound)
                 .hint(virtiofsd_hint(&quote(&path.to_string_lossy())))
                 .hint("correct the `socket` under `storage`"),
@@ -104,7 +112,11 @@ impl Explain for DiskError {
                     ),
                     None => "set `readonly: true` for the drive in both VMs, if neither writes it".to_owned(),
                 }),
-            Self::UsedTwice { .. } => Explanation::new("storage.use-conflict", Fault::Usage)
+            Self::UsedByHost { readonly, error } => error.explain_host_use(readonly),
+            Self::DeviceNotFound { hint, .. } => Explanation::new("qemu.file-not-found", Fault::NotFound)
+                .hint(hint.as_str())
+                .hint("correct the path under `arguments` or `args`, or that of `serial`"),
+            Self::UsedTwice { .. } | Self::Overlap { .. } => Explanation::new("storage.use-conflict", Fault::Usage)
                 .hint("remove one of the two, under `storage`, `arguments` or `args`")
                 .hint("set `readonly` for both, if the guest only reads it"),
             Self::RecreateConflict { .. } => Explanation::new("storage.image-exists", Fault::State)

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::error::{Explain, Explanation};
-use maqet_domain::machine::{self, Machine};
+use maqet_domain::machine::{self, Machine, models_of};
 use maqet_domain::port::LaunchError;
 use maqet_domain::qemu::{OptionString, switch_values};
 use maqet_domain::qmp::wording::{
@@ -96,6 +96,10 @@ impl Diagnosis<'_> {
                 ));
             }
             Lookup::Nothing | Lookup::Kvm | Lookup::Tpm => {}
+            Lookup::Names(NameList::Device) if self.own_models().await.is_some() => {
+                explanation.hints.extend(self.own_models().await);
+                return (self.recognized.cause(&names), explanation);
+            }
             Lookup::Names(list) => {
                 let near = near_names(part, &self.listed(list).await, self.is_network_card());
                 explanation.hints.extend(did_you_mean(&near));
@@ -123,6 +127,17 @@ impl Diagnosis<'_> {
     /// Returns the names that QEMU prints in a list.
     async fn listed(&self, list: NameList) -> Vec<ListedName> {
         self.app.ports.hypervisor.names(self.command_line.binary(), list).await
+    }
+
+    /// Returns which models a key of the definition can have with this QEMU, if the device of the message is that of a key.
+    async fn own_models(&self) -> Option<String> {
+        let (_, argument) = self.recognized.switch?.split_once(' ')?;
+        let id = OptionString::parse("device", argument).get("id")?.to_owned();
+        let listed = self.listed(NameList::Device).await;
+        let (key, models) = models_of(&id, |driver| listed.iter().any(|device| device.name == driver))?;
+        let models: Vec<String> = models.iter().map(|model| format!("`{model}`")).collect();
+        let models = if models.is_empty() { "none".to_owned() } else { models.join(", ") };
+        Some(format!("set another `model` under `{key}`; those of this QEMU: {models}"))
     }
 
     /// Returns the machine type that QEMU has taken, if none is given and the message names it.
@@ -165,14 +180,17 @@ impl Diagnosis<'_> {
                  (Debian: `apt install swtpm`)"
             )];
         }
-        vec![format!("start the program that listens at {socket} first, or correct the path")]
+        // An address of TCP has a port.
+        let what = if socket.contains('/') { "path" } else { "address" };
+        vec![format!("start the program that listens at {socket} first, or correct the {what}")]
     }
 }
 
 /// Returns how to start a virtiofsd at a socket, which is quoted.
 pub(crate) fn virtiofsd_hint(socket: &str) -> String {
     format!(
-        "start it first: `/usr/libexec/virtiofsd --socket-path={socket} --shared-dir=DIR` (Debian: `apt install virtiofsd`)"
+        "start it first: `/usr/libexec/virtiofsd --socket-path={socket} --shared-dir=DIR` (Debian: `apt install virtiofsd`), \
+         or that of QEMU 7.2: `/usr/lib/qemu/virtiofsd --socket-path={socket} -o source=DIR`"
     )
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use maqet_domain::config::{Node, Problem, ProblemKind};
 use maqet_domain::error::{Explain, Explanation, Fault};
-use maqet_domain::machine::{Machine, RawImage};
+use maqet_domain::machine::{Machine, UserImage};
 use maqet_domain::port::{ForeignBacking, ImageSummary, ImageUse};
 use maqet_domain::storage::{ImageAccess, ImagePlan};
 use maqet_domain::text::quote;
@@ -154,7 +154,7 @@ impl Preflight<'_> {
     /// Refuses images of the user's switches that a guest would destroy; returns the others as warnings.
     pub(super) async fn check_raw_images(&self, machine: &Machine) -> Result<Vec<String>, Error> {
         let mut warnings = Vec::new();
-        for image in machine.raw_images() {
+        for image in machine.user_images().into_iter().filter(|image| image.is_raw) {
             match self.foreign_image(image).await {
                 Some(foreign) if foreign.is_harmful() => return Err(DiskError::from(foreign).into()),
                 Some(foreign) => warnings.push(foreign.to_string()),
@@ -191,14 +191,14 @@ impl Preflight<'_> {
                 problems.push(foreign.problem(format!("storage[{}].{key}", storage.index), node));
             }
         }
-        for (at, node, image) in machine.raw_images_in(definition) {
+        for (at, node, image) in machine.user_images_in(definition).into_iter().filter(|(.., image)| image.is_raw) {
             let foreign = self.foreign_image(image).await;
             problems.extend(foreign.map(|foreign| foreign.problem(at.to_string(), Some(node))));
         }
         problems
     }
 
-    async fn foreign_image(&self, image: RawImage) -> Option<ForeignContent> {
+    async fn foreign_image(&self, image: UserImage) -> Option<ForeignContent> {
         let format = self.content_of_raw(image.path.clone()).await?;
         let is_written = image.access == ImageAccess::Write;
         Some(ForeignContent { path: image.path, format, opener: Opener::Switch(image.switch), is_written })

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use maqet_domain::machine::Machine;
-use maqet_domain::port::ImageSummary;
+use maqet_domain::port::{ImageSummary, PathKind};
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
@@ -41,6 +41,9 @@ pub struct SizeMismatch {
     /// The VM.
     #[serde(skip)]
     vm: VmName,
+    /// Whether its image is a device, whose size maqet does not change.
+    #[serde(skip)]
+    is_device: bool,
 }
 
 /// A drive whose image exists and has another backing file than its definition, or none.
@@ -64,6 +67,10 @@ pub struct BackingMismatch {
 impl fmt::Display for SizeMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [size, configured] = [self.size_bytes, self.configured_bytes].map(ByteSize::from_bytes);
+        if self.is_device {
+            let drive = &self.drive;
+            return write!(f, "drive `{drive}` has the size of its device, {size}: `size: {configured}` has no effect");
+        }
         let shrink = if configured < size { " --shrink" } else { "" };
         write!(
             f,
@@ -131,6 +138,7 @@ impl Preflight<'_> {
                 size_bytes: size.bytes(),
                 configured_bytes: configured.bytes(),
                 vm: vm.clone(),
+                is_device: self.paths.kind(&drive.path).await == PathKind::BlockDevice,
             });
         }
         let Some(backing) = &plan.backing else { return };

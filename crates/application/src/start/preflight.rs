@@ -1,6 +1,7 @@
 //! The checks before a start, and the command line; nothing is created.
 
 use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext, UefiFiles};
+use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::first_boot::PassedCredential;
 use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::port::{
@@ -11,6 +12,27 @@ use maqet_domain::vm::{ProcessIdentity, RunPaths, VmEntry};
 use super::check_disks::CheckedDisks;
 use crate::Error;
 use crate::app::ports::Directories;
+
+/// KVM that a definition demands and that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot use KVM: {reason}")]
+pub struct KvmUnavailable {
+    /// Why it does not work.
+    pub reason: String,
+    /// Whether a switch demands it, and not the key `accel`.
+    pub is_of_switch: bool,
+}
+
+impl Explain for KvmUnavailable {
+    fn explain(&self) -> Explanation {
+        let hint = if self.is_of_switch {
+            "remove it from `machine`, `arguments` or `args`, and set `accel: auto` to use KVM where it works"
+        } else {
+            "set `accel: tcg` for software emulation"
+        };
+        Explanation::new("host.kvm-unavailable", Fault::Host).hint(hint)
+    }
+}
 
 /// What the checks before a start need. Its methods are in the files of this room, by subject.
 #[derive(Clone, Copy)]
@@ -45,6 +67,7 @@ impl Preflight<'_> {
     ) -> Result<CheckedStart<'m>, Error> {
         self.check_paths(machine).await?;
         self.check_link_sockets(machine).await?;
+        self.check_device_files(machine).await?;
         self.check_firmware_files(entry, machine).await?;
         let credentials = self.credentials(machine).await?;
         let files = self.start_files(entry, machine, paths, &credentials).await?;
@@ -52,6 +75,7 @@ impl Preflight<'_> {
         let taps = self.check_tap_devices(machine)?;
         let mut disks = self.check_disks(entry, machine, recreate).await?;
         disks.warnings.extend(taps);
+        disks.warnings.extend(self.usb_warnings(machine));
         Ok(CheckedStart { command_line, files, disks })
     }
 
@@ -75,7 +99,11 @@ impl Preflight<'_> {
         let facts = self.host.facts();
         let architecture = self.architecture(machine);
         let binary = self.binary_name(machine);
-        let accelerator = accelerator(machine.accel, &kvm_for(&architecture, &facts))?;
+        let kvm = kvm_for(&architecture, &facts);
+        let accelerator = accelerator(machine.accel, &kvm)?;
+        if let (Kvm::Hanging(reason), true) = (&kvm, machine.tries_kvm()) {
+            return Err(KvmUnavailable { reason: reason.clone(), is_of_switch: true }.into());
+        }
         let uefi = self.uefi(machine).await?.map(|firmware| UefiFiles {
             code: firmware.code,
             code_format: firmware.code_format,
@@ -103,11 +131,12 @@ impl Preflight<'_> {
 
     /// Returns why a machine does not use KVM, in words that follow a colon.
     pub(crate) fn kvm_obstacle(&self, machine: &Machine) -> String {
-        match (machine.accel, kvm_for(&self.architecture(machine), &self.host.facts())) {
+        let kvm = kvm_for(&self.architecture(machine), &self.host.facts());
+        match (machine.accel, kvm.obstacle()) {
             (AccelChoice::Tcg, _) => "`accel` is `tcg`".to_owned(),
-            (AccelChoice::Auto, Kvm::Unusable(reason)) => format!("`accel: auto` chose TCG, as {reason}"),
-            (AccelChoice::Kvm, Kvm::Unusable(reason)) => reason,
-            (AccelChoice::Auto | AccelChoice::Kvm, Kvm::Usable) => "an argument chooses another accelerator".to_owned(),
+            (AccelChoice::Auto, Some(reason)) => format!("`accel: auto` chose TCG, as {reason}"),
+            (AccelChoice::Kvm, Some(reason)) => reason.to_owned(),
+            (AccelChoice::Auto | AccelChoice::Kvm, None) => "an argument chooses another accelerator".to_owned(),
         }
     }
 
@@ -144,9 +173,11 @@ fn kvm_for(architecture: &str, facts: &HostFacts) -> Kvm {
 }
 
 fn accelerator(choice: AccelChoice, kvm: &Kvm) -> Result<Accelerator, Error> {
-    match (choice, kvm) {
-        (AccelChoice::Tcg, _) | (AccelChoice::Auto, Kvm::Unusable(_)) => Ok(Accelerator::Tcg),
-        (AccelChoice::Auto | AccelChoice::Kvm, Kvm::Usable) => Ok(Accelerator::Kvm),
-        (AccelChoice::Kvm, Kvm::Unusable(reason)) => Err(Error::KvmUnavailable { reason: reason.clone() }),
+    match (choice, kvm.obstacle()) {
+        (AccelChoice::Tcg, _) | (AccelChoice::Auto, Some(_)) => Ok(Accelerator::Tcg),
+        (AccelChoice::Auto | AccelChoice::Kvm, None) => Ok(Accelerator::Kvm),
+        (AccelChoice::Kvm, Some(reason)) => {
+            Err(KvmUnavailable { reason: reason.to_owned(), is_of_switch: false }.into())
+        }
     }
 }

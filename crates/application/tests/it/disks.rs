@@ -133,6 +133,10 @@ impl Paths for Disks {
         path.to_owned()
     }
 
+    async fn below(&self, _path: &Path) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     async fn files(&self, directory: &Path) -> Vec<PathBuf> {
         self.files().images.keys().filter(|path| path.starts_with(directory)).cloned().collect()
     }

@@ -336,6 +336,7 @@ fn counting_ids() -> MockIdSource {
 
 fn host() -> MockHost {
     let mut host = MockHost::new();
+    host.expect_refused_usb_file().returning(|_| None);
     let facts =
         HostFacts { architecture: "x86_64".to_owned(), kvm: Kvm::Unusable("a test".to_owned()), is_root: false };
     host.expect_facts().return_const(facts);

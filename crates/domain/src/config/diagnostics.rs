@@ -119,8 +119,10 @@ impl Diagnostics {
         self.expected_with_help(path, found, expected, None);
     }
 
+    /// Adds that error, and how to write the value.
+    ///
     /// The location is that of the value, even of a whole map.
-    fn expected_with_help(&mut self, path: &KeyPath, found: &Node, expected: &str, help: Option<String>) {
+    pub fn expected_with_help(&mut self, path: &KeyPath, found: &Node, expected: &str, help: Option<String>) {
         let message = format!("expected {expected}, found {}", found.description());
         self.add(Problem { help, location: found.value_location.clone(), ..Problem::new(path, message) });
     }
@@ -202,7 +204,14 @@ impl Diagnostics {
 
     /// Reads `true` or `false`, or one of the strings `on`, `off`, `yes` and `no`.
     pub fn boolean(&mut self, path: &KeyPath, node: &Node) -> Option<bool> {
-        self.found(node.boolean(), path, node, "`true` or `false`")
+        let found = node.boolean();
+        if found.is_none() {
+            // As for a key that has options in another program.
+            let has_options = matches!(node.value, Value::Map(_));
+            let help = has_options.then(|| format!("write `{}: true`", path.last_key()));
+            self.expected_with_help(path, node, "`true` or `false`", help);
+        }
+        found
     }
 
     /// Reads a size; `bare_shift` is the unit of a number without one (see [`ByteSize::parse_with_bare_unit`]).
@@ -211,7 +220,8 @@ impl Diagnostics {
         match ByteSize::parse_with_bare_unit(&text, bare_shift) {
             Ok(size) => Some(size),
             Err(invalid) => {
-                self.error_with_help(path, node, invalid.to_string(), number::help(&text));
+                let help = number::help(&text).or_else(|| number::size_help(&text));
+                self.error_with_help(path, node, invalid.to_string(), help);
                 None
             }
         }

@@ -18,6 +18,16 @@ pub fn help(text: &str) -> Option<String> {
     Some(format!("write the number in decimal digits: `{}`", decimal(text)?))
 }
 
+/// Returns how to write a size with its unit, if the text is one in another spelling: `2 GiB`, `512 mb`.
+pub fn size_help(text: &str) -> Option<String> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim().to_ascii_uppercase();
+    let letter = unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(&unit);
+    let is_size = !number.is_empty() && matches!(letter, "K" | "M" | "G" | "T" | "P" | "E");
+    is_size.then(|| format!("write `{number}{letter}`: units are powers of 1024"))
+}
+
 /// Returns the value of an integer in one of the spellings that YAML or people use.
 fn decimal(text: &str) -> Option<u64> {
     if is_decimal(text) {
@@ -68,5 +78,23 @@ mod tests {
         assert!(shown.iter().all(|(_, value)| value.is_none_or(|value| value == 16)), "{shown:?}");
         assert_eq!(help("0x400").as_deref(), Some("write the number in decimal digits: `1024`"));
         assert_eq!(help("16"), None);
+    }
+
+    #[test]
+    fn test_size_help_names_the_unit_of_qemu() {
+        for (text, expected) in [
+            ("2 GiB", Some("2G")),
+            ("2GB", Some("2G")),
+            ("512 mb", Some("512M")),
+            ("1.5 Tib", Some("1.5T")),
+            ("2 G", Some("2G")),
+            ("2 X", None),
+            ("2 ", None),
+            ("GiB", None),
+            ("2 G x", None),
+        ] {
+            let expected = expected.map(|size| format!("write `{size}`: units are powers of 1024"));
+            assert_eq!(size_help(text), expected, "{text}");
+        }
     }
 }

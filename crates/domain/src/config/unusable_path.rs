@@ -11,11 +11,17 @@ pub(super) enum UnusablePath<'t> {
     Variable(&'t str),
     /// It is an address, as in `https://…`; this is its scheme.
     Address(&'t str),
+    /// It is an address of QEMU's, as in `nbd:unix:…`; this is its protocol.
+    Protocol(&'static str),
 }
+
+/// Protocols of QEMU, without `//`; a file with such a name is `./nbd:…`.
+const PROTOCOLS: [&str; 9] =
+    ["blkdebug", "blkverify", "fat", "file", "host_cdrom", "host_device", "json", "nbd", "rbd"];
 
 /// Returns why a shell would have to expand a text before it is a path, and what to do.
 pub(crate) fn unexpanded(text: &str) -> Option<(String, String)> {
-    let unusable = UnusablePath::of_text(text).filter(|unusable| !matches!(unusable, UnusablePath::Address(_)))?;
+    let unusable = UnusablePath::of_text(text).filter(|unusable| !unusable.is_address())?;
     Some((unusable.message(), unusable.help("")))
 }
 
@@ -34,7 +40,13 @@ impl<'t> UnusablePath<'t> {
         if is_scheme && rest.starts_with("//") {
             return Some(Self::Address(scheme));
         }
-        text.split('/').find_map(variable).map(Self::Variable)
+        let protocol = PROTOCOLS.into_iter().find(|known| *known == scheme && text.len() > scheme.len());
+        protocol.map(Self::Protocol).or_else(|| text.split('/').find_map(variable).map(Self::Variable))
+    }
+
+    /// Returns whether QEMU, but not maqet, could open it.
+    const fn is_address(self) -> bool {
+        matches!(self, Self::Address(_) | Self::Protocol(_))
     }
 
     pub(super) fn message(self) -> String {
@@ -44,6 +56,7 @@ impl<'t> UnusablePath<'t> {
                 format!("`{}` is expanded by shells only", part.escape_debug())
             }
             Self::Address(scheme) => format!("`{scheme}://…` is an address, not a path"),
+            Self::Protocol(protocol) => format!("`{protocol}:…` is an address of QEMU's, not a path"),
         }
     }
 
@@ -64,6 +77,13 @@ impl<'t> UnusablePath<'t> {
                 format!("write out the path, or let your shell pass it, as in `--set \"{path}={variable}/…\"`")
             }
             Self::Address("file") => "write the path alone, without `file://`".to_owned(),
+            Self::Protocol(protocol @ ("file" | "host_cdrom" | "host_device")) => {
+                format!("write the path alone, without `{protocol}:`; a file of this name is `./{protocol}:…`")
+            }
+            Self::Protocol(protocol) => format!(
+                "attach it under `arguments`, as `- {{drive: {{file: \"{protocol}:…\", format: raw, if: virtio}}}}`; a file of \
+                 this name is `./{protocol}:…`"
+            ),
             Self::Address(_) => "download the file first, and write its path".to_owned(),
         }
     }
@@ -113,6 +133,13 @@ mod tests {
             ("https://example.org/a.iso", Some(UnusablePath::Address("https"))),
             ("file:///d/a.iso", Some(UnusablePath::Address("file"))),
             ("s3://bucket/a", Some(UnusablePath::Address("s3"))),
+            ("nbd:localhost:1", Some(UnusablePath::Protocol("nbd"))),
+            ("json:{}", Some(UnusablePath::Protocol("json"))),
+            ("file:/a.img", Some(UnusablePath::Protocol("file"))),
+            ("rbd:pool/$HOME", Some(UnusablePath::Protocol("rbd"))),
+            ("./nbd:x", None),
+            ("nbd", None),
+            ("backup:2026", None),
             ("/d/a$b", None),
             ("/d/price$", None),
             ("/d/$1", None),

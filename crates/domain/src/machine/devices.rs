@@ -11,6 +11,8 @@ pub use self::usb::{InvalidUsbDevice, MAX_USB_DEVICES, UsbDevice};
 
 use std::path::Path;
 
+use strum::VariantNames;
+
 use self::own::OwnDevice;
 use super::Machine;
 use super::bus::Bus;
@@ -204,10 +206,30 @@ impl Watchdog {
         let switch = match model {
             // It is there, and without an effect on the VM (machine types before 8.0).
             WatchdogModel::Itco => Switch::verbatim("global", "ICH9-LPC.noreboot=off"),
-            model => OwnDevice::new(model.into(), "maqet-watchdog").last(),
+            model => OwnDevice::new(model.into(), WATCHDOG_ID).last(),
         };
         let action = self.action.map(|action| action_of("watchdog", action.into()));
         std::iter::once(switch).chain(action).collect()
+    }
+}
+
+/// The ID of the watchdog.
+const WATCHDOG_ID: &str = "maqet-watchdog";
+
+/// Returns the key that adds the device with this ID, and its models whose drivers `has_driver` has.
+pub fn models_of(id: &str, has_driver: impl Fn(&str) -> bool) -> Option<(&'static str, Vec<&'static str>)> {
+    match id {
+        WATCHDOG_ID => {
+            // That of a chipset is not a device of its own.
+            let models = WatchdogModel::VARIANTS.iter().copied();
+            Some(("watchdog", models.filter(|model| has_driver(model)).collect()))
+        }
+        id if id.starts_with(sound::ID) => {
+            let models = SoundModel::VARIANTS.iter().copied();
+            let has_model = |name: &&str| name.parse().is_ok_and(|model: SoundModel| has_driver(model.driver(false)));
+            Some(("sound", models.filter(has_model).collect()))
+        }
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! switch of QEMU; `beside` has the rules for those that depend on the rest of the definition, and `text` the values
 //! that QEMU cannot honor under maqet.
 
+mod accelerator;
 mod beside;
 mod boot;
 mod ide;
@@ -13,6 +14,7 @@ mod table;
 mod text;
 mod twice;
 
+pub(super) use self::boot::boot_letters;
 pub use self::raw::{RawItem, RawSwitch, raw_items, raw_switches};
 pub(super) use self::table::refusal;
 pub use self::table::{MACHINE_FLAGS, MachineFlag, SWITCHES, Treatment};

@@ -1,12 +1,13 @@
 //! The host: clock, IDs, properties and capabilities.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::MoveId;
 use crate::guest::Nonce;
 use crate::history::Actor;
+use crate::machine::UsbDevice;
 use crate::qmp::wording::Endpoint;
 use crate::snapshot::SnapshotSetId;
 use crate::vm::VmId;
@@ -41,6 +42,18 @@ pub enum Kvm {
     Usable,
     /// It does not, and why.
     Unusable(String),
+    /// QEMU can use it, and guests would hang; why.
+    Hanging(String),
+}
+
+impl Kvm {
+    /// Returns why it is not to be used; `None` if it works.
+    pub fn obstacle(&self) -> Option<&str> {
+        match self {
+            Self::Usable => None,
+            Self::Unusable(reason) | Self::Hanging(reason) => Some(reason),
+        }
+    }
 }
 
 /// Properties of the host.
@@ -83,6 +96,9 @@ pub trait Host: Send + Sync {
 
     /// Returns what keeps this user from listening at a port; `None` if nothing does.
     fn port_obstacle(&self, endpoint: &Endpoint) -> Option<PortObstacle>;
+
+    /// Returns the file of a USB device of the host that is plugged in, if QEMU may not open it.
+    fn refused_usb_file(&self, device: &UsbDevice) -> Option<PathBuf>;
 
     /// Returns what keeps a program from a UNIX socket that exists: a process that listens there.
     fn socket_obstacle(&self, path: &Path) -> Option<PortObstacle>;

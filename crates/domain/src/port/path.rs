@@ -76,6 +76,10 @@ pub trait Paths: Send + Sync {
     /// Returns `path` with every symbolic link and `..` resolved as far as it exists; the rest is appended as written.
     async fn resolve(&self, path: &Path) -> PathBuf;
 
+    /// Returns what a block device is a part or a view of, nearest first: the disk of a partition, the file of a loop
+    /// device. Nothing for another path.
+    async fn below(&self, path: &Path) -> Vec<PathBuf>;
+
     /// Returns the regular files in `directory` and in the directories directly in it, in order.
     ///
     /// Symbolic links, and names that begin with a dot, are left out; so is what cannot be read.

@@ -36,6 +36,11 @@ pub enum ImageProblem {
     },
     /// It is a block device that the host has mounted or claimed, and that is to be written.
     DeviceInUse,
+    /// The host has mounted or claimed it through this loop device, and it is to be written.
+    LoopInUse {
+        /// The device.
+        device: PathBuf,
+    },
     /// It has another format than it should.
     Format {
         /// The format it should have.
@@ -95,6 +100,9 @@ impl fmt::Display for UnusableImage {
             ImageProblem::IsDirectory => f.write_str("is a directory"),
             ImageProblem::NotPermitted { access, reason } => write!(f, "cannot be {access}: {reason}"),
             ImageProblem::DeviceInUse => f.write_str("is mounted, or in use by another driver of the host"),
+            ImageProblem::LoopInUse { device } => {
+                write!(f, "is mounted, or in use by another driver of the host, by `{}`", device.display())
+            }
             ImageProblem::Format { expected, found: None } => write!(f, "is not a {expected} image"),
             ImageProblem::Format { expected, found: Some(found) } => {
                 write!(f, "is not a {expected} image, but looks like {found}")
@@ -131,9 +139,9 @@ impl Explain for UnusableImage {
                     ImageAccess::Write => explanation.hint("set `readonly: true` if the guest only reads it"),
                 }
             }
-            ImageProblem::DeviceInUse => explain("storage.device-in-use", Fault::Busy)
-                .hint(format!("unmount it: `lsblk {path}` lists where it, or a part of it, is in use"))
-                .hint("set `readonly: true` if the guest only reads it"),
+            ImageProblem::DeviceInUse | ImageProblem::LoopInUse { .. } => {
+                self.explain_host_use("set `readonly: true` if the guest only reads it")
+            }
             ImageProblem::Format { expected, found } => self.explain_format(expected, *found),
             ImageProblem::Unsupported => explain("storage.version-unsupported", Fault::Host)
                 .hint(format!("check it with `qemu-img info {path}`"))
@@ -159,6 +167,20 @@ impl Explain for UnusableImage {
 }
 
 impl UnusableImage {
+    /// Returns whether the host itself uses it.
+    pub const fn is_used_by_host(&self) -> bool {
+        matches!(self.problem, ImageProblem::DeviceInUse | ImageProblem::LoopInUse { .. })
+    }
+
+    /// Returns the explanation of an image that the host itself uses; `readonly` is how it is opened for reading only.
+    pub fn explain_host_use(&self, readonly: &str) -> Explanation {
+        let device = if let ImageProblem::LoopInUse { device } = &self.problem { device } else { &self.path };
+        let device = quote(&device.to_string_lossy());
+        Explanation::new("storage.device-in-use", Fault::Busy)
+            .hint(format!("unmount it: `lsblk {device}` lists where it, or a part of it, is in use"))
+            .hint(readonly)
+    }
+
     fn explain_not_found(&self) -> Explanation {
         let Some(overlay) = &self.overlay else {
             return Explanation::new("storage.not-found", Fault::NotFound)

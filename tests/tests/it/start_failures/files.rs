@@ -191,7 +191,7 @@ fn test_missing_servers_of_sockets_say_how_to_start_them() {
             3,
             "qemu.socket-not-found",
             "nothing listens at `/none.sock`",
-            "start it first: `/usr/libexec/virtiofsd --socket-path=/none.sock --shared-dir=DIR` (Debian: `apt install virtiofsd`)",
+            "start it first: `/usr/libexec/virtiofsd --socket-path=/none.sock --shared-dir=DIR` (Debian: `apt install virtiofsd`)…",
         ),
     ]);
     let home = TestHome::new();

@@ -5,6 +5,7 @@
 mod files;
 mod mistakes;
 mod options;
+mod rare;
 mod values;
 
 use std::ffi::OsString;

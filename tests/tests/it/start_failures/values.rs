@@ -61,7 +61,7 @@ fn test_serial_ports_and_sound_with_a_wrong_value_say_what_fits() {
                   `tcp:127.0.0.1:4444,server=on,wait=off`";
     check_all(&[
         ("serial: \"tcp:127.0.0.1\"\n", 2, "device.backend-conflict", "cannot use `tcp:127.0.0.1`", serial),
-        ("serial: \"file:/etc\"\n", 2, "device.backend-conflict", "cannot use `file:/etc`", serial),
+        ("serial: \"file:/etc\"\n", 2, "qemu.file-invalid", "`/etc` is a directory", "name a file in `serial`"),
         (
             "serial: \"tcp:127.0.0.1:x\"\n",
             2,

@@ -58,7 +58,22 @@ pub enum AudioBackend {
 }
 
 /// The id of the card, and of its backend.
-const ID: &str = "maqet-sound";
+pub(super) const ID: &str = "maqet-sound";
+
+impl SoundModel {
+    /// Returns the device of QEMU.
+    pub(super) const fn driver(self, is_q35: bool) -> &'static str {
+        match self {
+            Self::Hda if is_q35 => "ich9-intel-hda",
+            Self::Hda => "intel-hda",
+            Self::Ac97 => "AC97",
+            Self::Es1370 => "ES1370",
+            Self::Sb16 => "sb16",
+            Self::Usb => "usb-audio",
+            Self::Virtio => "virtio-sound-pci",
+        }
+    }
+}
 
 impl Sound {
     /// Returns whether it is on the USB controller.
@@ -68,19 +83,16 @@ impl Sound {
 
     pub(super) fn switches(self, is_q35: bool) -> Vec<Switch> {
         let backend = Switch::new("audiodev").head(self.backend.into()).option("id", ID);
-        let card = |driver: &str| OwnDevice::new(driver, ID);
+        let card = OwnDevice::new(self.model.driver(is_q35), ID);
         let connected = |card: OwnDevice| card.option("audiodev", ID);
         let mut switches = vec![backend];
         let devices = match self.model {
             SoundModel::Hda => {
                 let codec = OwnDevice::new("hda-duplex", "maqet-sound-codec").option("bus", format!("{ID}.0"));
-                vec![card(if is_q35 { "ich9-intel-hda" } else { "intel-hda" }), connected(codec)]
+                vec![card, connected(codec)]
             }
-            SoundModel::Ac97 => vec![connected(card("AC97"))],
-            SoundModel::Es1370 => vec![connected(card("ES1370"))],
-            SoundModel::Sb16 => vec![connected(card("sb16"))],
-            SoundModel::Usb => vec![connected(card("usb-audio").option("bus", format!("{USB_CONTROLLER}.0")))],
-            SoundModel::Virtio => vec![connected(card("virtio-sound-pci"))],
+            SoundModel::Usb => vec![connected(card.option("bus", format!("{USB_CONTROLLER}.0")))],
+            SoundModel::Ac97 | SoundModel::Es1370 | SoundModel::Sb16 | SoundModel::Virtio => vec![connected(card)],
         };
         switches.extend(devices.into_iter().map(OwnDevice::last));
         switches

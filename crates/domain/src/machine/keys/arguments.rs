@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 
+use super::file_options::is_file;
 use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::machine::Machine;
 use crate::machine::switches::refusal;
@@ -171,6 +172,10 @@ fn structured(
     options: &[(String, Node)],
     report: &mut Diagnostics,
 ) -> Option<Switch> {
+    if matches!(value.value, Value::Bool(_)) && is_file(name) {
+        report.expected(&at.key(name), value, "a file");
+        return None;
+    }
     let mut parts = Vec::new();
     let scalar = value.scalar();
     if scalar.as_deref().is_some_and(|text| text.contains('\0')) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::config::{Node, Value};
 use crate::machine::Machine;
 use crate::machine::switches::{RawItem, raw_items};
-use crate::qemu::{OptionString, QemuOption, RawPart, parse_bool, with_values};
+use crate::qemu::{OptionString, QemuOption, RawPart, image_files, parse_bool, with_image_files, with_values};
 
 /// Switches whose whole argument is a file.
 const FILES: [&str; 16] = [
@@ -26,12 +26,13 @@ pub(in crate::machine) const CHARACTER_DEVICES: [&str; 7] =
 /// Options that are files, or names that QEMU finds among its own files, as [`FIRMWARE`].
 const FIRMWARE_OPTIONS: [&str; 2] = ["firmware", "romfile"];
 
-/// Switches with options that are files.
+/// Switches with options that are files; one that begins with a dot is also the end of an option of a block node below
+/// another one, as `.filename` is of `backing.file.filename`.
 const FILE_OPTIONS: [(&str, &[&str]); 20] = [
     ("device", &["file", "kernel", "initrd", "romfile"]),
     ("machine", &["kernel", "initrd", "dtb", "firmware"]),
-    ("drive", &["file", NESTED_FILE]),
-    ("blockdev", &["filename", NESTED_FILE]),
+    ("drive", &["file", ".filename", ".dir", ".config", ".server.path"]),
+    ("blockdev", &[".filename", ".dir", ".config", ".server.path"]),
     ("acpitable", &["file", "data"]),
     ("smbios", &["file"]),
     ("fw_cfg", &["file"]),
@@ -50,10 +51,15 @@ const FILE_OPTIONS: [(&str, &[&str]); 20] = [
     ("spice", &["x509-dir", "x509-key-file", "x509-cert-file", "x509-cacert-file"]),
 ];
 
-/// The end of an option of a block node below another one, as `file.filename` and `backing.file.filename`.
-const NESTED_FILE: &str = ".filename";
+/// Options of `-spice` that are files if this one is on, with which it listens at a socket.
+const SPICE_SOCKET: (&str, &[&str]) = ("unix", &["addr"]);
 
 const NETWORK_FILES: &[&str] = &["smb", "tftp", "addr.path", "local.path", "remote.path"];
+
+/// Returns whether the whole argument of a switch is a file, or the name of one.
+pub(super) fn is_file(switch: &str) -> bool {
+    FILES.contains(&switch) || FIRMWARE.contains(&switch)
+}
 
 /// Returns `arguments` with its relative files joined to `folder`.
 pub(super) fn rebase_structured(node: Node, folder: &Path) -> Node {
@@ -84,12 +90,13 @@ fn rebase_item(item: Node, folder: &Path) -> Node {
     item.map_entries(|entries| {
         let Some((first, _)) = entries.first() else { return entries };
         let name = first.trim_start_matches('-').to_owned();
-        let options = file_options(&name);
+        let is_on = |key: &str| entries.iter().any(|(known, node)| has_on(known, node, &|option| option == key));
+        let options = file_options(&name, is_on);
         let rebase = |(index, (key, node)): (usize, (String, Node))| {
             let node = match (index, &node.value) {
                 (0, Value::Text(_) | Value::Int(_) | Value::Float(_)) => rebase_argument(&name, node, folder),
-                (0, _) => rebase_options("", options, node, folder),
-                (_, _) => rebase_options(&key, options, node, folder),
+                (0, _) => rebase_options("", &options, node, folder),
+                (_, _) => rebase_options(&key, &options, node, folder),
             };
             (key, node)
         };
@@ -99,14 +106,16 @@ fn rebase_item(item: Node, folder: &Path) -> Node {
 
 /// Returns whether a tree of options makes the path of a socket the name of an abstract one, which is not a file.
 fn is_abstract(options: &Node) -> bool {
-    options
-        .entries()
-        .iter()
-        .any(|(key, node)| is_key_of_abstract(key) && node.boolean() == Some(true) || is_abstract(node))
+    options.entries().iter().any(|(key, node)| has_on(key, node, &is_key_of_abstract))
 }
 
 fn is_key_of_abstract(key: &str) -> bool {
     key.rsplit('.').next() == Some("abstract")
+}
+
+/// Returns whether an option, or one below it, is one of these keys and on.
+fn has_on(key: &str, node: &Node, is_key: &dyn Fn(&str) -> bool) -> bool {
+    is_key(key) && node.boolean() == Some(true) || node.entries().iter().any(|(key, node)| has_on(key, node, is_key))
 }
 
 /// Returns the whole argument of a switch, as one string or a number, with its relative files joined to `folder`.
@@ -116,7 +125,8 @@ pub(super) fn rebase_argument(name: &str, node: Node, folder: &Path) -> Node {
     if FILES.contains(&name) && !is_list || FIRMWARE.contains(&name) && text.contains('/') {
         return rebase_file(node, folder);
     }
-    if is_abstract_socket(&OptionString::parse(name, &text)) {
+    let parsed = OptionString::parse(name, &text);
+    if is_abstract_socket(&parsed) {
         return node;
     }
     let rebased_file = |file: &str| rebase_file(Node::text(file), folder).as_text().map(str::to_owned);
@@ -128,10 +138,10 @@ pub(super) fn rebase_argument(name: &str, node: Node, folder: &Path) -> Node {
         });
         return node.map_value(|value| rebased.map_or(value, Value::Text));
     }
-    let options = file_options(name);
+    let options = file_options_of(name, &parsed);
     let rebased = |key: &str, value: &str| match value.strip_prefix("unix:") {
         Some(socket) if is_screen(name, key) => rebased_file(socket).map(|socket| format!("unix:{socket}")),
-        Some(_) | None => is_file_option(options, key, value).then(|| rebased_file(value))?,
+        Some(_) | None => is_file_option(&options, key, value).then(|| rebased_file(value))?,
     };
     node.map_value(|value| match value {
         Value::Text(text) => Value::Text(with_values(name, &text, rebased)),
@@ -155,9 +165,25 @@ fn rebase_options(prefix: &str, options: &[&str], node: Node, folder: &Path) -> 
     if is_file { rebase_file(node, folder) } else { node }
 }
 
-/// Returns a relative path joined to `folder`; an address, as in `https://…` or `nbd:…`, is none.
+/// Returns a relative path, or those in an address such as `fat:DIRECTORY`, joined to `folder`.
 fn rebase_file(node: Node, folder: &Path) -> Node {
-    if node.as_text().is_some_and(has_protocol) { node } else { node.rebased(folder) }
+    let rebased = |file: &str| Node::text(file).rebased(folder).as_text().map(str::to_owned);
+    match node.as_text().filter(|name| has_protocol(name)) {
+        None => node.rebased(folder),
+        Some(name) => {
+            let name = match name.strip_prefix(JSON_NAME) {
+                // It has the options of a block node.
+                Some(json) => format!("{JSON_NAME}{}", rebase_text("blockdev", json, folder)),
+                None => with_image_files(name, rebased),
+            };
+            node.map_value(|_| Value::Text(name))
+        }
+    }
+}
+
+fn rebase_text(switch: &str, argument: &str, folder: &Path) -> String {
+    let rebased = rebase_argument(switch, Node::text(argument), folder);
+    rebased.as_text().unwrap_or(argument).to_owned()
 }
 
 /// Returns whether an option is a file, and not the name of one of QEMU's own files.
@@ -166,7 +192,11 @@ fn is_file_option(options: &[&str], key: &str, value: &str) -> bool {
 }
 
 fn is_listed(options: &[&str], key: &str) -> bool {
-    options.iter().any(|option| *option == key || *option == NESTED_FILE && key.ends_with(NESTED_FILE))
+    let is_it = |option: &&str| match option.strip_prefix('.') {
+        Some(last) => key == last || key.ends_with(*option),
+        None => key == *option,
+    };
+    options.iter().any(is_it)
 }
 
 /// Returns whether QEMU searches its own directories for a name in a switch, or in an option of it.
@@ -179,9 +209,23 @@ fn is_screen(switch: &str, key: &str) -> bool {
     matches!(switch, "vnc" | "display") && key == "vnc"
 }
 
-fn file_options(name: &str) -> &'static [&'static str] {
-    FILE_OPTIONS.iter().find(|(switch, _)| *switch == name).map_or(&[], |(_, options)| options)
+/// Returns the options of a switch that are files; `is_on` tells of others whether they are on.
+fn file_options(name: &str, is_on: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let mut options =
+        FILE_OPTIONS.iter().find(|(switch, _)| *switch == name).map_or(&[][..], |(_, options)| options).to_vec();
+    let (condition, files) = SPICE_SOCKET;
+    if name == "spice" && is_on(condition) {
+        options.extend(files);
+    }
+    options
 }
+
+fn file_options_of(name: &str, options: &OptionString) -> Vec<&'static str> {
+    file_options(name, |key| options.is_on(key) == Some(true))
+}
+
+/// The start of the name of an image that is written as its options.
+const JSON_NAME: &str = "json:";
 
 /// Returns whether QEMU takes a file name for an address (`path_has_protocol`, 7.2).
 fn has_protocol(file: &str) -> bool {
@@ -195,15 +239,14 @@ impl Machine {
             let argument = argument?;
             let options = OptionString::parse(name, argument);
             let file = if FILES.contains(&name) {
-                is_relative(argument).then_some(argument)
+                relative_in(argument)
             } else if is_abstract_socket(&options) {
                 None
-            } else if name == "blockdev" {
-                // `file=` is the name of another node.
-                options
-                    .iter()
-                    .map(|option| (&option.key, option.value.as_str()))
-                    .find_map(|(key, value)| (key.ends_with("filename") && is_relative(value)).then_some(value))
+            } else if let "blockdev" | "drive" | "spice" = name {
+                // `file=` of a block node is the name of another one.
+                let files = file_options_of(name, &options);
+                let mut named = options.iter().filter(|option| is_listed(&files, &option.key));
+                named.find_map(|option| relative_in(&option.value))
             } else {
                 options.iter().find_map(|option| relative_file(&option.key, &option.value))
             };
@@ -217,17 +260,35 @@ impl Machine {
 /// Returns the values of a switch that are files.
 pub(in crate::machine) fn files_of<'s>(name: &str, argument: &'s str, options: &'s OptionString) -> Vec<&'s str> {
     if FILES.contains(&name) || FIRMWARE.contains(&name) {
-        return vec![argument];
+        return named_files(argument);
     }
     if CHARACTER_DEVICES.contains(&name) {
         return CharacterDevice::parse(argument).map(|device| device.file).into_iter().collect();
     }
-    let keys = file_options(name);
-    let file = |option: &'s QemuOption| match option.value.strip_prefix("unix:") {
-        Some(socket) if is_screen(name, &option.key) => Some(socket),
-        Some(_) | None => is_listed(keys, &option.key).then_some(option.value.as_str()),
+    let keys = file_options_of(name, options);
+    let files = |option: &'s QemuOption| match option.value.strip_prefix("unix:") {
+        Some(socket) if is_screen(name, &option.key) => vec![socket],
+        Some(_) | None if !is_listed(&keys, &option.key) => Vec::new(),
+        Some(_) | None => named_files(&option.value),
     };
-    options.iter().filter_map(file).collect()
+    options.iter().flat_map(files).collect()
+}
+
+/// Returns the files in a value that is one, or an address of an image; an address without any is itself what is used.
+fn named_files(value: &str) -> Vec<&str> {
+    let files: Vec<&str> = image_files(value).into_iter().map(|(_, file)| file).collect();
+    if files.is_empty() { vec![value] } else { files }
+}
+
+/// Returns the first relative file in a value that is one, or an address of an image.
+fn relative_in(value: &str) -> Option<&str> {
+    image_files(value).into_iter().map(|(_, file)| file).find(|file| is_relative(file))
+}
+
+/// Returns the file that a switch for a character device writes to, as in `file:PATH`.
+pub(in crate::machine) fn file_of_character_device<'s>(switch: &str, argument: &'s str) -> Option<&'s str> {
+    let device = CharacterDevice::parse(argument).filter(|_| CHARACTER_DEVICES.contains(&switch))?;
+    device.before.ends_with("file:").then_some(device.file)
 }
 
 /// The argument of a switch for a character device that is a file or a socket, in the form without keys
@@ -282,137 +343,4 @@ fn relative_file<'v>(key: &str, value: &'v str) -> Option<&'v str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::qemu::Switch;
-
-    fn rebased(rebase: fn(Node, &Path) -> Node, json: &str) -> String {
-        let node: Node = serde_json::from_str(json).unwrap();
-        serde_json::to_string(&rebase(node, Path::new("/y"))).unwrap()
-    }
-
-    #[track_caller]
-    fn check(json: &str, expected: &str) {
-        assert_eq!(rebased(rebase_structured, &format!("[{json}]")), format!("[{expected}]"));
-    }
-
-    #[test]
-    fn test_rebase_structured_files_become_relative_to_the_folder() {
-        check(r#"{"kernel":"vmlinuz"}"#, r#"{"kernel":"/y/vmlinuz"}"#);
-        check(r#"{"-initrd":"a/b.img"}"#, r#"{"-initrd":"/y/a/b.img"}"#);
-        check(r#"{"dtb":"x.dtb"}"#, r#"{"dtb":"/y/x.dtb"}"#);
-        check(r#"{"pflash":"code.fd"}"#, r#"{"pflash":"/y/code.fd"}"#);
-        check(r#"{"cdrom":"a.iso"}"#, r#"{"cdrom":"/y/a.iso"}"#);
-        check(r#"{"drive":{"file":"a.img","if":"ide"}}"#, r#"{"drive":{"file":"/y/a.img","if":"ide"}}"#);
-        check(r#"{"drive":null,"file":"a.img"}"#, r#"{"drive":null,"file":"/y/a.img"}"#);
-        check(r#"{"fsdev":"local","path":"a","id":"f"}"#, r#"{"fsdev":"local","path":"/y/a","id":"f"}"#);
-        check(
-            r#"{"blockdev":{"driver":"qcow2","file":{"driver":"file","filename":"a"}}}"#,
-            r#"{"blockdev":{"driver":"qcow2","file":{"driver":"file","filename":"/y/a"}}}"#,
-        );
-        check(
-            r#"{"blockdev":{"driver":"throttle","file":{"driver":"qcow2","file":{"driver":"file","filename":"a"}}}}"#,
-            r#"{"blockdev":{"driver":"throttle","file":{"driver":"qcow2","file":{"driver":"file","filename":"/y/a"}}}}"#,
-        );
-        check(
-            r#"{"drive":"driver=quorum,children.0.file.filename=a,children.1.file.filename=/b,file.file.filename=./c"}"#,
-            r#"{"drive":"driver=quorum,children.0.file.filename=/y/a,children.1.file.filename=/b,file.file.filename=/y/./c"}"#,
-        );
-        check(r#"{"kernel":6.12}"#, r#"{"kernel":"/y/6.12"}"#);
-        check(r#"{"drive":{"file":7,"if":"ide"}}"#, r#"{"drive":{"file":"/y/7","if":"ide"}}"#);
-        check(r#"{"D":"qemu.log"}"#, r#"{"D":"/y/qemu.log"}"#);
-        check(r#"{"L":"pc-bios"}"#, r#"{"L":"/y/pc-bios"}"#);
-        check(r#"{"mem-path":"ram"}"#, r#"{"mem-path":"/y/ram"}"#);
-        check(r#"{"object":"tls-creds-x509,id=t,dir=pki"}"#, r#"{"object":"tls-creds-x509,id=t,dir=/y/pki"}"#);
-        check(r#"{"netdev":"user,id=u,tftp=boot"}"#, r#"{"netdev":"user,id=u,tftp=/y/boot"}"#);
-        check(
-            r#"{"blockdev":"{\"driver\":\"file\",\"filename\":\"a\"}"}"#,
-            r#"{"blockdev":"{\"driver\":\"file\",\"filename\":\"/y/a\"}"}"#,
-        );
-        check(r#"{"serial":"file:a,b.log"}"#, r#"{"serial":"file:/y/a,b.log"}"#);
-        check(r#"{"monitor":"unix:m.sock,server=on"}"#, r#"{"monitor":"unix:/y/m.sock,server=on"}"#);
-        check(r#"{"serial":"mon:pipe:./p"}"#, r#"{"serial":"mon:pipe:/y/./p"}"#);
-        check(r#"{"vnc":"unix:v.sock,password=on"}"#, r#"{"vnc":"unix:/y/v.sock,password=on"}"#);
-        check(r#"{"display":"vnc=unix:v.sock"}"#, r#"{"display":"vnc=unix:/y/v.sock"}"#);
-        check(r#"{"device":"loader,file=a.elf,cpu-num=0"}"#, r#"{"device":"loader,file=/y/a.elf,cpu-num=0"}"#);
-        check(r#"{"device":"e1000,romfile=./a.rom"}"#, r#"{"device":"e1000,romfile=/y/./a.rom"}"#);
-        check(
-            r#"{"machine":"virt,kernel=Image,firmware=a/b.fd"}"#,
-            r#"{"machine":"virt,kernel=/y/Image,firmware=/y/a/b.fd"}"#,
-        );
-        check(r#"{"drive":"file=a,,b.img,if=ide,id=x"}"#, r#"{"drive":"file=/y/a,,b.img,if=ide,id=x"}"#);
-    }
-
-    #[test]
-    fn test_rebase_structured_other_values_are_unchanged() {
-        for other in [
-            r#"{"kernel":"/boot/vmlinuz"}"#,
-            r#"{"append":"root=/dev/vda"}"#,
-            r#"{"bios":"qboot.rom"}"#,
-            r#"{"cdrom":"https://example.com/a.iso"}"#,
-            r#"{"drive":{"file":"nbd:localhost:1","if":"ide"}}"#,
-            r#"{"drive":"file=json:{},if=ide"}"#,
-            r#"{"kernel":"~/vmlinuz"}"#,
-            r#"{"L":"help"}"#,
-            r#"{"chardev":"socket,id=c,path=x,abstract=on"}"#,
-            r#"{"chardev":{"socket":null,"id":"c","path":"x","abstract":true}}"#,
-            r#"{"chardev":"socket,id=c,path=x","abstract":"on"}"#,
-            r#"{"netdev":{"stream":null,"id":"n","addr":{"type":"unix","path":"x","abstract":true}}}"#,
-            r#"{"device":7}"#,
-            r#"{"device":"e1000,romfile=efi-e1000.rom"}"#,
-            r#"{"device":"e1000,romfile="}"#,
-            r#"{"machine":"q35,firmware=bios.bin"}"#,
-            r#"{"serial":"file:/a.log"}"#,
-            r#"{"serial":"unix:x,abstract=on"}"#,
-            r#"{"serial":"tcp:localhost:1"}"#,
-            r#"{"serial":"chardev:c"}"#,
-            r#"{"vnc":"unix.example:1"}"#,
-            r#"{"display":"vnc=:1"}"#,
-            r#"{"display":"gtk,gl=on"}"#,
-            r#"{"blockdev":"driver=raw,file=f0,node-name=f1"}"#,
-            r#"{"kernel":null}"#,
-            r#"{"netdev":{"user":null,"id":"file"}}"#,
-            r#""S""#,
-        ] {
-            check(other, other);
-        }
-        check(r#"{"bios":"./qboot.rom"}"#, r#"{"bios":"/y/./qboot.rom"}"#);
-    }
-
-    #[test]
-    fn test_rebase_raw_argument_after_its_switch_is_rebased() {
-        let raw =
-            r#"["-kernel","vmlinuz","--initrd","i","-S","-drive","if=none,file=a.img","x","-append","a","-dtb",6.5]"#;
-
-        assert_eq!(
-            rebased(rebase_raw, raw),
-            r#"["-kernel","/y/vmlinuz","--initrd","/y/i","-S","-drive","if=none,file=/y/a.img","x","-append","a","-dtb","/y/6.5"]"#
-        );
-    }
-
-    #[test]
-    fn test_relative_path_warnings_name_switch_and_file() {
-        let arguments = vec![
-            Switch::verbatim("monitor", "unix:mon.sock,server=on"),
-            Switch::new("device").head("loader").option("file", "boot/x.elf"),
-            Switch::new("device").head("e1000").option("romfile", "efi-e1000.rom"),
-            Switch::new("device").head("e1000").option("romfile", ""),
-            Switch::verbatim("append", "root=LABEL"),
-            Switch::verbatim("blockdev", "driver=file,filename=raw.img,node-name=f0"),
-            Switch::verbatim("blockdev", "driver=raw,file=f0,node-name=f1"),
-            Switch::verbatim("serial", "file:/tmp/x"),
-        ];
-        let args = ["--serial", "file:out.log", "-D", "qemu.log", "-chardev", "socket,id=c,path=x,abstract=on", "-S"];
-        let args = args.map(str::to_owned).to_vec();
-        let machine = Machine { arguments, args, ..Machine::default() };
-
-        let warnings: Vec<String> = machine.relative_path_warnings().collect();
-
-        let expected =
-            ["`-serial file:out.log`", "`-D qemu.log`", "`mon.sock` is `/mon.sock`", "`boot/x.elf`", "`raw.img` is"];
-        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
-        for (warning, expected) in warnings.iter().zip(expected) {
-            assert!(warning.contains(expected), "{warning}");
-        }
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use super::{KeySpec, arguments, cpu, file_options, firmware, map_at, network, nu
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::hook::Hook;
 use crate::machine::ram::{MEBIBYTES, round_as_qemu};
+use crate::machine::switches::boot_letters;
 use crate::machine::{AccelChoice, KeyDoc, MAX_PORTS, Machine, Serial};
 use crate::qemu::{OptionString, QemuOption, Switch};
 use crate::vm::VmName;
@@ -255,8 +256,12 @@ fn options_as_map(switch: &'static str, node: &Node) -> Option<Node> {
 fn options(switch: &'static str, path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<Switch> {
     let entries = match &node.value {
         Value::Map(entries) => entries,
-        Value::List(_) => {
-            report.expected(path, node, "a string or a map of options");
+        Value::List(items) => {
+            let words: Vec<String> = items.iter().filter_map(Node::written).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let letters = boot_letters(&words).filter(|_| switch == "boot" && words.len() == items.len());
+            let help = letters.map(|letters| format!("write `boot: {letters}`: a letter for each device, in one word"));
+            report.expected_with_help(path, node, "a string or a map of options", help);
             return None;
         }
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {

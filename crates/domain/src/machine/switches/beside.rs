@@ -12,6 +12,7 @@ impl Machine {
     pub(super) fn refusal_beside(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
         match switch.name.as_str() {
             "snapshot" => self.ignored_snapshot(),
+            "accel" | "enable-kvm" => self.contradicted_accelerator(switch),
             "action" | "watchdog-action" => self.second_action(switch),
             "boot" => self.ignored_boot_order(switch),
             "bios" | "pflash" => self.second_firmware(switch),
@@ -19,7 +20,7 @@ impl Machine {
             "machine" if switch.options.iter().any(|option| option.key.starts_with("pflash")) => {
                 self.second_firmware(switch)
             }
-            "machine" => self.without_smm(switch),
+            "machine" => self.without_smm(switch).or_else(|| self.contradicted_accelerator(switch)),
             name if MACHINE_FLAGS.iter().any(|flag| flag.switch == name) => self.contradicted(switch),
             "global" => self.unprotected_variables(switch),
             "tpmdev" => self.second_tpm(),
@@ -64,7 +65,9 @@ impl Machine {
     /// Disks are `-blockdev` nodes, and QEMU applies `-snapshot` to `-drive` only (7.2, 10.0).
     fn ignored_snapshot(&self) -> Option<Refusal> {
         let is_written = |storage: &&StorageSpec| storage.driver.image_format().is_some() && !storage.keeps_image();
-        let Some(drive) = self.storage.iter().find(is_written) else { return self.ignored_snapshot_of_node() };
+        let Some(drive) = self.storage.iter().find(is_written) else {
+            return self.ignored_snapshot_of_node().or_else(|| self.ignored_snapshot_of_own_state());
+        };
         Some(Refusal {
             message: format!("`-snapshot` has no effect on drive `{}`, which would be written", drive.name),
             help: format!("set `snapshot: true` for drive `{}`", drive.name),
@@ -87,6 +90,22 @@ impl Machine {
         Some(Refusal {
             message: format!("`-snapshot` has no effect on the node `{node}` of a `-blockdev`, which would be written"),
             help: "write it as a drive under `storage` with `snapshot: true`, or as `-drive`".to_owned(),
+        })
+    }
+
+    /// The same for what the guest keeps beside its drives: QEMU writes variables by `-blockdev` as well, and swtpm has
+    /// no snapshots. Without the disks of the same time, the guest may not boot.
+    fn ignored_snapshot_of_own_state(&self) -> Option<Refusal> {
+        let state = match &self.firmware {
+            Firmware::Uefi(_) => "the UEFI variables",
+            Firmware::Default | Firmware::File(_) if self.tpm => "the state of the TPM",
+            Firmware::Default | Firmware::File(_) => return None,
+        };
+        Some(Refusal {
+            message: format!("`-snapshot` has no effect on {state}, which would be written"),
+            help: format!(
+                "remove it, and set `snapshot: true` for drives under `storage`; changes of {state} are kept"
+            ),
         })
     }
 

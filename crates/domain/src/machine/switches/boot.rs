@@ -17,6 +17,19 @@ const WORDS: [(&str, char); 11] = [
     ("floppy", 'a'),
 ];
 
+/// Returns QEMU's letters for boot devices, each a word or some letters, if all are known.
+pub(in crate::machine) fn boot_letters(words: &[&str]) -> Option<String> {
+    let letters = words.iter().map(|word| match WORDS.iter().find(|(known, _)| known == word) {
+        Some((_, letter)) => Some(letter.to_string()),
+        None => Some((*word).to_owned()).filter(|_| is_letters(word)),
+    });
+    letters.collect()
+}
+
+fn is_letters(word: &str) -> bool {
+    word.chars().all(|letter| ('a'..='p').contains(&letter))
+}
+
 /// Options of `-boot` that are no devices.
 const OPTIONS: [&str; 4] = ["menu", "reboot-timeout", "splash-time", "strict"];
 
@@ -35,15 +48,10 @@ pub(super) fn boot_order(switch: &UserSwitch<'_>) -> Option<Refusal> {
         let words = order.split_whitespace().chain(more.iter().map(String::as_str));
         let words: Vec<&str> = words.flat_map(|word| word.split(',')).filter(|word| !word.is_empty()).collect();
         let is_word = |word: &&str| WORDS.iter().any(|(known, _)| known == word);
-        let is_letters = |word: &&str| word.chars().all(|letter| ('a'..='p').contains(&letter));
         if words.len() < 2 && words.iter().all(|word| !is_word(word) && is_letters(word)) {
             return None;
         }
-        let letters = words.iter().map(|word| match WORDS.iter().find(|(known, _)| known == word) {
-            Some((_, letter)) => Some(letter.to_string()),
-            None => Some((*word).to_owned()).filter(|_| is_letters(word)),
-        });
-        let help = match letters.collect::<Option<String>>() {
+        let help = match boot_letters(&words) {
             Some(letters) => format!("write `{letters}`: a letter for each device, in one word"),
             None => {
                 "write `c` for a disk, `d` for a CD, `n` for the network, `a` for a floppy; or set `bootindex` for the \

@@ -6,6 +6,7 @@ use super::{Refusal, UserSwitch};
 use crate::config::unexpanded;
 use crate::machine::keys::{CHARACTER_DEVICES, files_of};
 use crate::network::MacAddress;
+use crate::text::quote;
 
 /// Switches of which the value `help` prints a list.
 const WITH_HELP: [&str; 30] = [
@@ -18,11 +19,13 @@ const WITH_HELP: [&str; 30] = [
 const WITH_HELP_FLAG: [&str; 8] = ["fsdev", "fw_cfg", "icount", "m", "mon", "name", "sandbox", "virtfs"];
 
 /// Options of which the value `help` prints a list, with their switches.
-const OPTIONS_WITH_HELP: [(&str, &str); 3] = [("drive", "format"), ("net", "model"), ("nic", "model")];
+const OPTIONS_WITH_HELP: [(&str, &str); 4] =
+    [("audio", "model"), ("drive", "format"), ("net", "model"), ("nic", "model")];
 
 /// Returns why QEMU cannot honor the value of a switch.
 pub(super) fn refusal(switch: &UserSwitch<'_>, architecture: &str) -> Option<Refusal> {
     help(switch, architecture)
+        .or_else(|| dump(switch, architecture))
         .or_else(|| terminal(switch))
         .or_else(|| identity(switch))
         .or_else(|| boot_order(switch))
@@ -50,9 +53,23 @@ fn help(switch: &UserSwitch<'_>, architecture: &str) -> Option<Refusal> {
     let by_name = by_name || by_flag && WITH_HELP_FLAG.contains(&name);
     let of_option = OPTIONS_WITH_HELP.iter().filter(|(known, _)| *known == name);
     let by_option = of_option.filter_map(|(_, key)| switch.option(key)).any(is_help);
-    (by_name || by_option).then(|| Refusal {
+    let by_events = name == "d" && switch.argument.split(',').any(|item| item == "trace:help");
+    (by_name || by_option || by_events).then(|| Refusal {
         message: format!("{} prints a list and exits", switch.shown(&switch.argument)),
         help: format!("run `qemu-system-{architecture} -{} {}`", switch.name, switch.argument.escape_debug()),
+    })
+}
+
+/// QEMU writes the device tree and exits with 0, as if a guest had ended (7.2, 10.0).
+fn dump(switch: &UserSwitch<'_>, architecture: &str) -> Option<Refusal> {
+    let file = switch.option("dumpdtb").filter(|_| switch.name == "machine")?;
+    Some(Refusal {
+        message: "with `dumpdtb` of the machine, QEMU writes a file and exits".to_owned(),
+        help: format!(
+            "remove it, and run `qemu-system-{architecture} -machine {},dumpdtb={} -display none`",
+            switch.head(),
+            quote(file)
+        ),
     })
 }
 

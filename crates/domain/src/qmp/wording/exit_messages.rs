@@ -178,6 +178,36 @@ mod tests {
     }
 
     #[test]
+    fn test_recognize_address_of_a_missing_module_of_both_versions() {
+        let cause = "the part of QEMU for such an address is in a package that is not installed";
+        let older = "qemu: module block-block-curl not found, do you want to install qemu-block-extra package?";
+        let newer = "-cdrom https://x/a.iso: Unable to load module curl. Perhaps you want to install qemu-block-extra or \
+                     qemu-block-supplemental package?";
+        for (notice, last) in [
+            (older, "-cdrom https://x/a.iso: Unknown protocol 'https'"),
+            (older, "-drive driver=http,url=http://x/y: Unknown driver 'http'"),
+            (newer, "-cdrom https://x/a.iso: Must specify either driver or file"),
+            (newer, "-drive file=http://x/y: A block device must be specified for \"file\""),
+        ] {
+            let stderr = format!("{notice}\n{last}");
+
+            check(&stderr, "host.module-not-found", cause);
+
+            let hints = recognize(&stderr, "exit code 1", &[]).unwrap().hints(&NAMES);
+            assert_eq!(hints[0], "install the package: `apt install qemu-block-extra`");
+        }
+        check("-hda foo:bar: Unknown protocol 'foo'", "qemu.option-invalid", "this QEMU cannot open `foo:` addresses");
+    }
+
+    #[test]
+    fn test_recognize_directory_as_a_disk_says_what_is_wrong_with_it() {
+        let last = "-drive file=fat:/tmp,if=virtio: Could not read directory /tmp";
+        let cause = "a directory has too many entries for a disk with FAT";
+        check(&format!("Too many entries in root directory\n{last}"), "qemu.file-invalid", cause);
+        check(last, "qemu.file-not-found", "the directory `/tmp`, which is to be a disk, does not exist");
+    }
+
+    #[test]
     fn test_exit_messages_every_row_can_be_reached() {
         for message in exit_messages() {
             let line = message.text.replace("{}", "X");

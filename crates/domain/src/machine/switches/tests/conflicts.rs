@@ -160,3 +160,83 @@ fn test_json_in_quotes_is_refused() {
     }
     check_switch(&json!({}), "device", Some(r#"{"driver": "e1000"}"#), None);
 }
+
+/// Without the disks of the same time, a guest may not boot from its variables, or open them with its TPM.
+#[test]
+fn test_snapshot_beside_what_the_guest_keeps_elsewhere_is_refused() {
+    let drives = json!([{"name": "a", "snapshot": true}]);
+    for (definition, state) in [
+        (json!({"firmware": "uefi"}), "the UEFI variables"),
+        (json!({"firmware": "uefi", "storage": drives, "tpm": true}), "the UEFI variables"),
+        (json!({"firmware": {"type": "uefi", "variables": "/v.fd"}}), "the UEFI variables"),
+        (json!({"tpm": true, "storage": drives}), "the state of the TPM"),
+    ] {
+        let message = format!("`-snapshot` has no effect on {state}, which would be written");
+        check_switch(&definition, "snapshot", None, Some(&message));
+    }
+    // Neither has flash that is written.
+    check_switch(&json!({"firmware": "/f.bin", "storage": drives}), "snapshot", None, None);
+    check_switch(&json!({"tpm": false}), "snapshot", None, None);
+}
+
+#[test]
+fn test_other_accelerator_than_that_of_the_key_is_refused() {
+    for (key, name, argument, message) in [
+        ("tcg", "accel", Some("kvm"), "`-accel kvm` contradicts `accel: tcg`"),
+        ("tcg", "accel", Some("kvm,kernel-irqchip=off"), "contradicts `accel: tcg`"),
+        ("tcg", "enable-kvm", None, "`-enable-kvm` contradicts `accel: tcg`"),
+        ("tcg", "machine", Some("q35,accel=kvm"), "`accel=kvm` of the machine contradicts `accel: tcg`"),
+        ("tcg", "machine", Some("accel=kvm:tcg"), "`accel=kvm:tcg` of the machine contradicts `accel: tcg`"),
+        ("kvm", "accel", Some("tcg,thread=single"), "contradicts `accel: kvm`"),
+        ("kvm", "machine", Some("accel=kvm:tcg"), "contradicts `accel: kvm`"),
+    ] {
+        check_switch(&json!({"accel": key}), name, argument, Some(message));
+        check_switch(&json!({"accel": "auto"}), name, argument, None);
+        check_switch(&json!({}), name, argument, None);
+    }
+    let key = json!({"accel": "tcg", "machine": {"type": "q35", "accel": "kvm"}});
+    check_refused(&key, "machine", "`accel=kvm` of the machine contradicts `accel: tcg`");
+    for (key, argument) in [("tcg", "tcg,thread=single"), ("kvm", "kvm"), ("tcg", "hvf"), ("tcg", "qtest")] {
+        check_switch(&json!({"accel": key}), "accel", Some(argument), None);
+    }
+}
+
+#[test]
+fn test_lists_in_options_and_items_are_refused() {
+    for (name, argument) in [("d", "trace:help"), ("d", "int,trace:help"), ("audio", "none,model=help")] {
+        check_switch(&json!({}), name, Some(argument), Some("prints a list and exits"));
+    }
+    check_switch(&json!({}), "d", Some("trace:x"), None);
+}
+
+#[test]
+fn test_boolean_in_place_of_a_file_is_refused() {
+    for name in ["kernel", "hda", "bios"] {
+        let definition = json!({"arguments": [{ name: true }]});
+        check_refused(&definition, &format!("arguments[0].{name}"), "expected a file, found");
+    }
+}
+
+#[test]
+fn test_boot_order_as_a_list_says_how_to_write_it() {
+    for (boot, help) in [
+        (json!(["hd", "cdrom"]), Some("write `boot: cd`: a letter for each device, in one word")),
+        (json!(["d", "c"]), Some("write `boot: dc`: a letter for each device, in one word")),
+        (json!(["usb"]), None),
+        (json!(["c", {}]), None),
+    ] {
+        let (_, problems) = read(&json!({ "boot": boot }));
+        assert_eq!(problems.iter().map(|one| one.help.as_deref()).collect::<Vec<_>>(), [help], "{boot}");
+    }
+    let (_, problems) = read(&json!({"machine": ["q35"]}));
+    assert_eq!(problems[0].help, None);
+}
+
+/// QEMU exits with 0, as if a guest had powered off at once.
+#[test]
+fn test_device_tree_dump_of_the_machine_is_refused() {
+    let message = "with `dumpdtb` of the machine, QEMU writes a file and exits";
+    check_switch(&json!({}), "machine", Some("virt,dumpdtb=/x"), Some(message));
+    check_refused(&json!({"machine": {"type": "virt", "dumpdtb": "/x"}}), "machine", message);
+    check_refused(&json!({"args": ["-M", "dumpdtb=/x"]}), "args[0]", message);
+}

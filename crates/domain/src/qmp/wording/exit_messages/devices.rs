@@ -6,7 +6,9 @@ use crate::error::Fault;
 
 /// The rows.
 pub(super) const ROWS: &[ExitMessage] = &[
-    // A device of a package that is not installed (`util/module.c`).
+    // An address of an image, or a device, of a package that is not installed (`util/module.c`).
+    missing_block_driver("module block-block-{} not found, do you want to install {} package?").seen_in(&[TESTED[0]]),
+    missing_block_driver("Unable to load module {}. Perhaps you want to install {} or {} package?").seen_in(&[TESTED[1]]),
     missing_package("do you want to install {} package?").seen_in(&[TESTED[0]]),
     missing_package("Perhaps you want to install {} package?").seen_in(&[TESTED[1]]),
     // Machine types (`hw/core/machine.c`, `softmmu/vl.c`).
@@ -164,10 +166,22 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["choose another `addr` in `<switch>`, or leave it out"]),
     usage("Can't add chassis slot, error {}", "two PCI Express ports have one `chassis` and one `slot`", ID)
         .hints(&["give each port a `slot` or a `chassis` of its own, as `- {device: pcie-root-port, id: port2, slot: 2}`"]),
+    usage("drive with bus={}, unit={} (index={}) exists", "two drives are unit <2> of a bus", ID)
+        .hints(&["choose another `index`, or `bus` and `unit`, in `<switch>`, or leave them out"]),
+    usage("primary qxl-vga device must be console 0", "a second graphics card cannot be a `qxl-vga`", ID)
+        .hints(&["write it as `- {device: qxl}`", "set `vga: none` if it is the only one"])
+        .seen_in(&[TESTED[0]]),
+    required("Bridge chassis not specified", "`<switch>` needs `chassis_nr`")
+        .hints(&["add `chassis_nr=1` to it, and another number for each bridge"]),
+    usage("invalid max_outputs > {}", "a graphics card has at most <1> screens", VALUE)
+        .hints(&["set `max_outputs` to that or less in `<switch>`"]),
     usage("IDE unit {} is in use", "two drives are unit <1> of an IDE bus", ID)
         .hints(&["choose another `bus` or `unit` in `<switch>`, or leave them out"]),
     usage("Block node is read-only", "the drive is read-only, and its device needs to write", "device.backend-invalid")
-        .hints(&["attach it by `interface: virtio` or `interface: scsi`, or as a CD (`type: iso`)"]),
+        .hints(&[
+            "attach it by `interface: virtio` or `interface: scsi`, or as a CD (`type: iso`)",
+            "for a directory as a disk, write `fat:rw:DIRECTORY`, or add `if: virtio` and `readonly: on`",
+        ]),
     host_device("no iommu_group found: {}", "the host has no IOMMU for the device: <1>").hints(&[
         "enable the IOMMU in the host's firmware, and by `intel_iommu=on` on its kernel's command line; in a VM, it needs one",
     ]),
@@ -207,6 +221,14 @@ const fn bus(text: &'static str, cause: &'static str) -> ExitMessage {
 
 const fn host_device(text: &'static str, cause: &'static str) -> ExitMessage {
     ExitMessage::new(text, cause, "host.device-not-found", Fault::Host)
+}
+
+/// A driver for addresses of images.
+const fn missing_block_driver(text: &'static str) -> ExitMessage {
+    let cause = "the part of QEMU for such an address is in a package that is not installed";
+    ExitMessage::new(text, cause, "host.module-not-found", Fault::Host)
+        .hints(&["install the package: `apt install <2>`", "download the file, and name it"])
+        .role(Role::Notice)
 }
 
 const fn missing_package(text: &'static str) -> ExitMessage {

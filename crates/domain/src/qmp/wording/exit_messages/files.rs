@@ -1,7 +1,7 @@
 //! Images, kernels, firmware and sockets.
 
 use super::super::super::versions::TESTED;
-use super::{ExitMessage, Lookup};
+use super::{ExitMessage, Lookup, Role};
 use crate::error::Fault;
 
 /// The rows.
@@ -12,7 +12,27 @@ pub(super) const ROWS: &[ExitMessage] = &[
     format("invalid VPC image", "an image is not in the format `vpc`"),
     format("Unsupported VDI image {}", "an image is not in the format `vdi`"),
     ExitMessage::new("Unknown driver '{}'", "<qemu> has no image format `<1>`", "qemu.option-invalid", Fault::Usage)
-        .hints(&["set `raw`, `qcow2`, or another format that `qemu-img --help` lists"]),
+        .hints(&["set `raw`, `qcow2`, or another format that `qemu-img --help` lists"])
+        .role(Role::Lack),
+    // What is left of a drive after its address could not be opened (`blockdev.c`).
+    required("Must specify either driver or file").seen_in(&[TESTED[1]]).role(Role::Lack),
+    required("A block device must be specified for \"{}\"").seen_in(&[TESTED[1]]).role(Role::Lack),
+    required("The '{}' block driver requires a file name"),
+    usage("Could not parse the JSON options: {}", "the image of `<switch>` is not valid JSON: <1>")
+        .hints(&["correct it, or write the options one by one, as `file.driver` and `file.filename`"]),
+    // A directory as a disk (`block/vvfat.c`).
+    usage("Too many entries in root directory", "a directory has too many entries for a disk with FAT").hints(FAT_SIZE),
+    usage("Directory does not fit in FAT{} (", "a directory is too large for a disk with FAT<1>").hints(FAT_SIZE),
+    missing("Could not read directory {}", "the directory `<1>`, which is to be a disk, does not exist", FILE)
+        .hints(&["create the directory, or correct the path in <location>"])
+        .role(Role::Summary),
+    ExitMessage::new(
+        "Unable to set VVFAT to 'rw' when drive is read-only",
+        "a directory is to be a writable disk, and its drive is read-only",
+        "qemu.option-conflict",
+        Fault::Usage,
+    )
+    .hints(&["remove `rw:` from `<switch>`", "remove `readonly`, or `-snapshot`, if the guest may write to the directory"]),
     missing(
         "Could not open backing file: Could not open '{}': No such file or directory",
         "the backing file `<1>` of an image does not exist",
@@ -72,6 +92,13 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["correct the path of `kernel`"])
         .lookup(Lookup::UnloadedFile)
         .seen_in(&[TESTED[0]]),
+    usage(
+        "Error loading uncompressed kernel without PVH ELF Note",
+        "the file of `kernel` is a program, or a kernel that QEMU cannot start as it is",
+    )
+    .hints(&["name the compressed kernel, as `vmlinuz-…` or `bzImage`, and not `vmlinux`"]),
+    usage("linux kernel too old to load a ram disk", "the file of `kernel` is not a kernel that takes an `initrd`")
+        .hints(KERNEL),
     usage("invalid kernel header", "the file of `kernel` is not a kernel that QEMU can start: its header is invalid")
         .hints(KERNEL),
     refused("could not open kernel file '{}': Permission denied", "you may not read the kernel `<1>`").hints(READABLE),
@@ -79,6 +106,8 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["add `- {kernel: FILE}` under `arguments`"]),
     ExitMessage::new("-initrd only allowed with -kernel option", APPEND, "qemu.option-conflict", Fault::Usage)
         .hints(&["add `- {kernel: FILE}` under `arguments`"]),
+    // Lists of trace events (`trace/control.c`), which follow the name of the program.
+    missing("qemu-system-{}:{}: No such file or directory", "`<2>` does not exist", FILE).hints(PATH),
     // Sockets of virtiofsd, swtpm and others (`util/qemu-sockets.c`).
     missing("Failed to connect to '{}': {}", "nothing listens at `<1>`", "qemu.socket-not-found").lookup(Lookup::Socket),
     // Any other file (`util/osdep.c`, `block/file-posix.c`, `softmmu/fw_cfg.c`, …).
@@ -167,8 +196,15 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["name a file in <location>; a block device needs `driver: host_device`"]),
     refused("Could not open '{}': Permission denied", "you may not open `<1>`")
         .hints(&["change the owner or the permissions of the file"]),
+    refused("Could not open '{}': Operation not permitted", "the host does not let you open `<1>`")
+        .hints(&["in a container, pass the device to it", "see the rules of the host for devices, such as those of its cgroups"]),
+    usage("Could not open '{}': Is a directory", "`<1>` is a directory, and not a file")
+        .hints(&["name a file in <location>"]),
     refused("Failed to bind socket to {}: {}", "a socket cannot be created at `<1>`: <2>").hints(OWN_DIRECTORY),
 ];
+
+const FAT_SIZE: &[&str] =
+    &["name a directory with fewer and smaller files", "share it with `type: virtfs` under `storage`"];
 
 const FORMAT: &str = "storage.format-conflict";
 
@@ -198,6 +234,11 @@ const PATH: &[&str] = &["correct the path in <location>"];
 
 const fn missing(text: &'static str, cause: &'static str, code: &'static str) -> ExitMessage {
     ExitMessage::new(text, cause, code, Fault::NotFound)
+}
+
+const fn required(text: &'static str) -> ExitMessage {
+    ExitMessage::new(text, "`<switch>` names no image", "qemu.option-required", Fault::Usage)
+        .hints(&["name the file of the image in it"])
 }
 
 const fn format(text: &'static str, cause: &'static str) -> ExitMessage {

@@ -133,6 +133,20 @@ pub(super) const ROWS: &[ExitMessage] = &[
         "run it by hand to see why: `sudo <1> NAME`",
         "set `script: no` for a tap device that is set up before",
     ]),
+    // Programs beside QEMU (`net/slirp.c`, `net/vde.c`), and files that it would inherit (`net/util.c`).
+    host("Could not find '{}', please install it", "the host has no `<1>`", "host.program-not-found")
+        .hints(&["install it: `apt install samba` for `smb`", "share the directory with `type: virtfs` under `storage`"]),
+    ExitMessage::new(
+        "Could not open vde: {}",
+        "the switch of VDE cannot be reached: <1>",
+        "qemu.socket-not-found",
+        Fault::NotFound,
+    )
+    .hints(&["start it first: `vde_switch -d -s DIRECTORY` (Debian: `apt install vde2`), and set `sock=DIRECTORY` in `<switch>`"]),
+    inherited("Can't use file descriptor {}: {}"),
+    inherited("can't get socket option SO_TYPE").seen_in(&[TESTED[1]]),
+    inherited("File descriptor '{}' is not a socket"),
+    inherited("fd is not valid or already in use"),
     // Devices of the host (`hw/usb/host-libusb.c`, `hw/virtio/vhost-vsock.c`, `backends/tpm/tpm_passthrough.c`).
     device("failed to find host usb device {}", "the host has no USB device `<1>`")
         .hints(&["list the devices with `lsusb`, and plug it in"]),
@@ -205,6 +219,12 @@ const fn sound(text: &'static str) -> ExitMessage {
         "set `backend: none` under `sound` for a card without sound",
         "set another backend, such as `pa` or `alsa`",
     ])
+}
+
+const fn inherited(text: &'static str) -> ExitMessage {
+    let cause = "`<switch>` refers to a file that another program would have opened: maqet passes none to QEMU";
+    ExitMessage::new(text, cause, "qemu.option-invalid", Fault::Usage)
+        .hints(&["name a path, an address or a tap device in place of `fd`"])
 }
 
 const fn memory_file(text: &'static str, cause: &'static str) -> ExitMessage {

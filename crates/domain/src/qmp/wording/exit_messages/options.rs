@@ -24,6 +24,14 @@ pub(super) const ROWS: &[ExitMessage] = &[
         VALUE,
     )
     .hints(&["add the drive under `storage`, with `interface: virtio` or `interface: scsi`"]),
+    usage(": {} doesn't belong to network", "`<switch>` has an address of <1> that is outside of its network", VALUE)
+        .hints(&["choose one in `net`, or leave it out: it follows from `net`"]),
+    usage("could not resolve {}, err", "the host's name service has no address for the `<1>` of `<switch>`", VALUE)
+        .hints(&["write the address as a number, as 127.0.0.1, in `<switch>`"]),
+    usage("Invalid netmask provided (must be in range {}-{})", "the mask of a network has <1> to <2> bits", VALUE)
+        .hints(&["write it as `net=10.0.2.0/24` in `<switch>`"]),
+    usage(": {} must be different from {}", "`<switch>` has one address for <1> and <2>", VALUE)
+        .hints(&["choose another one, or leave it out: it follows from `net`"]),
     usage("Invalid host forwarding rule '{}' ({})", "invalid forwarding rule `<1>`: <2>", VALUE)
         .hints(&["write it as `tcp:127.0.0.1:2222-:22`, or use `forward` of `network`"]),
     usage("Expected key=value format, found {}.", "`<1>` is not of the form `key=value`", VALUE)
@@ -121,6 +129,18 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["set `if=none`, `virtio`, `ide`, `scsi`, `floppy` or `pflash` in `<switch>`"]),
     usage("plus exactly one of file, string and gen_id", "`<switch>` has no value, or two", "qemu.option-required")
         .hints(&["write it as `- {fw_cfg: {name: opt/org.example/key, string: VALUE}}`, or with `file`"]),
+    usage("Must specify type= or file=", "`<switch>` has neither `type` nor `file`", "qemu.option-required")
+        .hints(&["write it as `- {smbios: {type: 1, serial: VALUE}}`, or name a table by `file=PATH`"]),
+    usage("fsdev: No id specified", "`<switch>` needs `id`", "qemu.option-required")
+        .hints(&["add `id=…` to it", "use `type: virtfs` under `storage`"]),
+    usage(
+        "Usage: -virtfs fsdriver",
+        "`<switch>` needs `path`, `mount_tag` and `security_model`",
+        "qemu.option-required",
+    )
+    .hints(&["use `type: virtfs` under `storage`", "add them to it"]),
+    usage("Help is not available for this option", "<qemu> prints no list for `<switch>`", VALUE)
+        .hints(&["remove it; `man qemu-system` describes the option"]),
     usage("Don't know how to build fields for SMBIOS type {}", "<qemu> has no SMBIOS type <1>", VALUE)
         .hints(&["set one of `type=0`, `1`, `2`, `3`, `4`, `11`, `17`, or name a table by `file=PATH`"]),
     usage("chardev: no id specified", "`<switch>` needs `id`", "qemu.option-required").hints(&["add `id=…` to it"]),
@@ -163,6 +183,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["list them with `<binary> -chardev help`"]),
     usage("Unknown protocol '{}'", "this QEMU cannot open `<1>:` addresses", VALUE)
         .hints(&["download the file, and name it", "install `qemu-block-extra`"])
+        .role(Role::Lack)
         .seen_in(&[super::TESTED[0]]),
     usage("invalid datetime format", "the time of `rtc` is invalid", VALUE)
         .hints(&["write it as `2006-06-17T16:01:21`, or `utc` or `localtime`"]),
@@ -190,7 +211,8 @@ const CORRECT: &[&str] = &["correct it in `<switch>`"];
 
 const REMOVE: &[&str] = &["remove or correct it; `<binary> -help` lists the options"];
 
-const NEWER: &str = "see whether a newer QEMU has replaced it: `no-acpi` became `- {machine: {acpi: off}}`";
+const NEWER: &str =
+    "see whether a newer QEMU has replaced it: `no-acpi` became `- {machine: {acpi: off}}`, and `no-hpet` `hpet: off`";
 
 const fn usage(text: &'static str, cause: &'static str, code: &'static str) -> ExitMessage {
     ExitMessage::new(text, cause, code, Fault::Usage)

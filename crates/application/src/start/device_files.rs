@@ -1,0 +1,33 @@
+//! Files that QEMU, as root, would create among the devices of the host, in place of one that is not there: a mount of
+//! huge pages, the port of an adapter that is not plugged in.
+
+use std::path::Path;
+
+use maqet_domain::machine::{CreatedFile, Machine};
+use maqet_domain::port::PathKind;
+use maqet_domain::text::quote;
+
+use super::disk_error::DiskError;
+use super::preflight::Preflight;
+use crate::Error;
+
+impl Preflight<'_> {
+    /// Refuses files directly in `/dev` that do not exist.
+    pub(super) async fn check_device_files(&self, machine: &Machine) -> Result<(), Error> {
+        for CreatedFile { path, is_memory } in machine.created_files() {
+            if path.parent() != Some(Path::new("/dev")) || self.paths.kind(&path).await != PathKind::NotFound {
+                continue;
+            }
+            let quoted = quote(&path.to_string_lossy());
+            let (purpose, hint) = if is_memory {
+                let mount =
+                    format!("mount huge pages there: `sudo mkdir {quoted} && sudo mount -t hugetlbfs none {quoted}`");
+                ("is to hold the guest's RAM", mount)
+            } else {
+                ("QEMU is to write to", "plug the device in; `ls /dev` lists those of the host".to_owned())
+            };
+            return Err(DiskError::DeviceNotFound { path, purpose, hint }.into());
+        }
+        Ok(())
+    }
+}
