@@ -29,7 +29,8 @@ use crate::process::{LockKind, PidScope, find_locker, proc_file};
 const MAX_NOTE_BYTES: usize = 4 << 10;
 
 /// Locks as files in a folder, one for each VM and keyboard; a file stays until its VM is removed. Those of images,
-/// of the trash and of moves are removed with the lock: nothing tells when an image is gone.
+/// of the trash and of moves are removed with the lock: nothing tells when an image is gone. So are those of VMs that are
+/// thrown away, which end with the lock.
 ///
 /// A process that waited for a file that was removed meanwhile locks the new one instead.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl FileLocks {
         match name {
             LockName::Vm(id) => self.folder.join(format!("vm-{id}.lock")),
             LockName::Keyboard(id) => self.folder.join(format!("keyboard-{id}.lock")),
+            LockName::ThrowAway(id) => self.folder.join(format!("run-{id}.lock")),
             LockName::Trash => self.folder.join(TRASH_LOCK),
             LockName::Move => self.folder.join(MOVE_LOCK),
             LockName::Image(path) => {
@@ -158,7 +160,7 @@ impl Drop for FileLock {
 #[async_trait]
 impl Locks for FileLocks {
     async fn lock(&self, name: &LockName, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError> {
-        let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move);
+        let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move | LockName::ThrowAway(_));
         let waited = timeout.max(MIN_LOCK_TIMEOUT);
         match self.lock_at(self.path(name), operation, waited, is_retired).await? {
             Ok(guard) => Ok(guard),
@@ -166,7 +168,9 @@ impl Locks for FileLocks {
                 LockName::Trash => LockError::TrashInUse { holder, waited },
                 LockName::Move => LockError::DatabaseInUse { holder, waited },
                 LockName::Image(path) => LockError::ImageInUse { path: path.clone(), holder, waited },
-                LockName::Vm(_) | LockName::Keyboard(_) => LockError::InUse { vm: None, holder, waited },
+                LockName::Vm(_) | LockName::Keyboard(_) | LockName::ThrowAway(_) => {
+                    LockError::InUse { vm: None, holder, waited }
+                }
             }),
         }
     }
@@ -236,6 +240,7 @@ pub fn parse_lock_name(file: &OsStr) -> Option<LockName> {
     match kind {
         "vm" => id.parse().ok().map(LockName::Vm),
         "keyboard" => id.parse().ok().map(LockName::Keyboard),
+        "run" => id.parse().ok().map(LockName::ThrowAway),
         _ => None,
     }
 }

@@ -197,7 +197,7 @@ fn remove_socket_folder(folder: &Path) -> io::Result<()> {
 /// Returns the VM of a lock; `None` for the lock of a QEMU that runs.
 fn locked_vm(path: &Path) -> Option<VmId> {
     let name = path.file_name()?;
-    if let Some(LockName::Vm(id) | LockName::Keyboard(id)) = parse_lock_name(name) {
+    if let Some(LockName::Vm(id) | LockName::Keyboard(id) | LockName::ThrowAway(id)) = parse_lock_name(name) {
         return Some(id);
     }
     let id = name.to_str()?.strip_prefix(RUN_LOCK_PREFIX)?.strip_suffix(".lock")?.parse().ok()?;

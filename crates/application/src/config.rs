@@ -192,6 +192,19 @@ pub(crate) fn without_name(node: Node) -> Node {
     node.map_entries(|entries| entries.into_iter().filter(|(key, _)| key != "name").collect())
 }
 
+/// Returns a definition without a label.
+pub(crate) fn without_label(definition: Node, label: &str) -> Node {
+    let kept = |entries: Vec<(String, Node)>| entries.into_iter().filter(|(key, _)| key != label).collect();
+    let changed = |(key, node): (String, Node)| {
+        let node = if key == "labels" { node.map_entries(kept) } else { node };
+        (key, node)
+    };
+    definition.map_entries(|entries| {
+        let is_empty = |(key, node): &(String, Node)| key == "labels" && node.entries().is_empty();
+        entries.into_iter().map(changed).filter(|entry| !is_empty(entry)).collect()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use maqet_domain::machine::builtin_handlers;

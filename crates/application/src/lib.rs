@@ -51,6 +51,7 @@ mod report;
 mod snapshot;
 mod start;
 mod storage;
+mod throw_away;
 mod trash;
 mod vm;
 mod wait;

@@ -386,3 +386,15 @@ pub const LINK_INTERVAL: Duration = Duration::from_millis(5);
 /// How large the files of a seed may be together, and each of them: they are held in memory and in the runtime directory,
 /// which often is in memory, too.
 pub const MAX_SEED_BYTES: usize = 8 << 20;
+
+/// How long the guest of `run` may take to boot: an emulated cloud image takes a minute on an idle host.
+pub const RUN_BOOT_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// How long a share may take to be mounted in an emulated guest, which loads modules.
+pub const RUN_MOUNT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long what a `run` does may take to end once that is interrupted: a copy ends its script in the guest.
+pub const RUN_CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of the end of each stream of a command `run` keeps, for its reports.
+pub const RUN_TAIL_BYTES: usize = 64 << 10;

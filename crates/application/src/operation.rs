@@ -10,6 +10,7 @@ mod host;
 mod maintenance;
 mod observe;
 mod qmp;
+mod run;
 mod snapshot;
 mod storage;
 mod trash;
@@ -28,6 +29,10 @@ pub use self::host::*;
 pub use self::maintenance::*;
 pub use self::observe::*;
 pub use self::qmp::*;
+pub use self::run::{
+    InvalidRunSpec, KeepVm, MatrixCase, Run, RunCopy, RunOutcome, RunPhase, RunResult, RunShare, RunStep, TestCase,
+    junit, read_matrix,
+};
 pub use self::snapshot::{
     ObstacleEffect, OmittedDrive, SnapshotCheck, SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs,
     SnapshotObstacle, SnapshotReadiness, SnapshotRm,
@@ -65,6 +70,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<ExecAttach>()?;
     table.register::<ExecStop>()?;
     table.register::<Cp>()?;
+    table.register::<Run>()?;
     table.register::<QmpRun>()?;
     table.register::<QmpEvents>()?;
     table.register::<QmpKeys>()?;

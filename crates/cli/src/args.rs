@@ -24,6 +24,7 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod qmp;
+mod run;
 mod screen;
 mod shell;
 mod snapshot;
@@ -55,6 +56,7 @@ pub(crate) use self::lifecycle::{RestartArgs, RmArgs, StartArgs, StopArgs, StopO
 pub(crate) use self::logs::LogsArgs;
 pub(crate) use self::metrics::MetricsArgs;
 pub(crate) use self::qmp::{QmpArgs, QmpRunArgs, QmpSubcommand};
+pub(crate) use self::run::RunArgs;
 pub(crate) use self::screen::ScreenshotArgs;
 pub(crate) use self::shell::QmpShellArgs;
 pub(crate) use self::snapshot::SnapshotSubcommand;
@@ -185,6 +187,7 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     Shell(ShellArgs),
     Cp(CpArgs),
+    Run(RunArgs),
     Console(ConsoleArgs),
     Keys(KeysArgs),
     Type(TypeArgs),
@@ -219,7 +222,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 36] = [
+const DEFINITIONS: [(&str, Augment); 37] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -239,6 +242,7 @@ const DEFINITIONS: [(&str, Augment); 36] = [
     ("exec", ExecArgs::augment_args),
     ("shell", ShellArgs::augment_args),
     ("cp", CpArgs::augment_args),
+    ("run", RunArgs::augment_args),
     ("console", ConsoleArgs::augment_args),
     ("keys", KeysArgs::augment_args),
     ("type", TypeArgs::augment_args),
@@ -279,6 +283,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("exec", "Run a command in a running VM"),
     ("shell", "Open a login shell in a running VM"),
     ("cp", "Copy files between the host and a running VM"),
+    ("run", "Run a command in a VM that is made for it, and thrown away"),
     ("console", "Attach to the serial console of a running VM"),
     ("keys", "Send key presses to a running VM"),
     ("type", "Type text into a running VM"),

@@ -17,6 +17,7 @@ mod logs;
 mod maintenance;
 mod metrics;
 mod qmp;
+mod run;
 mod screen;
 mod shell;
 mod snapshot;
@@ -52,6 +53,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Exec(args) => run_exec(maqet, args, output).await,
         Command::Shell(args) => exec::shell(maqet, args, output).await,
         Command::Cp(args) => cp::run(maqet, args, output).await,
+        Command::Run(args) => run::run(maqet, args, output).await,
         Command::Console(args) => console::run(maqet, args, output).await,
         Command::Logs(args) => logs::run(maqet, args, output).await,
         Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,
@@ -120,7 +122,7 @@ pub(crate) fn handles_signals(command: &Command) -> bool {
 fn passes_signals_on(command: &Command) -> bool {
     match command {
         Command::Exec(exec) => matches!(exec.command, None | Some(ExecSubcommand::Attach(_))),
-        command => matches!(command, Command::Shell(_)),
+        command => matches!(command, Command::Shell(_) | Command::Run(_)),
     }
 }
 

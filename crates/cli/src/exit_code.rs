@@ -8,10 +8,10 @@ pub(crate) const DONE: u8 = 0;
 /// Interrupted by SIGINT or SIGTERM, as shells report SIGINT (128 + 2).
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// `exec` failed before the command ran, or `cp` before anything was copied.
+/// `exec` or `run` failed before the command ran, or `cp` before anything was copied.
 pub(crate) const NOT_STARTED: u8 = 125;
 
-/// The VM ended under `exec`, `cp` or `start --foreground`.
+/// The VM ended under `exec`, `run`, `cp` or `start --foreground`.
 pub(crate) const VM_ENDED: u8 = 255;
 
 /// Returns the exit code of `exec` for an error: the codes of a shell for a program that cannot be run.
@@ -65,9 +65,9 @@ Exit codes:
   69   not possible on this host: a tool, permission or capability is missing
   75   locked or busy: try again
   124  timed out; it may still complete
-  125  `exec` or `cp` failed before anything was done
+  125  `exec`, `run` or `cp` failed before anything was done
   130  interrupted
-  255  the VM ended under `exec`, `cp` or `start --foreground`: its guest panicked, or QEMU was killed";
+  255  the VM ended under `exec`, `run`, `cp` or `start --foreground`, as by a panic of its guest";
 
 #[cfg(test)]
 mod tests {

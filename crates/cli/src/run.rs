@@ -144,12 +144,12 @@ fn show_clap_error(error: &clap::Error, argv: &[OsString], environment: &Environ
     usage_code(argv)
 }
 
-/// Returns the exit code of an invalid command line: that of `exec` must not be taken for the one of a command, and `cp` has
-/// the same codes.
+/// Returns the exit code of an invalid command line: that of `exec` must not be taken for the one of a command, and `run`
+/// and `cp` have the same codes.
 fn usage_code(argv: &[OsString]) -> u8 {
     let is_option = |arg: &&OsString| arg.as_encoded_bytes().starts_with(b"-");
     let command = argv.iter().skip(1).find(|arg| !is_option(arg));
-    if command.is_some_and(|command| ["exec", "shell", "cp"].map(OsStr::new).contains(&command.as_os_str())) {
+    if command.is_some_and(|command| ["exec", "shell", "cp", "run"].map(OsStr::new).contains(&command.as_os_str())) {
         exit_code::NOT_STARTED
     } else {
         exit_code::from_fault(maqet::Fault::Usage)

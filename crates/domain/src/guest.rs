@@ -13,6 +13,7 @@ mod info;
 mod progress;
 mod protocol;
 mod scripts;
+mod stage;
 mod status;
 
 pub use self::channel::{GuestStream, PORT_SETS, PortSet, channel_ids, is_open};
@@ -26,6 +27,7 @@ pub use self::detached::{
 pub use self::info::{AgentVersion, GuestAddress, GuestInterface, GuestSystem};
 pub use self::progress::{CloudInit, GuestBoot};
 pub use self::protocol::{AgentCommand, AgentDecoder, AgentReply, InvalidReply, SYNC_DELIMITER};
+pub use self::stage::BootStage;
 pub use self::status::{CommandStatus, ExitStatus};
 
 /// The controller of the channels.

@@ -26,6 +26,7 @@ mod seed;
 mod switch_argument;
 mod switches;
 mod tap_devices;
+mod throw_away;
 mod tpm;
 mod user_images;
 

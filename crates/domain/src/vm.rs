@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use self::clock::StoppedTime;
 pub use self::ending::{ExitEvidence, ExitReport, KernelReport, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
-pub use self::name::{InvalidVmName, VmName};
+pub use self::name::{InvalidVmName, THROW_AWAY_LABEL, VmName};
 pub use self::pending::{ImageTag, LoadGuest, Pending, PendingWork, ReplacedImage};
 pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
 pub use self::resets::ResetCounter;

@@ -60,6 +60,8 @@ pub enum ExecError {
     Port { vm: VmName, source: PortError },
     #[error(transparent)]
     Quiesce(#[from] QuiesceError),
+    #[error("cannot mount a shared directory at `{}` in VM `{vm}`: {reason}", path.escape_debug())]
+    MountFailed { vm: VmName, path: String, reason: String },
     #[error("cannot run a command in VM `{vm}`: its CPUs are stopped ({state})")]
     Stopped { vm: VmName, state: String },
 }
@@ -128,6 +130,9 @@ impl Explain for ExecError {
             Self::Quiesce(inner) => inner.explain(),
             Self::Agent { source, .. } => source.explain(),
             Self::Port { source, .. } => source.explain(),
+            Self::MountFailed { .. } => Explanation::new("guest.mount-failed", Fault::Failed)
+                .hint("check that the kernel of the guest supports 9p: those for clouds do not")
+                .hint("copy the directory instead: `--copy SOURCE:TARGET`"),
             Self::Stopped { vm, .. } => {
                 Explanation::new("guest.exec-unavailable", Fault::State).hint(format!("run `maqet resume {vm}`"))
             }

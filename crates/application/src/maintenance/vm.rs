@@ -16,6 +16,7 @@ use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
 use crate::start::lost_images::ImagesLost;
 use crate::start::preflight::Preflight;
+use crate::throw_away::{is_left_over, remove_abandoned};
 use crate::vm::monitor::tpm_problem;
 use crate::{App, Error, limits};
 
@@ -39,6 +40,10 @@ impl VmCheck<'_> {
         }
         let (mut findings, mut good, count) = (Vec::new(), 0_usize, vms.len());
         for vm in vms {
+            if is_left_over(self.app, &vm).await {
+                findings.push(self.left_over(&vm.entry).await);
+                continue;
+            }
             let records = storage.remove(&vm.entry.id).unwrap_or_default();
             let found = self.check_as_read(VmCopy::new(vm, records)).await?;
             good += usize::from(found.is_empty());
@@ -49,6 +54,21 @@ impl VmCheck<'_> {
             findings.push(Finding::new(Severity::Ok, Area::Vm, count_vms(count as u64), message));
         }
         Ok(findings)
+    }
+
+    /// Reports a VM that a killed process left.
+    async fn left_over(&self, entry: &VmEntry) -> Finding {
+        let message = "a VM of a `maqet run` that was killed";
+        let finding = finding(entry, Severity::Note, message)
+            .hint("no action needed: the next `maqet run` or `maqet cleanup` removes it")
+            .fixable();
+        if !self.fix {
+            return finding;
+        }
+        match remove_abandoned(self.app, &entry.id, "doctor").await {
+            Ok(_) => finding.fixed("removed it"),
+            Err(error) => finding.fix_failed(&error),
+        }
     }
 
     /// Checks a VM that was read together with all others; what is found may be outdated, and is checked again.

@@ -136,6 +136,11 @@ impl LastLines {
         let lines: Vec<&str> = text.lines().map(shown_of_line).filter(|line| !line.is_empty()).collect();
         Self(lines[lines.len().saturating_sub(max)..].iter().map(|line| without_control(line)).collect())
     }
+
+    /// Returns the lines.
+    pub fn into_lines(self) -> Vec<String> {
+        self.0
+    }
 }
 
 impl fmt::Display for LastLines {

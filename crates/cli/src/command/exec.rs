@@ -55,7 +55,7 @@ async fn reported(report: Option<&Path>, output: &Output, run: impl Future<Outpu
     // Before the command runs, so that its exit code is not lost to a report that cannot be written.
     let report = report.map(ReportFile::create).transpose()?;
     let ran = run.await;
-    let written = report.map_or(Ok(()), |report| report.write(&ran));
+    let written = report.map_or(Ok(()), |report| report.put(&format!("{:#}\n", document(&ran)?)));
     let (result, failed) = ran?;
     note_outcome(&result, output);
     if let Some(failed) = failed {
@@ -69,12 +69,7 @@ async fn reported(report: Option<&Path>, output: &Output, run: impl Future<Outpu
 }
 
 async fn follow(maqet: &Maqet, args: ExecAttachArgs, output: &Output) -> Ran {
-    let streams = Arc::new(Streams {
-        signals: Mutex::new((Signals::new(&SIGNALS).map_err(terminal_failed)?, 0)),
-        stdin: None,
-        outputs: Some((Stdout::open(), Stdout::open_stderr())),
-        terminal: None,
-    });
+    let streams = Streams::open(false, false, false)?;
     let attach = ExecAttach::new(args.vm, args.command).timeout(args.timeout);
     streamed(maqet, attach.streams(Arc::clone(&streams) as _), streams, output).await
 }
@@ -100,13 +95,8 @@ async fn run_command(maqet: &Maqet, args: ExecRunArgs, output: &Output) -> Ran {
     if !args.stdin && !args.terminal && is_data_waiting() {
         output.note("standard input is not passed on: pass `-i` for that");
     }
-    let terminal = args.terminal.then(CommandTerminal::open).transpose()?;
-    let mut environment = args.environment.iter().map(|text| variable(text, maqet)).collect::<Result<Vec<_>, _>>()?;
-    if terminal.is_some()
-        && let Ok(kind) = variable("TERM", maqet)
-    {
-        environment.insert(0, kind);
-    }
+    let streams = Streams::open(args.stdin, args.terminal, args.capture || args.detach)?;
+    let environment = environment(&args.environment, args.terminal, maqet)?;
     let exec = Exec::new(args.vm, args.command)
         .user(args.user)
         .directory(args.workdir)
@@ -116,13 +106,6 @@ async fn run_command(maqet: &Maqet, args: ExecRunArgs, output: &Output) -> Ran {
         .merge(args.merge)
         .detach(args.detach)
         .via(args.via);
-    let signals = Signals::new(&SIGNALS).map_err(terminal_failed)?;
-    let streams = Arc::new(Streams {
-        signals: Mutex::new((signals, 0)),
-        stdin: (args.stdin || terminal.is_some()).then(OnceLock::new),
-        outputs: (!args.capture && !args.detach).then(|| (Stdout::open(), Stdout::open_stderr())),
-        terminal,
-    });
     if args.capture || args.detach {
         let result = maqet.run(exec.captured(streams)).await?;
         let failed = output.show(&result).err();
@@ -131,8 +114,19 @@ async fn run_command(maqet: &Maqet, args: ExecRunArgs, output: &Output) -> Ran {
     streamed(maqet, exec.streams(Arc::clone(&streams) as _), streams, output).await
 }
 
+/// Returns variables with their values, and `TERM` for a command on a terminal.
+pub(super) fn environment<'t>(
+    given: impl IntoIterator<Item = &'t String>,
+    has_terminal: bool,
+    maqet: &Maqet,
+) -> Result<Vec<String>, ErrorReport> {
+    let kind = has_terminal.then(|| variable("TERM", maqet).ok()).flatten();
+    let given = given.into_iter().map(|text| variable(text, maqet));
+    kind.map(Ok).into_iter().chain(given).collect()
+}
+
 /// Waits until all output is written, and restores the terminal; `has_exited` if the command has exited.
-async fn finish(streams: Arc<Streams>, has_exited: bool) -> io::Result<()> {
+pub(super) async fn finish(streams: Arc<Streams>, has_exited: bool) -> io::Result<()> {
     let Some(Streams { outputs: Some((stdout, stderr)), terminal, .. }) = Arc::into_inner(streams) else {
         return Ok(());
     };
@@ -196,15 +190,33 @@ fn note_outcome(result: &ExecResult, output: &Output) {
     }
 }
 
+/// Returns the document of a report.
+fn document(ran: &Ran) -> Result<serde_json::Value, ErrorReport> {
+    Ok(match ran {
+        Ok((result, failed)) => {
+            let mut document = serde_json::to_value(result).map_err(|error| output_failed(error.into()))?;
+            if let Some(failed) = failed {
+                document["error"] = failed.to_document()["error"].take();
+            }
+            document
+        }
+        Err(report) => {
+            let mut document = json!({ "outcome": "not-started", "exit_code": exit_code::of_exec(report) });
+            document["error"] = report.to_document()["error"].take();
+            document
+        }
+    })
+}
+
 /// The file of the result, which is written whole or not at all; a device or a FIFO is written to.
-struct ReportFile {
+pub(super) struct ReportFile {
     file: File,
     /// The file beside that of the report, and the latter's path, whose place it takes.
     part: Option<(PathBuf, PathBuf)>,
 }
 
 impl ReportFile {
-    fn create(path: &Path) -> Result<Self, ErrorReport> {
+    pub(super) fn create(path: &Path) -> Result<Self, ErrorReport> {
         Self::open(path).map_err(|error| {
             let message = format!("cannot write the report `{}`", path.display());
             ErrorReport::new(message, Explanation::new("output.failed", Fault::Failed)).cause(&error)
@@ -226,22 +238,8 @@ impl ReportFile {
         Ok(Self { file: File::create_new(&part)?, part: Some((part, path)) })
     }
 
-    fn write(mut self, ran: &Ran) -> Result<(), ErrorReport> {
-        let document = match ran {
-            Ok((result, failed)) => {
-                let mut document = serde_json::to_value(result).map_err(|error| output_failed(error.into()))?;
-                if let Some(failed) = failed {
-                    document["error"] = failed.to_document()["error"].take();
-                }
-                document
-            }
-            Err(report) => {
-                let mut document = json!({ "outcome": "not-started", "exit_code": exit_code::of_exec(report) });
-                document["error"] = report.to_document()["error"].take();
-                document
-            }
-        };
-        let written = self.file.write_all(format!("{document:#}\n").as_bytes());
+    pub(super) fn put(mut self, text: &str) -> Result<(), ErrorReport> {
+        let written = self.file.write_all(text.as_bytes());
         let replaced = written.and_then(|()| match &self.part {
             Some((part, path)) => fs::rename(part, path),
             None => Ok(()),
@@ -260,7 +258,7 @@ impl Drop for ReportFile {
 }
 
 /// The streams, the signals and the terminal of this process.
-struct Streams {
+pub(super) struct Streams {
     signals: Mutex<(Signals, u32)>,
     /// Opened when it is first read.
     stdin: Option<OnceLock<Mutex<Stdin>>>,
@@ -269,6 +267,22 @@ struct Streams {
 }
 
 impl Streams {
+    /// Connects a command; `is_captured` if its output is not written as it comes.
+    pub(super) fn open(has_stdin: bool, has_terminal: bool, is_captured: bool) -> Result<Arc<Self>, ErrorReport> {
+        let terminal = has_terminal.then(CommandTerminal::open).transpose()?;
+        let signals = Signals::new(&SIGNALS).map_err(terminal_failed)?;
+        Ok(Arc::new(Self {
+            signals: Mutex::new((signals, 0)),
+            stdin: (has_stdin || has_terminal).then(OnceLock::new),
+            outputs: (!is_captured).then(|| (Stdout::open(), Stdout::open_stderr())),
+            terminal,
+        }))
+    }
+
+    pub(super) fn has_terminal(&self) -> bool {
+        self.terminal.is_some()
+    }
+
     fn output(&self, stream: GuestStream) -> Option<&Stdout> {
         let (stdout, stderr) = self.outputs.as_ref()?;
         Some(if stream == GuestStream::Err { stderr } else { stdout })

@@ -168,6 +168,26 @@ pub enum ProcessSignal {
     Kill,
 }
 
+impl ProcessSignal {
+    const ALL: [Self; 5] = [Self::Hup, Self::Int, Self::Pipe, Self::Term, Self::Kill];
+
+    /// Returns its number on Linux (signal(7)).
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Hup => 1,
+            Self::Int => 2,
+            Self::Kill => 9,
+            Self::Pipe => 13,
+            Self::Term => 15,
+        }
+    }
+
+    /// Returns the signal with this number, if it is one of these.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|signal| signal.number() == number)
+    }
+}
+
 /// A text that cannot be guessed, which tells one command from all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nonce(String);

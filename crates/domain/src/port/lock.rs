@@ -18,6 +18,8 @@ pub enum LockName {
     Vm(VmId),
     /// The keyboard of a VM, while keys are sent.
     Keyboard(VmId),
+    /// A VM that is thrown away, by the process that runs a command in it.
+    ThrowAway(VmId),
     /// A disk image, by its canonical path: several VMs can have it.
     Image(PathBuf),
     /// The trash, whose entries are made, restored and deleted one at a time.

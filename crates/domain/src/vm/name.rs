@@ -2,7 +2,15 @@
 
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
+use super::VmId;
 use crate::text::checked_text;
+
+/// The label of a VM that is removed in the end: by the process that runs a command in it or, if that was killed, by the
+/// next one that looks for such VMs.
+pub const THROW_AWAY_LABEL: &str = "maqet.run";
+
+/// How many digits of the ID the name of a VM has that is thrown away.
+const ID_DIGITS: usize = 8;
 
 /// The name of a VM, unique in a store.
 ///
@@ -43,6 +51,28 @@ impl VmName {
         };
         Err(InvalidVmName { value: text.chars().take(2 * Self::MAX_LEN).collect(), reason })
     }
+
+    /// Returns the name of a VM that is thrown away: that of what it is made from, as far as there is room, and the beginning
+    /// of its ID.
+    #[must_use]
+    pub fn of_throw_away(base: Option<&Self>, id: &VmId) -> Self {
+        let suffix = Self::throw_away_suffix(id);
+        let base = base.map_or("run", Self::as_str);
+        let mut end = base.len().min(Self::MAX_LEN - suffix.len());
+        while !base.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self(format!("{}{suffix}", &base[..end]))
+    }
+
+    /// Returns whether this is such a name; a definition that is copied to another VM gets another ID.
+    pub fn is_of_throw_away(&self, id: &VmId) -> bool {
+        self.0.ends_with(&Self::throw_away_suffix(id))
+    }
+
+    fn throw_away_suffix(id: &VmId) -> String {
+        format!("-{}", &id.short()[..ID_DIGITS])
+    }
 }
 
 fn is_allowed(c: char) -> bool {
@@ -69,6 +99,23 @@ mod tests {
         let long = "x".repeat(65);
         for name in ["", "-x", "../x", "a/b", ".hidden", "a\0", "a\n", "a b", "a,b", "\"a\"", "🦀", &long, "a'b"] {
             assert!(VmName::parse(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn test_name_of_throw_away_fits_and_belongs_to_its_id() {
+        let [id, other] = ["0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11", "1d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11"]
+            .map(|id| id.parse::<VmId>().unwrap());
+        let name = |text: &str| VmName::parse(text).unwrap();
+
+        let names = [None, Some(name("web")), Some(name(&"x".repeat(64))), Some(name(&"日".repeat(21)))]
+            .map(|base| VmName::of_throw_away(base.as_ref(), &id));
+
+        assert_eq!([names[0].as_str(), names[1].as_str()], ["run-0d9f2ac3", "web-0d9f2ac3"]);
+        assert_eq!([names[2].as_str().len(), names[3].as_str().len()], [64, 63]);
+        for name in names {
+            assert!(VmName::parse(name.as_str()).is_ok());
+            assert!(name.is_of_throw_away(&id) && !name.is_of_throw_away(&other));
         }
     }
 

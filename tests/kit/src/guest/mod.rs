@@ -11,7 +11,7 @@ mod shell;
 
 pub use act_sector::GuestAct;
 pub use boot_sector::{AfterMarker, BootSector};
-pub use config::{debian_yaml, linux_boot_yaml, linux_yaml, paused_yaml, seeded_yaml};
+pub use config::{agent_yaml, debian_yaml, linux_boot_yaml, linux_yaml, paused_yaml, seeded_yaml};
 pub use count_sector::CountSector;
 pub use counting_sector::CountingGuest;
 pub use files::{DebianFiles, Files, profile_dir, target_dir};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use derive_setters::Setters;
 use jiff::Timestamp;
-use maqet_domain::guest::{ExitStatus, GuestCommand, ProcessSignal};
+use maqet_domain::guest::{ExitStatus, GuestCommand};
 use maqet_domain::port::AgentError;
 use maqet_domain::qmp::RunState;
 use maqet_domain::vm::{MonitorAnswer, StopReason};
@@ -182,7 +182,8 @@ impl Exec {
         Self { captured: Some(streams), ..self }
     }
 
-    fn request(&self, app: &App, has_terminal: bool) -> Result<ExecRequest, ExecError> {
+    /// Checks the command, and returns how it is run.
+    pub(crate) fn request(&self, app: &App, has_terminal: bool) -> Result<ExecRequest, ExecError> {
         let environment = self.environment.iter().map(|text| text.parse());
         let user = self.user.as_ref().map(|user| user.parse()).transpose()?;
         if self.command.is_empty() && !has_terminal {
@@ -394,21 +395,4 @@ async fn conclude(app: &App, vm: &Monitored<'_>, end: &PumpEnd) -> Conclusion {
 
 fn ended_by(reason: Option<StopReason>) -> String {
     reason.map_or_else(|| "QEMU closed the connection".to_owned(), |reason| format!("the VM has stopped: {reason}"))
-}
-
-/// The numbers of signals on Linux (signal(7)).
-trait SignalNumber {
-    fn number(self) -> u8;
-}
-
-impl SignalNumber for ProcessSignal {
-    fn number(self) -> u8 {
-        match self {
-            Self::Hup => 1,
-            Self::Int => 2,
-            Self::Kill => 9,
-            Self::Pipe => 13,
-            Self::Term => 15,
-        }
-    }
 }

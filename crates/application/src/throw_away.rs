@@ -1,0 +1,110 @@
+//! VMs that are thrown away: made for one command, and removed with everything they have, however that ends.
+//!
+//! The [definition](self::definition) is that of a file or of another VM, changed so that nothing of it is written: each drive
+//! gets an overlay that the kernel frees with QEMU. The process that runs the command holds a lock for as long as it lives.
+//! A VM with the [label](THROW_AWAY_LABEL) and the name of such a VM whose lock is free was left by a process that was killed:
+//! [`left_over`] finds it, and [`remove_abandoned`] removes it.
+
+pub(crate) mod definition;
+
+use std::time::Duration;
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::config::Node;
+use maqet_domain::event::kind;
+use maqet_domain::port::{LockError, LockName};
+use maqet_domain::vm::{THROW_AWAY_LABEL, Vm, VmEntry, VmId};
+use serde_json::json;
+
+use crate::config::{origins, without_label};
+use crate::{App, Error};
+
+/// Returns the VMs whose process was killed before it removed them.
+pub(crate) async fn left_over(app: &App) -> Result<Vec<VmEntry>, Error> {
+    let mut left = Vec::new();
+    for entry in app.ports.store.list().await?.into_iter().filter(|entry| entry.name.is_of_throw_away(&entry.id)) {
+        if let Some(vm) = app.ports.store.by_id(&entry.id).await?
+            && is_left_over(app, &vm).await
+        {
+            left.push(vm.entry);
+        }
+    }
+    Ok(left)
+}
+
+/// Returns whether the process of a VM was killed before it removed it.
+pub(crate) async fn is_left_over(app: &App, vm: &Vm) -> bool {
+    is_thrown_away(vm) && app.ports.locks.holder(&LockName::ThrowAway(vm.entry.id)).await.is_none()
+}
+
+/// Removes the VMs that processes left that were killed; what fails is only logged, and tried again the next time.
+pub(crate) async fn remove_left_over(app: &App, operation: &'static str) {
+    let left = match left_over(app).await {
+        Ok(left) => left,
+        Err(error) => return tracing::warn!(%error, "could not search for VMs of killed processes"),
+    };
+    for entry in left {
+        match remove_abandoned(app, &entry.id, operation).await {
+            Ok(_) => tracing::info!(vm = %entry.name, "removed a VM that a killed process left"),
+            Err(error) => tracing::warn!(vm = %entry.name, %error, "could not remove a VM that a killed process left"),
+        }
+    }
+}
+
+/// Removes a VM whose process was killed, as [`remove`] does; returns `false` if another process is about to.
+pub(crate) async fn remove_abandoned(app: &App, id: &VmId, operation: &'static str) -> Result<bool, Error> {
+    match app.ports.locks.lock(&LockName::ThrowAway(*id), operation, Duration::ZERO).await {
+        // With the lock, its file goes.
+        Ok(_guard) => remove(app, id, operation).await,
+        Err(LockError::InUse { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a VM that is thrown away: QEMU, the images that were made for it, its files and its records.
+///
+/// Returns whether there was anything to remove: another process may have done it, or have kept the VM.
+pub(crate) async fn remove(app: &App, id: &VmId, operation: &'static str) -> Result<bool, Error> {
+    let (mut guard, vm) = match app.vms().lock_unrecovered(&id.to_string(), operation, app.timeouts().lock).await {
+        Ok(locked) => locked,
+        Err(Error::NoSuchVm { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if !is_thrown_away(&vm) {
+        return Ok(false);
+    }
+    let entry = &vm.entry;
+    if let Some(process) = app.observer().observe_process(entry).await.process {
+        let hidden = || Error::ProcessHidden { vm: entry.name.clone(), is_forced: true };
+        app.shutdown().kill(&entry.name, process.visible().ok_or_else(hidden)?).await?;
+    }
+    let (sockets, records) = (app.folders.vm_sockets(id), app.folders.vm_records(id));
+    // Before the VM, so that it is found again if this is interrupted. No other VM has this directory.
+    app.ports.hypervisor.remove_vm_files(&sockets, &app.folders.vm_storage(&entry.name)).await;
+    let mut changes = ChangeSet::default();
+    for record in app.ports.store.storage_of_vm(id).await? {
+        changes = changes.and(Change::StorageRemoved { path: record.path });
+    }
+    // Another command may have changed its run, which is over.
+    let vm = app.vms().reread(&vm).await?;
+    changes = changes.and(Change::VmRemoved { id: *id, expected: vm.entry.revision });
+    changes.events.push(app.committer().event(kind::VM_REMOVED, &vm.entry, json!({ "kept_storage": [] })));
+    app.committer().commit(changes).await?;
+    app.ports.hypervisor.remove_vm_files(&sockets, &records).await;
+    guard.retire();
+    Ok(true)
+}
+
+/// Makes a VM one that stays, as any other.
+pub(crate) async fn keep(app: &App, id: &VmId, operation: &'static str) -> Result<(), Error> {
+    let (_guard, vm) = app.vms().lock_unrecovered(&id.to_string(), operation, app.timeouts().lock).await?;
+    let definition = without_label(vm.definition, THROW_AWAY_LABEL);
+    let (id, expected, origins) = (vm.entry.id, vm.entry.revision, origins(&definition));
+    let change = Change::DefinitionChanged { id, expected, definition, origins };
+    Ok(app.committer().commit(ChangeSet::default().and(change)).await?)
+}
+
+fn is_thrown_away(vm: &Vm) -> bool {
+    let label = vm.definition.get("labels").and_then(|labels| labels.non_null(THROW_AWAY_LABEL));
+    label.and_then(Node::written).is_some() && vm.entry.name.is_of_throw_away(&vm.entry.id)
+}

@@ -1,0 +1,163 @@
+//! The definition of a VM that is thrown away, made from that of a file or of another VM.
+
+use std::path::{Path, PathBuf};
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::config::{Node, Problem, Value};
+use maqet_domain::event::kind;
+use maqet_domain::machine::Machine;
+use maqet_domain::network::{Forward, NetworkSpec};
+use maqet_domain::port::{Guard, LockName};
+use maqet_domain::vm::{Revision, THROW_AWAY_LABEL, Vm, VmEntry, VmName};
+use serde_json::json;
+
+use crate::config::{Layers, check_layers, check_machine, merge, origins, without_name};
+use crate::start::drives::Drive;
+use crate::{App, Error};
+
+/// A VM that was made to be thrown away.
+pub(crate) struct ThrowAway {
+    pub(crate) vm: VmEntry,
+    /// Unknown keys that were ignored, and what is probably not meant.
+    pub(crate) warnings: Vec<Problem>,
+    /// Held for as long as the VM is used.
+    pub(crate) guard: Box<dyn Guard>,
+}
+
+/// A directory of the host that the guest gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Share<'a> {
+    /// The name of its entry, which is its mount tag.
+    pub(crate) name: String,
+    pub(crate) path: &'a Path,
+    pub(crate) readonly: bool,
+}
+
+/// Defines a VM that is thrown away, of the documents and values in `layers`, or of those over `source`.
+///
+/// It is not part of the history: nothing of it is left to undo.
+pub(crate) async fn define(
+    app: &App,
+    layers: &Layers<'_>,
+    source: Option<&Vm>,
+    shares: &[Share<'_>],
+    operation: &'static str,
+) -> Result<ThrowAway, Error> {
+    let base = source.map_or_else(Node::empty_map, crate::config::with_locations);
+    let checked = check_layers(app, layers, base).await?;
+    let named = checked.definition.get("name").and_then(Node::written).map(|name| VmName::parse(&name)).transpose()?;
+    let id = app.ports.ids.vm_id();
+    let source_name = source.map(|vm| &vm.entry.name);
+    let name = VmName::of_throw_away(source_name.or(named.as_ref()), &id);
+
+    let definition = without_name(checked.definition);
+    let mut machine = check_machine(app, definition.clone())?;
+    app.preflight().resolve_architecture(&mut machine).await?;
+    let below = defaults(&machine, &app.preflight().architecture(&machine), definition.get("panic").is_some());
+    let drives = app.preflight().drives(source_name.unwrap_or(&name), &machine);
+    let mut storage = Vec::new();
+    for drive in &drives {
+        let exists = app.ports.images.exists(&drive.path).await;
+        storage.extend(with_overlay(drive, exists));
+    }
+    storage.extend(shares.iter().map(entry_of_share));
+    let variables = match source_name {
+        Some(source) if machine.firmware.is_uefi() => Some(app.preflight().uefi_variables(source)),
+        Some(_) | None => None,
+    };
+    let variables = match variables {
+        Some(path) if app.ports.images.exists(&path).await => Some(path),
+        Some(_) | None => None,
+    };
+    let above = overrides(&machine, storage, variables);
+    let definition = merge(merge(below, definition, app.handlers()), above, app.handlers());
+    check_machine(app, definition.clone())?;
+
+    let guard = app.ports.locks.lock(&LockName::ThrowAway(id), operation, app.timeouts().lock).await?;
+    let created_at = app.ports.clock.now();
+    let entry = VmEntry { id, name, revision: Revision::FIRST, created_at, run: None, pending: None };
+    let vm = Vm { entry: entry.clone(), origins: origins(&definition), definition };
+    let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
+    changes.events.push(app.committer().event(kind::VM_DEFINED, &entry, json!({})));
+    app.committer().commit(changes).await?;
+    Ok(ThrowAway { vm: entry, warnings: checked.warnings, guard })
+}
+
+/// Returns what applies unless the definition says something else: a panic, or a reset of the guest, is the end.
+fn defaults(machine: &Machine, architecture: &str, decides_about_panics: bool) -> Node {
+    let mut entries = Vec::new();
+    if !decides_about_panics && machine.takes_panic_device(architecture) {
+        entries.push(("panic", Node::text("shutdown")));
+    }
+    let mut arguments = Vec::new();
+    if !machine.decides_about_resets() {
+        arguments.push(Node::text("no-reboot"));
+    }
+    if machine.has_raw_drives() {
+        arguments.push(Node::text("snapshot"));
+    }
+    if !arguments.is_empty() {
+        entries.push(("arguments", list(arguments)));
+    }
+    map(entries)
+}
+
+/// Returns what applies whatever the definition says: drives keep their images as they are, and no two VMs have one port.
+fn overrides(machine: &Machine, storage: Vec<Node>, variables: Option<PathBuf>) -> Node {
+    let mut entries = vec![("labels", map([(THROW_AWAY_LABEL, Node::text("true"))]))];
+    if !storage.is_empty() {
+        entries.push(("storage", list(storage)));
+    }
+    let cards: Vec<Node> = machine.network.iter().filter_map(with_free_ports).collect();
+    if !cards.is_empty() {
+        entries.push(("network", list(cards)));
+    }
+    if let Some(path) = variables {
+        entries.push(("firmware", map([("variables", path_node(&path))])));
+    }
+    map(entries)
+}
+
+/// Returns the change of a drive that is written: an overlay over its image, or a new image in a directory that is removed.
+fn with_overlay(drive: &Drive<'_>, exists: bool) -> Option<Node> {
+    let storage = drive.storage;
+    drive.image_use()?;
+    let name = ("name", Node::text(storage.name.as_str()));
+    let file = ("file", path_node(&drive.path));
+    match (exists, drive.plan()) {
+        (true, _) if storage.driver.is_readonly(storage) => Some(map([name, file])),
+        (true, _) => Some(map([name, file, ("snapshot", Node::new(Value::Bool(true)))])),
+        (false, Some(_)) if storage.file.is_some() => Some(map([name, ("file", Node::new(Value::Null))])),
+        (false, _) => None,
+    }
+}
+
+/// Returns the change of a card whose forwarded ports are chosen by QEMU.
+fn with_free_ports(card: &NetworkSpec) -> Option<Node> {
+    let fixed: Vec<&Forward> = card.forward.iter().filter(|forward| forward.host_port != 0).collect();
+    if fixed.is_empty() {
+        return None;
+    }
+    let deleted = fixed.iter().map(|forward| map([(&*forward.to_string(), Node::new(Value::Null))]));
+    let added = fixed.iter().map(|forward| Node::text(Forward { host_port: 0, ..**forward }.to_string()));
+    let forward = list(deleted.chain(added).collect());
+    Some(map([("name", Node::text(card.name.as_str())), ("forward", forward)]))
+}
+
+fn entry_of_share(share: &Share<'_>) -> Node {
+    let readonly = Node::new(Value::Bool(share.readonly));
+    let (name, kind) = (Node::text(&*share.name), Node::text("virtfs"));
+    map([("name", name), ("type", kind), ("path", path_node(share.path)), ("readonly", readonly)])
+}
+
+fn path_node(path: &Path) -> Node {
+    Node::text(path.to_string_lossy())
+}
+
+fn map<'k>(entries: impl IntoIterator<Item = (&'k str, Node)>) -> Node {
+    Node::new(Value::Map(entries.into_iter().map(|(key, node)| (key.to_owned(), node)).collect()))
+}
+
+fn list(items: Vec<Node>) -> Node {
+    Node::new(Value::List(items))
+}

@@ -1,0 +1,240 @@
+//! `run`: a VM that is made for a command, and of which nothing is left, however that ends.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use maqet_testkit::guest::{AfterMarker, BootSector, CountSector, DebianFiles, agent_yaml};
+use maqet_testkit::{Finished, Running, TestHome, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// What guests without an agent print.
+const UP: &str = "the guest is up";
+
+fn send(running: &Running, signal: Signal) {
+    kill_process(Pid::from_raw(running.pid().try_into().unwrap()).unwrap(), signal).unwrap();
+}
+
+/// Writes the definition of a guest that prints, and sleeps: it never has an agent.
+fn sleeper(home: &TestHome) -> PathBuf {
+    let image = BootSector::new(UP, AfterMarker::Sleep).write(home);
+    home.write("sleeper.yaml", BootSector::yaml("sleeper", &image))
+}
+
+/// Begins to run a command in a guest that never comes so far, and waits until the guest is up.
+fn begin(home: &TestHome, arguments: &[&str]) -> Running {
+    let running = home.maqet(["run"]).arg(sleeper(home)).args(arguments).args(["--", "true"]).spawn();
+    wait::until(wait::LONG, "the guest to be up", || {
+        let vms = home.json(&["ls"]);
+        let log = vms[0]["serial_log"].as_str()?;
+        fs::read_to_string(log).ok()?.contains(UP).then_some(())
+    });
+    running
+}
+
+#[track_caller]
+fn assert_nothing_left(home: &TestHome) {
+    assert_eq!(home.json(&["ls"]), serde_json::json!([]));
+    assert_eq!(home.qemu_pids(), [0; 0]);
+    assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
+    let storage: Vec<_> = fs::read_dir(home.data().join("storage")).into_iter().flatten().collect();
+    assert!(storage.is_empty(), "{storage:?}");
+    let records = home.files().into_iter().filter(|path| path.ends_with("serial.log") || path.ends_with("vm.json"));
+    assert_eq!(records.collect::<Vec<_>>(), Vec::<PathBuf>::new());
+}
+
+/// Returns the report of a run.
+fn report(home: &TestHome, name: &str) -> Value {
+    serde_json::from_slice(&fs::read(home.path(name)).unwrap()).unwrap()
+}
+
+/// A guest that does not boot is no verdict about the command, and the report says how far it came.
+#[test]
+fn test_run_whose_guest_does_not_boot_is_an_error() {
+    let home = TestHome::new();
+    let image = BootSector::new(UP, AfterMarker::Leave).write(&home);
+    let ends = home.write("ends.yaml", BootSector::yaml("ends", &image));
+    let matrix = format!(
+        "- {{name: ends, files: {0:?}}}\n- {{name: invalid, files: {0:?}, set: [memry=1G]}}\n- {{name: no-vm, vm: nope}}\n",
+        ends.display(),
+    );
+    let matrix = home.write("matrix.yaml", matrix);
+
+    let run =
+        home.maqet(["run", "--boot-timeout", "1m", "--report", "report.json", "--junit", "junit.xml", "--matrix"]);
+    let ended = run.arg(&matrix).args(["--", "true"]).in_folder(home.root()).run();
+
+    assert_eq!(ended.code, Some(125), "{ended}");
+    let report = report(&home, "report.json");
+    let of = |index: usize| {
+        let result = &report[index];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        [text(&result["case"]), text(&result["outcome"]), text(&result["phase"]), text(&result["error"]["code"])]
+    };
+    assert_eq!(of(0), ["ends", "not-started", "boot", "wait.vm-unavailable"], "{report}");
+    assert_eq!(of(1), ["invalid", "not-started", "", "config.invalid"], "{report}");
+    assert_eq!(of(2), ["no-vm", "not-started", "", "vm.not-found"], "{report}");
+    let ends = &report[0];
+    assert_eq!((ends["stage"].as_str(), &ends["exit_code"]), (Some("firmware"), &125.into()), "{ends}");
+    assert!(ends["serial"].as_array().unwrap().iter().any(|line| line == UP), "{ends}");
+    let xml = fs::read_to_string(home.path("junit.xml")).unwrap();
+    assert!(xml.contains("<testsuites tests=\"3\" failures=\"0\" errors=\"3\""), "{xml}");
+    assert!(ended.stderr.contains("0 of 3 cases passed"), "{ended}");
+    assert_nothing_left(&home);
+}
+
+/// A signal while the guest boots ends everything; so does SIGKILL, of which the next command removes the rest.
+#[test]
+fn test_run_that_is_ended_while_its_guest_boots_leaves_nothing() {
+    let home = TestHome::new();
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let running = begin(&home, &[]);
+
+        send(&running, signal);
+        let ended = running.wait();
+
+        assert_eq!(ended.code, Some(code), "{ended}");
+        assert_nothing_left(&home);
+    }
+
+    drop(begin(&home, &[]).kill());
+    wait::until(wait::LONG, "QEMU to end", || home.qemu_pids().is_empty().then_some(()));
+    let found = home.json(&["doctor"]);
+    assert!(found["findings"].to_string().contains("a VM of a `maqet run` that was killed"), "{found}");
+    let cleaned = home.json(&["cleanup"]);
+    assert_eq!((&cleaned["items"][0]["kind"], &cleaned["items"][0]["outcome"]), (&"vm".into(), &"removed".into()));
+    assert_nothing_left(&home);
+
+    drop(begin(&home, &[]).kill());
+    wait::until(wait::LONG, "QEMU to end", || home.qemu_pids().is_empty().then_some(()));
+    let next = home.maqet(["--format", "json", "run", "--boot-timeout", "0s"]).arg(home.path("sleeper.yaml"));
+    let next = next.args(["--", "true"]).run();
+    assert_eq!(next.code, Some(125), "{next}");
+    assert!(next.stderr.contains("wait.timed-out") && next.stderr.contains("--boot-timeout"), "{next}");
+    assert_nothing_left(&home);
+}
+
+/// What a running VM of `run` is for others: `cleanup` leaves it alone, and `rm` ends the run.
+#[test]
+fn test_run_is_left_alone_by_cleanup_and_ended_by_rm() {
+    let home = TestHome::new();
+    let running = begin(&home, &[]);
+
+    let cleaned = home.json(&["cleanup"]);
+    let name = home.json(&["ls"])[0]["name"].as_str().unwrap().to_owned();
+    home.maqet(["rm", "--force", &name]).run().ok();
+    let ended = running.wait();
+
+    assert!(!cleaned["items"].to_string().contains("\"vm\""), "{cleaned}");
+    assert!(name.starts_with("sleeper-"), "{name}");
+    assert_eq!(ended.code, Some(125), "{ended}");
+    assert_nothing_left(&home);
+}
+
+/// The disks of a VM stay as they are, although the guest writes to them.
+#[test]
+fn test_run_on_the_disks_of_a_vm_does_not_write_them() {
+    let home = TestHome::new();
+    home.add(&CountSector::yaml("count", &CountSector::write(&home), &["one", "two"]));
+    // Makes the disks.
+    home.maqet(["start", "count", "--paused"]).run().ok();
+    home.maqet(["stop", "count", "--force"]).run().ok();
+    let disks = ["one", "two"].map(|drive| home.data().join(format!("storage/count/{drive}.qcow2")));
+    let before = disks.each_ref().map(|disk| fs::read(disk).unwrap());
+
+    let wait = ["--vm", "count", "--wait", "serial:n=0004", "--wait", "agent", "--boot-timeout", "1m"];
+    let running = home.maqet(["run"]).args(wait).args(["--", "true"]).spawn();
+    wait::until(wait::LONG, "the guest to write", || {
+        let vms = home.json(&["ls", "--status", "running"]);
+        let log = fs::read_to_string(vms[0]["serial_log"].as_str()?).ok()?;
+        CountSector::numbers(&log).last().filter(|number| **number >= 4).map(drop)
+    });
+    send(&running, Signal::TERM);
+    let ended = running.wait();
+
+    assert_eq!(ended.code, Some(143), "{ended}");
+    let after = disks.each_ref().map(|disk| fs::read(disk).unwrap());
+    assert!(before == after, "a disk was written");
+    assert_eq!(home.json(&["ls"])[0]["name"], "count");
+    assert_eq!(home.json(&["storage", "ls"]).as_array().unwrap().len(), 2);
+    assert_eq!(home.qemu_pids(), [0; 0]);
+}
+
+/// A VM that is kept is one as any other, and runs on.
+#[test]
+fn test_run_that_failed_keeps_its_vm_on_request() {
+    let home = TestHome::new();
+    let sleeper = sleeper(&home);
+
+    let ended = home
+        .maqet(["--format", "json", "run", "--keep=failed", "--boot-timeout", "0s"])
+        .arg(&sleeper)
+        .args(["--", "true"])
+        .run();
+    let vm = &home.json(&["ls"])[0];
+    let cleaned = home.json(&["cleanup"]);
+
+    assert_eq!(ended.code, Some(125), "{ended}");
+    assert_eq!(vm["status"], "running", "{ended}");
+    assert!(!cleaned["items"].to_string().contains("\"vm\""), "{cleaned}");
+    let info = home.json(&["info", vm["name"].as_str().unwrap()]);
+    assert!(info["definition"].get("labels").is_none(), "{info}");
+    home.maqet(["rm", "--force", "--delete-storage", vm["name"].as_str().unwrap()]).run().ok();
+}
+
+fn agent_guest(home: &TestHome) -> PathBuf {
+    home.write("agent.yaml", agent_yaml("agent", &DebianFiles::built()))
+}
+
+/// Runs a command in a guest that has nothing but an agent.
+fn run_in_guest(home: &TestHome, arguments: &[&str]) -> Finished {
+    let run = home.maqet(["run"]).arg(agent_guest(home)).args(["--boot-timeout", "4m"]).args(arguments);
+    run.in_folder(home.root()).deadline(Duration::from_mins(6)).run()
+}
+
+/// The exit code is that of the command, what was copied is there, and what was collected comes back, although it failed.
+#[test]
+fn test_run_command_gets_and_leaves_files() {
+    let home = TestHome::new();
+    fs::create_dir(home.path("in")).unwrap();
+    home.write("in/file", "from the host\n");
+    let script = "cat /run/in/file && echo \"$A\" >/run/out && echo wrong >&2; exit 7";
+    let files = ["--copy", "in:/run/", "--collect", "/run/out:out", "--collect", "/run/none:none"];
+
+    let ended = run_in_guest(
+        &home,
+        &[&files[..], &["-e", "A=b c", "--report", "r.json", "--junit", "j.xml", "--", "sh", "-c", script]].concat(),
+    );
+
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(7), "from the host\n"), "{ended}");
+    assert!(ended.stderr.starts_with("wrong\n") || ended.stderr.contains("\nwrong\n"), "{ended}");
+    assert_eq!(fs::read_to_string(home.path("out")).unwrap(), "b c\n");
+    let report = report(&home, "r.json");
+    assert_eq!((&report["outcome"], &report["exit_code"]), (&"exited".into(), &7.into()), "{report}");
+    assert_eq!(report["error"]["code"], "copy.source-not-found", "{report}");
+    let steps: Vec<&str> =
+        report["steps"].as_array().unwrap().iter().filter_map(|step| step["phase"].as_str()).collect();
+    assert_eq!(steps, ["start", "boot", "copy", "command", "collect", "remove"]);
+    let xml = fs::read_to_string(home.path("j.xml")).unwrap();
+    assert!(xml.contains("<system-out>from the host&#10;</system-out>"), "{xml}");
+    assert_nothing_left(&home);
+}
+
+/// SIGTERM reaches the command, which may still write what is collected; one that ends the guest is cut off.
+#[test]
+fn test_run_command_gets_signals_before_its_vm_is_removed() {
+    let home = TestHome::new();
+    let script = "trap 'echo late >/run/out; exit 5' TERM; echo begun; while :; do sleep 0.1; done";
+    let run = home.maqet(["run", "--boot-timeout", "4m", "--collect", "/run/out:out"]).arg(agent_guest(&home));
+    let run = run.args(["--", "sh", "-c", script]).in_folder(home.root()).deadline(Duration::from_mins(6));
+    let mut running = run.spawn();
+    running.wait_for_stdout("begun");
+
+    send(&running, Signal::TERM);
+    let ended = running.wait();
+
+    assert_eq!(ended.code, Some(5), "{ended}");
+    assert_eq!(fs::read_to_string(home.path("out")).unwrap(), "late\n");
+    assert_nothing_left(&home);
+}
