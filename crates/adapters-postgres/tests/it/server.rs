@@ -10,6 +10,8 @@ use maqet_domain::port::{RecoverySource, Store, StoreError, StoreMaintenance, Vm
 use maqet_domain::vm::Revision;
 use maqet_testkit::postgres::{PASSWORD_ROLE, PostgresServer};
 use maqet_testkit::store::sample;
+use maqet_testkit::wait::LONG;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{Database, add, names, open, url};
 
@@ -33,6 +35,39 @@ async fn test_server_restarted_store_reconnects() {
         assert!(matches!(written, Ok(_) | Err(StoreError::Exists { .. })), "{written:?}");
     }
     assert_eq!(names(&store).await.unwrap(), ["db", "web"]);
+    check_killed_during_a_commit(&server, &schema.name, store).await;
+}
+
+/// A server that is killed in the middle of a commit: all of it is written, as by another attempt, or nothing.
+async fn check_killed_during_a_commit(server: &PostgresServer, schema: &str, store: PostgresStore) {
+    let store = Arc::new(store);
+    let events = "SELECT pg_advisory_xact_lock(1836148084, 'event'::regclass::oid::int4)";
+    let gate = server.hold(&format!("SET search_path = {schema}; {events}"));
+    let vm = sample::vm("third", 3);
+    let changes = ChangeSet { events: vec![sample::event("added", Some(&vm.entry))], ..sample::adding(&vm) };
+    let committing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.commit(changes).await }
+    });
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    timeout(LONG, async {
+        while server.query(waits) == "0" {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+
+    server.crash();
+    drop(gate);
+    server.resume();
+    let committed = committing.await.unwrap();
+
+    let vms = names(&store).await.unwrap();
+    let events = server.query(&format!("SELECT count(*) FROM {schema}.event"));
+    let is_written = vms.contains(&"third".to_owned());
+    assert_eq!((is_written, events.as_str()), (committed.is_ok(), if is_written { "1" } else { "0" }), "{committed:?}");
+    assert_eq!(vms.len(), 2 + usize::from(is_written));
 }
 
 #[tokio::test]
@@ -91,7 +126,7 @@ async fn test_connection_limit_waits_and_then_says_so() {
 
     let refused = second.list().await;
     let waiting = tokio::spawn(async move { second.list().await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(100)).await;
     drop(first);
     let later = waiting.await.unwrap();
 

@@ -12,6 +12,7 @@ mod help;
 mod host;
 mod large;
 mod machine;
+mod metrics;
 mod monitor;
 mod page;
 mod postgres;
@@ -65,6 +66,7 @@ enum Work {
     Snapshot,
     Config,
     Help,
+    Metrics,
     Features,
 }
 
@@ -82,6 +84,7 @@ impl Work {
             Self::Snapshot => disk::snapshot(env),
             Self::Config => config::config(env),
             Self::Help => help::help(env),
+            Self::Metrics => metrics::metrics(env),
             Self::Features => features::features(env),
         }
     }

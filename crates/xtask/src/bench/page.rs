@@ -33,7 +33,7 @@ alternate, so that noise affects both; two warm-up rounds are not counted. Every
   calls `fsync` and renames it. Concurrently: eight threads run 50 such processes each, on a store that does not exist
   before; all 400 VMs are counted afterward, outside the measurement. This comparison has a quarter of the rounds.
 - **`add` on PostgreSQL**: the same eight threads on a server that syncs its log, whose tables are emptied before. The limit is
-  `pgbench`, which sends the statements of `add` over a connection for each.
+  `pgbench`, which sends the statements of `add`, taken from the log of a server, over a connection for each.
 - **`start`**: a VM with 32 MiB, no disk and a running CPU. The limit is QEMU with the command line of
   `maqet info --command-line`, its directories and FIFO created beforehand, until its command monitor has sent the
   greeting, negotiated, and answered `query-status` with `running`. For maqet, the same is measured on the external
@@ -51,6 +51,8 @@ alternate, so that noise affects both; two warm-up rounds are not counted. Every
   deep, 1000 drives on one bus); the slowest of each round counts, and each must end with exit code 2. The drives are
   attached to no bus, so that all are valid. The limit is the C program of `--help`.
 - **`--help`**: the limit is a C program that prints the same number of bytes.
+- **counted**: with the [metrics](guide/metrics.md) of every command, against a store in which their file cannot be opened,
+  with twenty times the rounds.
 - **with PostgreSQL, TLS, OTLP**: a build with all features that users can choose against one with none of them, with ten
   times the rounds.
 ";
