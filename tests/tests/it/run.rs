@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use maqet_testkit::guest::{AfterMarker, BootSector, CountSector, DebianFiles, agent_yaml};
-use maqet_testkit::{Finished, Running, TestHome, wait};
+use maqet_testkit::{Finished, Running, TestHome, variable, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -119,15 +119,21 @@ fn test_run_that_is_ended_while_its_guest_boots_leaves_nothing() {
 #[test]
 fn test_run_is_left_alone_by_cleanup_and_ended_by_rm() {
     let home = TestHome::new();
-    let running = begin(&home, &[]);
+    fs::create_dir(home.path("shared")).unwrap();
+    let share = format!("{}:/work:ro", home.path("shared").display());
+    let running = begin(&home, &["--share", &share]);
 
     let cleaned = home.json(&["cleanup"]);
     let name = home.json(&["ls"])[0]["name"].as_str().unwrap().to_owned();
+    let shared = &home.json(&["info", &name])["definition"]["storage"][0];
+    let shared = [&shared["name"], &shared["type"], &shared["path"], &shared["readonly"]].map(ToString::to_string);
     home.maqet(["rm", "--force", &name]).run().ok();
     let ended = running.wait();
 
     assert!(!cleaned["items"].to_string().contains("\"vm\""), "{cleaned}");
     assert!(name.starts_with("sleeper-"), "{name}");
+    let path = format!("{:?}", home.path("shared").display().to_string());
+    assert_eq!(shared, ["\"run-share-0\"", "\"virtfs\"", &path, "true"]);
     assert_eq!(ended.code, Some(125), "{ended}");
     assert_nothing_left(&home);
 }
@@ -237,4 +243,74 @@ fn test_run_command_gets_signals_before_its_vm_is_removed() {
     assert_eq!(ended.code, Some(5), "{ended}");
     assert_eq!(fs::read_to_string(home.path("out")).unwrap(), "late\n");
     assert_nothing_left(&home);
+}
+
+/// Moments at which runs are ended, the same in each run of the test.
+struct Moments(u64);
+
+impl Moments {
+    fn next(&mut self, limit: Duration) -> Duration {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let limit = u64::try_from(limit.as_millis()).unwrap();
+        Duration::from_millis((self.0 >> 33) % limit)
+    }
+}
+
+/// Runs of one definition at once, each ended at some moment by SIGTERM or SIGKILL, leave nothing; those that end by
+/// themselves have their own codes. The long form has a hundred of them.
+#[test]
+fn test_run_ended_at_any_moment_leaves_nothing() {
+    let home = TestHome::new();
+    let sleeper = sleeper(&home);
+    let rounds = if variable::is_long() { 10 } else { 1 };
+    let mut moments = Moments(7);
+    for round in 0..rounds {
+        let sleepers = (0..6).map(|index| {
+            let running = home.maqet(["run", "--kill-after", "1s"]).arg(&sleeper).args(["--", "true"]).spawn();
+            (running, moments.next(Duration::from_millis(1_500)), index % 2 == 0)
+        });
+        let sleepers: Vec<_> = sleepers.collect();
+        let guests: Vec<_> =
+            if variable::is_long() { (0..4).map(|code| with_code(&home, code)).collect() } else { Vec::new() };
+        std::thread::scope(|scope| {
+            for (running, after, is_killed) in sleepers {
+                scope.spawn(move || end_after(running, after, is_killed));
+            }
+        });
+        for (code, running) in (0..).zip(guests) {
+            let after = moments.next(Duration::from_mins(1));
+            // Of each round, two end by themselves.
+            if code < 2 {
+                let ended = running.wait();
+                assert_eq!(ended.code, Some(code), "round {round}: {ended}");
+            } else {
+                end_after(running, after, code == 2);
+            }
+        }
+        wait::until(wait::LONG, "each QEMU to end", || home.qemu_pids().is_empty().then_some(()));
+
+        let next = home.maqet(["run", "--boot-timeout", "0s"]).arg(&sleeper).args(["--", "true"]).run();
+        let left = home.json(&["ls"]);
+        home.maqet(["cleanup"]).run().ok();
+
+        assert_eq!((next.code, left), (Some(125), serde_json::json!([])), "round {round}: {next}");
+        assert_nothing_left(&home);
+    }
+}
+
+fn with_code(home: &TestHome, code: i32) -> Running {
+    let run = home.maqet(["run", "--kill-after", "1s", "--boot-timeout", "9m"]).arg(agent_guest(home));
+    run.args(["--", "sh", "-c", &format!("sleep 1; exit {code}")]).deadline(Duration::from_mins(10)).spawn()
+}
+
+/// Ends a run after some time, by SIGKILL or by SIGTERM; it may have no handler for it yet, or have ended.
+fn end_after(running: Running, after: Duration, is_killed: bool) {
+    let _ = wait::try_until(after, || running.has_ended().then_some(()));
+    if is_killed {
+        drop(running.kill());
+        return;
+    }
+    send(&running, Signal::TERM);
+    let ended = running.wait();
+    assert!(matches!(ended.code, None | Some(143 | 0..=3)), "{ended}");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::{Either, join, select};
 use maqet_domain::guest::copy::CopyPlace;
 use maqet_domain::guest::{BootStage, ProcessSignal};
-use maqet_domain::text::escaped;
+use maqet_domain::text::{escape_control, truncated};
 use maqet_domain::vm::VmEntry;
 use tokio::time::{Instant, timeout};
 
@@ -220,7 +220,8 @@ impl<'a> Session<'a> {
                 return Err(stop);
             }
             if result.exit_code != 0 {
-                let reason = escaped(result.stderr.as_deref().unwrap_or_default().trim(), limits::MAX_REASON_CHARS);
+                let line = result.stderr.as_deref().unwrap_or_default().trim().lines().next().unwrap_or_default();
+                let reason = escape_control(&truncated(line, limits::MAX_REASON_CHARS)).into_owned();
                 let (vm, path) = (self.vm.name.clone(), share.target.clone());
                 return Err(Error::from(ExecError::MountFailed { vm, path, reason }).into());
             }
