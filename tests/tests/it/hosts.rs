@@ -54,6 +54,37 @@ fn test_host_away_is_shown_by_every_command() {
     assert!(checked.contains("host b: host away since"), "{checked}");
 }
 
+/// Whatever a command does with a VM, it names the host that has it.
+#[test]
+fn test_every_command_for_a_vm_of_another_host_names_that_host() {
+    let server = server();
+    let schema = server.schema();
+    let (here, there) = (Host::new("a", &schema), Host::new("b", &schema));
+    there.add("web");
+    let before = there.ok(["history", "--format", "json"]).json_value();
+    let commands = "status web; info web; inspect web; start web; stop web; restart web; reset web; pause web; resume web; \
+        rm web; apply web --memory 64M; wait web --for stopped; logs web; console web; keys web a; type web a; \
+        screenshot web x.png; exec web -- true; cp web:/x y; qmp web query-status; qmp shell web; \
+        qmp device-add web usb-tablet; qmp device-del web x; qmp eject web x; \
+        qmp set-link web x up; qmp balloon web; qmp nmi web; snapshot create web hdd x; snapshot ls web; \
+        snapshot load web hdd x; snapshot rm web hdd x; snapshot check web; backup create web; \
+        backup restore web x; storage ls web; storage info web hdd; storage verify web hdd; storage resize web hdd 8M; \
+        storage convert web hdd raw; storage compact web hdd; storage attach web x";
+
+    let other = commands.split("; ").map(str::trim).filter_map(|command| {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let found = here.any(&arguments).run();
+        // Those of a command in a guest are its own.
+        let code = if matches!(arguments[0], "exec" | "cp") { 125 } else { 4 };
+        let is_named = found.code == Some(code) && found.stderr.contains("` of host `b`");
+        (!is_named).then(|| format!("{command}: {found}"))
+    });
+    let other: Vec<String> = other.collect();
+
+    assert!(other.is_empty(), "{}", other.join("\n"));
+    assert_eq!(there.ok(["history", "--format", "json"]).json_value(), before);
+}
+
 #[test]
 fn test_host_list_of_a_file_has_this_host() {
     let home = TestHome::new();

@@ -23,6 +23,10 @@ impl Host {
     }
 
     pub(crate) fn maqet<const N: usize>(&self, arguments: [&str; N]) -> Maqet {
+        self.any(&arguments)
+    }
+
+    pub(crate) fn any(&self, arguments: &[&str]) -> Maqet {
         self.home.maqet(arguments).env("MAQET_DATABASE", &self.url).env("MAQET_HOST", self.name)
     }
 
