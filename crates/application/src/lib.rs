@@ -16,6 +16,7 @@
 //! | `guest` | requests to the guest agent, and commands in the guest |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
 //! | `storage` | images as operations share them: their locks, and which VMs use them |
+//! | `throw_away` | VMs that are made for one command: their definition, their removal, and those of killed processes |
 //! | `trash` | the trash: moving images there and back, and what protects images that others use |
 //! | `host` | hosts that share a store: which are away |
 //! | `log` | the limits of logs, and what keeps the logs of running VMs within them |
