@@ -248,6 +248,8 @@ mod tests {
         for path in ["/usr/local/x", "/var/run/x", "/etc/vms/a", "/dev/shm/x", "/process/a"] {
             assert!(!is_refused(path), "{path}");
         }
+        let reason = refusal_as_written(Path::new("/Proc/1/root/a"), Purpose::Share);
+        assert_eq!(reason.as_deref(), Some("`/Proc` is a system directory"));
         assert_eq!(refusal_as_written(Path::new("/dev/sr0"), Purpose::Read), None);
         assert!(refusal_as_written(Path::new("/home/me/.ssh/id"), Purpose::Read).is_some());
     }

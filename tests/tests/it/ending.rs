@@ -103,9 +103,11 @@ fn cases() -> Vec<Case> {
             .with("action `reset`"),
         Case::guest("debug-exit", GuestAct::DebugExit, &["{device: {isa-debug-exit: null, iobase: \"0xf4\"}}"])
             .is("stopped", "debug-exit"),
-        Case::host("host-reset", |home, vm| drop(home.json(&["qmp", vm, "system_reset"])))
-            .having("args: [-no-reboot]")
-            .is("stopped", "host-reset"),
+        Case::host("host-reset", |home, vm| {
+            assert_eq!(home.json(&["reset", vm])["status"], "stopped");
+        })
+        .having("args: [-no-reboot]")
+        .is("stopped", "host-reset"),
         Case::host("quit", |home, vm| drop(home.json(&["qmp", vm, "quit"]))).is("stopped", "host-quit"),
         Case::host("stop-now", |home, vm| drop(home.json(&["stop", vm, "--timeout", "0s"]))).is("stopped", "host-quit"),
         Case::host("stop-force", |home, vm| drop(home.json(&["stop", vm, "--force"]))).is("stopped", "host-signal"),

@@ -104,7 +104,8 @@ fn merge_maps(
     for (key, node) in over {
         let below = indices.get(&key).and_then(|index| entries[*index].take());
         match (below, node.is_null()) {
-            (Some(_), true) => drop(indices.remove(&key)),
+            // It is taken out.
+            (Some(_), true) => {}
             (Some((key, below)), false) => {
                 let index = indices[&key];
                 let merged = join(&key, below, node);

@@ -86,9 +86,8 @@ fn name_of(entry: &Node) -> Option<String> {
 fn name_beside(list: &str, other: &Node) -> Option<String> {
     let default = (list == "network").then(|| default_card_name(0));
     let deletes = |name: &str| other.items().iter().any(|item| item.deletion() == Some(name));
-    let only = if matches!(other.value, Value::Map(_)) { Some(other) } else { only_entry(other) };
     let is_deleted = default.as_deref().is_some_and(deletes);
-    only.and_then(name_of).filter(|_| !is_deleted).or(default)
+    only_entry(other).and_then(name_of).filter(|_| !is_deleted).or(default)
 }
 
 /// Returns a single entry as a list of it, with a name; a list is unchanged.
@@ -228,6 +227,7 @@ mod tests {
         // Beside several it has its default name, as where the default one is deleted.
         let two = r#"[{"name":"lan"},{"name":"wan"}]"#;
         check("network", two, r#"{"model":"a"}"#, r#"[{"name":"lan"},{"name":"wan"},{"name":"net0","model":"a"}]"#);
+        check("network", map, two, r#"[{"name":"net0","model":"a","mac":"m"},{"name":"lan"},{"name":"wan"}]"#);
         check("network", map, r#"[{"net0":null},{"name":"lan"}]"#, r#"[{"name":"lan"}]"#);
         check(
             "network",

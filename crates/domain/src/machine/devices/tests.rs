@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::command_line::{Accelerator, CommandLine, LaunchContext};
 use crate::config::{Node, Problem};
-use crate::machine::{Machine, builtin_handlers};
+use crate::machine::{Machine, builtin_handlers, models_of};
 use crate::qmp::versions::TESTED;
 use crate::storage::builtin_drivers;
 use crate::vm::{BootNumber, RunPaths, VmName};
@@ -289,4 +289,15 @@ fn test_sound_wrong_values_are_errors() {
     assert_eq!(found[0], "sound.volume: unknown key `volume`");
     assert!(found[1].starts_with("sound.model: expected one of `hda`, "), "{found:?}");
     assert!(found[2].starts_with("sound.backend: expected one of `none`, "), "{found:?}");
+}
+
+#[test]
+fn test_models_of_a_key_are_those_that_qemu_has() {
+    let listed = ["i6300esb", "ib700", "AC97", "intel-hda", "virtio-rng-pci"];
+    let models = |id: &str| models_of(id, |driver| listed.contains(&driver));
+
+    assert_eq!(models("maqet-watchdog"), Some(("watchdog", vec!["i6300esb", "ib700"])));
+    assert_eq!(models("maqet-sound"), Some(("sound", vec!["hda", "ac97"])));
+    assert_eq!(models("maqet-sound-codec").map(|(key, _)| key), Some("sound"));
+    assert_eq!(models("maqet-rng"), None);
 }
