@@ -88,7 +88,6 @@ impl Launcher<'_> {
             return Err(LaunchError::SocketPathTooLong { path: longest });
         }
         create(paths)?;
-        create_start_files(&launch.files)?;
         rotate(&paths.records, self.kept_boots);
         let qmp_log = QmpLog::prepare(paths).map_err(|error| io_error("create the QMP log", &paths.records, error))?;
 
@@ -112,6 +111,8 @@ impl Launcher<'_> {
 
 impl Attempt<'_> {
     async fn run(&mut self, launch: &Launch, lock: File, qmp_log: &QmpLog) -> Result<Launched, Failure> {
+        // Here, as they may be secret: whatever fails, they are removed with the rest.
+        create_start_files(&launch.files).map_err(Failure::Error)?;
         let helpers = launch.command_line.helpers();
         helper::start(self.launcher.environment, helpers, &self.paths.sockets).await.map_err(Failure::Error)?;
         let child = self.child.insert(spawn(self.launcher.environment, launch, lock).map_err(Failure::Error)?);
