@@ -323,6 +323,9 @@ pub const DETACHED_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the file systems of a guest may take to be frozen, which writes what is not on its disks yet, or to be thawed.
 pub const FREEZE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long the agent may take to set the clock: it also starts a program, for the real-time clock.
+pub const SET_CLOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long thawing is tried again after a failure.
 pub const THAW_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -71,6 +71,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<ExecStop>()?;
     table.register::<Cp>()?;
     table.register::<Run>()?;
+    table.register::<SshConfig>()?;
     table.register::<QmpRun>()?;
     table.register::<QmpEvents>()?;
     table.register::<QmpKeys>()?;

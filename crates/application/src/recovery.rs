@@ -36,11 +36,9 @@ pub(crate) async fn recover(app: &App, vm: Vm, guard: &HeldLock) -> Result<Vm, E
     if work == PendingWork::Unknown {
         return Err(RecoveryError::Unknown { vm: name, operation, since }.into());
     }
-    if work.is_quiesced() {
-        thaw_left_over(app, &vm.entry).await;
-    }
+    let is_thawed = work.is_quiesced() && thaw_left_over(app, &vm.entry).await;
     match recover_work(app, &vm.entry, &work, guard).await {
-        Ok(recovered) => Ok(Vm { entry: record(app, recovered, &operation, since).await?, ..vm }),
+        Ok(recovered) => Ok(Vm { entry: record(app, recovered, (&operation, since), is_thawed).await?, ..vm }),
         Err(source) => Err(RecoveryError::Failed { vm: name, operation, since, source: Box::new(source) }.into()),
     }
 }
@@ -78,9 +76,17 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
 }
 
 /// Records that work was recovered, and returns the entry as it is from then on.
-async fn record(app: &App, recovered: Recovered, operation: &str, since: Timestamp) -> Result<VmEntry, Error> {
+async fn record(
+    app: &App,
+    recovered: Recovered,
+    (operation, since): (&str, Timestamp),
+    is_thawed: bool,
+) -> Result<VmEntry, Error> {
     let Recovered { entry, outcome, changes, follow_up } = recovered;
-    let data = json!({ "operation": operation, "since": since, "outcome": <&str>::from(outcome) });
+    let mut data = json!({ "operation": operation, "since": since, "outcome": <&str>::from(outcome) });
+    if is_thawed {
+        data["thawed"] = true.into();
+    }
     let event = app.committer().event(kind::VM_RECOVERED, &entry, data);
     let mut changes = ChangeSet { changes, events: vec![event], ..ChangeSet::default() };
     changes.changes.push(work_done(&entry));

@@ -37,7 +37,7 @@ use std::str::FromStr;
 
 use clap::{Args, FromArgMatches, Subcommand};
 use maqet::Environment;
-use maqet::operation::{Cleanup, Doctor, HistoryLs, Info, Ls, Redo, Undo};
+use maqet::operation::{Cleanup, Doctor, HistoryLs, Info, Ls, Redo, SshConfig, Undo};
 
 pub(crate) use self::backup::BackupSubcommand;
 pub(crate) use self::config::ConfigSubcommand;
@@ -188,6 +188,7 @@ pub(crate) enum Command {
     Shell(ShellArgs),
     Cp(CpArgs),
     Run(RunArgs),
+    SshConfig(SshConfig),
     Console(ConsoleArgs),
     Keys(KeysArgs),
     Type(TypeArgs),
@@ -222,7 +223,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 37] = [
+const DEFINITIONS: [(&str, Augment); 38] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -243,6 +244,7 @@ const DEFINITIONS: [(&str, Augment); 37] = [
     ("shell", ShellArgs::augment_args),
     ("cp", CpArgs::augment_args),
     ("run", RunArgs::augment_args),
+    ("ssh-config", SshConfig::augment_args),
     ("console", ConsoleArgs::augment_args),
     ("keys", KeysArgs::augment_args),
     ("type", TypeArgs::augment_args),
@@ -284,6 +286,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("shell", "Open a login shell in a running VM"),
     ("cp", "Copy files between the host and a running VM"),
     ("run", "Run a command in a VM that is made for it, and thrown away"),
+    ("ssh-config", "Show the configuration of ssh for a running VM"),
     ("console", "Attach to the serial console of a running VM"),
     ("keys", "Send key presses to a running VM"),
     ("type", "Type text into a running VM"),

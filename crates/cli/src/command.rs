@@ -54,6 +54,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Shell(args) => exec::shell(maqet, args, output).await,
         Command::Cp(args) => cp::run(maqet, args, output).await,
         Command::Run(args) => run::run(maqet, args, output).await,
+        Command::SshConfig(config) => simple(maqet, config, output, "reading the definition").await,
         Command::Console(args) => console::run(maqet, args, output).await,
         Command::Logs(args) => logs::run(maqet, args, output).await,
         Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,

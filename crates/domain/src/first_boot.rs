@@ -7,6 +7,7 @@ mod credentials;
 mod iso9660;
 mod public_key;
 mod seed;
+mod ssh;
 mod user_data;
 
 pub use self::credentials::{CredentialWay, Credentials, MAX_CREDENTIALS, PassedCredential};
@@ -14,4 +15,5 @@ pub use self::public_key::{InvalidPublicKey, PublicKey};
 pub use self::seed::{
     HostFiles, InvalidSeed, NetworkConfig, Seed, SeedFiles, SeedOwner, SeedSource, TextSource, is_host_name,
 };
+pub use self::ssh::SshAccess;
 pub use self::user_data::{CloudConfig, GuestFile, GuestUser, RunCommand};

@@ -57,7 +57,7 @@ use std::collections::HashMap;
 use strum::VariantArray;
 
 use crate::config::{Diagnostics, KeyPath, Node, Problem};
-use crate::first_boot::{Credentials, Seed};
+use crate::first_boot::{Credentials, Seed, SshAccess};
 use crate::hook::Hook;
 use crate::network::NetworkSpec;
 use crate::qemu::{OptionString, Switch, option_parts, option_value};
@@ -131,6 +131,8 @@ pub struct Machine {
     pub seed: Option<Seed>,
     /// What its services take at its boot.
     pub credentials: Credentials,
+    /// How its user logs in by SSH.
+    pub ssh: SshAccess,
     /// The first serial port.
     pub serial: Serial,
     /// Whether QEMU runs in its sandbox.
@@ -170,6 +172,7 @@ impl Default for Machine {
             agent: None,
             seed: None,
             credentials: Credentials::default(),
+            ssh: SshAccess::default(),
             serial: Serial::Console,
             sandbox: true,
             labels: Vec::new(),

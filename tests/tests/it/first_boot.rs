@@ -19,6 +19,7 @@ impl Seeded {
         SEEDED.get_or_make(|| {
             let home = TestHome::new();
             make_key(&home, "key");
+            make_key(&home, "login");
             home.write("secret", "s3cr3t-of-the-seed\n");
             let stubs = STUBS.map(|path| format!("    {path}: {{content: \"#!/bin/sh\\n\", mode: 0755}}\n")).concat();
             let seed = format!(
@@ -26,7 +27,7 @@ impl Seeded {
                  run: [\"id -un >/run/shell\", [touch, \"/run/a b\"], \"test ! -e /run/fails\"]\n  files:\n{stubs}    \
                  /etc/secret: {{source: secret, mode: 0600, owner: alice}}\n"
             );
-            let credentials = "credentials: {file: \"@secret\", text: \"a=b c\"}\n";
+            let credentials = "credentials: {file: \"@secret\", text: \"a=b c\"}\nssh: {key: login}\n";
             let yaml = guest::seeded_yaml("seeded", &guest::DebianFiles::built()) + &seed + credentials;
             let yaml = home.write("seeded.yaml", yaml);
             home.maqet(["add"]).arg(&yaml).run().ok();
@@ -63,7 +64,7 @@ fn test_seed_sets_up_the_guest() {
     );
     assert_eq!(
         found.stdout,
-        "seeded\nalice\nroot\n/run/a b\nalice 600\ns3cr3t-of-the-seed\nssh-ed25519\nssh-ed25519\n1\ns3cr3t-of-the-seed\na=b c"
+        "seeded\nalice\nroot\n/run/a b\nalice 600\ns3cr3t-of-the-seed\nssh-ed25519\nssh-ed25519\nssh-ed25519\nssh-ed25519\n1\ns3cr3t-of-the-seed\na=b c"
     );
     let guest = &waited["guest"];
     assert_eq!(
@@ -73,7 +74,20 @@ fn test_seed_sets_up_the_guest() {
     );
     assert!(guest["cloud_init"]["datasource"].as_str().unwrap().contains("NoCloud"), "{guest}");
     assert_eq!(guest["addresses"][0]["address"], "10.0.2.15", "{guest}");
+    ssh_config_logs_in(&seeded);
     cloud_init_that_fails_is_an_error(&seeded);
+}
+
+/// The first user of the seed logs in with the key of the definition, and no question.
+fn ssh_config_logs_in(seeded: &Seeded) {
+    let config = seeded.0.maqet(["ssh-config", "seeded"]).run().ok().stdout;
+    let config = seeded.0.write("ssh_config", config);
+
+    let ssh =
+        Command::new("ssh").args(["-o", "BatchMode=yes", "-F"]).arg(config).args(["seeded", "id", "-un"]).output();
+
+    let ssh = ssh.unwrap();
+    assert_eq!(String::from_utf8_lossy(&ssh.stdout), "alice\n", "{}", String::from_utf8_lossy(&ssh.stderr));
 }
 
 /// A command of the seed fails when cloud-init runs it again.

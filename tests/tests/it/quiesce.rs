@@ -48,11 +48,13 @@ fn what_a_killed_process_froze_is_thawed(booted: &Booted) {
 
     let killed = create.run();
     let refused = booted.exec(["--", "true"]).env("MAQET_FORMAT", "json").run();
-    let next = booted.0.maqet(SNAPSHOT).arg("three").run().ok();
+    booted.0.maqet(SNAPSHOT).arg("three").run().ok();
 
     assert_eq!(killed.code, None, "{}", killed.stderr);
     assert_eq!(refused.json_error()["error"]["code"], "guest.agent-conflict");
-    assert!(next.stderr.contains("thawed the file systems"), "{}", next.stderr);
+    let events = booted.0.json(&["events", "deb", "--type", "vm.recovered"]);
+    let data = &events.as_array().unwrap().last().unwrap()["data"];
+    assert_eq!((&data["thawed"], &data["outcome"]), (&true.into(), &"rolled-back".into()), "{events}");
     assert_is_thawed(booted);
     let names = booted.0.json(&["snapshot", "ls", "deb"]);
     let names: Vec<&str> = names.as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
@@ -60,14 +62,16 @@ fn what_a_killed_process_froze_is_thawed(booted: &Booted) {
 }
 
 fn clock_of_a_resumed_guest_is_set(booted: &Booted) {
-    booted.0.json(&["pause", "deb"]);
-    until(LONG, "the clock to be behind", || {
-        (booted.0.json(&["status", "deb"])["clock_behind_ms"].as_u64()? >= 4000).then_some(())
+    // An agent on a busy host may be too slow for one of them.
+    let resumed = until(LONG, "the clock to be set", || {
+        booted.0.json(&["pause", "deb"]);
+        until(LONG, "the clock to be behind", || {
+            (booted.0.json(&["status", "deb"])["clock_behind_ms"].as_u64()? >= 4000).then_some(())
+        });
+        Some(booted.0.json(&["resume", "deb"])).filter(|resumed| resumed["clock_set"] == true)
     });
 
-    let resumed = booted.0.json(&["resume", "deb"]);
-
-    assert_eq!((&resumed["clock_set"], resumed.get("clock_behind_ms")), (&true.into(), None), "{resumed}");
+    assert_eq!(resumed.get("clock_behind_ms"), None, "{resumed}");
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let guest: f64 = booted.shell("date +%s.%N").ok().stdout.trim().parse().unwrap();
     let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();

@@ -28,10 +28,10 @@ pub(crate) async fn set_clock(app: &App, paths: &RunPaths) -> bool {
 
 async fn set_by_agent(app: &App, paths: &RunPaths) -> Result<(), AgentError> {
     let agent = Agent { agents: &*app.ports.agents, paths };
-    let mut session = agent.session(limits::AGENT_PROBE_TIMEOUT).await?;
+    let mut session = agent.session(limits::AGENT_TIMEOUT).await?;
     // After the session was opened, which may take a while.
     let command = set_time(app.ports.clock.now());
-    session.execute(&command, limits::MAX_AGENT_REPLY_BYTES, limits::AGENT_TIMEOUT).await.map(drop)
+    session.execute(&command, limits::MAX_AGENT_REPLY_BYTES, limits::SET_CLOCK_TIMEOUT).await.map(drop)
 }
 
 /// Returns the request that sets the clock; without a time, the agent would read the real-time clock.

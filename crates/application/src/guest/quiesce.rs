@@ -106,12 +106,12 @@ impl<'a> Frozen<'a> {
     }
 }
 
-/// Thaws what a killed process left frozen; that it could not is only said, as the VM must be stoppable.
-pub(crate) async fn thaw_left_over(app: &App, entry: &VmEntry) {
-    let Some(run) = entry.open_run() else { return };
+/// Thaws what a killed process left frozen; returns whether it was. A failure is only logged, as the VM must be stoppable.
+pub(crate) async fn thaw_left_over(app: &App, entry: &VmEntry) -> bool {
+    let Some(run) = entry.open_run() else { return false };
     let has_agent = Channels::of_run(&*app.ports.monitors, &run.paths).await.map(|channels| channels.agent());
     if !matches!(has_agent, Ok(Some(true))) {
-        return;
+        return false;
     }
     let agent = Agent { agents: &*app.ports.agents, paths: &run.paths };
     let thawed = async {
@@ -122,11 +122,11 @@ pub(crate) async fn thaw_left_over(app: &App, entry: &VmEntry) {
         thaw_once(agent, Some(session)).await.map(|()| true)
     };
     match thawed.await {
-        Ok(true) => {
-            tracing::warn!(vm = %entry.name, "thawed the file systems that an interrupted operation had frozen");
+        Ok(is_thawed) => is_thawed,
+        Err(error) => {
+            tracing::warn!(vm = %entry.name, %error, "could not thaw the file systems of the guest");
+            false
         }
-        Ok(false) => {}
-        Err(error) => tracing::warn!(vm = %entry.name, %error, "could not thaw the file systems of the guest"),
     }
 }
 

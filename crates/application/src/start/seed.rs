@@ -30,12 +30,13 @@ impl Preflight<'_> {
 
     /// Returns the credentials of a machine, with the values of its files as they are now.
     pub(crate) async fn credentials(&self, machine: &Machine) -> Result<Vec<PassedCredential>, Error> {
-        if machine.credentials.is_empty() {
+        let credentials = machine.ssh.with_root_key(machine.credentials.clone(), machine.seed.as_ref());
+        if credentials.is_empty() {
             return Ok(Vec::new());
         }
-        let files = self.host_files(machine.credentials.host_files()).await?;
+        let files = self.host_files(credentials.host_files()).await?;
         let has_smbios = machine.has_smbios(&self.architecture(machine));
-        Ok(machine.credentials.render(&files, has_smbios).map_err(DiskError::from)?)
+        Ok(credentials.render(&files, has_smbios).map_err(DiskError::from)?)
     }
 
     async fn host_files(&self, paths: Vec<PathBuf>) -> Result<HostFiles, Error> {
@@ -49,7 +50,7 @@ impl Preflight<'_> {
 
     /// Returns the files of a machine's seed, made from those of the host as they are now.
     pub(crate) async fn seed(&self, entry: &VmEntry, machine: &Machine) -> Result<Option<SeedFiles>, Error> {
-        let Some(seed) = &machine.seed else { return Ok(None) };
+        let Some(seed) = machine.seed.clone().map(|seed| machine.ssh.with_key(seed)) else { return Ok(None) };
         let limit = limits::MAX_SEED_BYTES;
         let files = self.host_files(seed.host_files()).await?;
         let owner = SeedOwner { id: &entry.id.to_string(), name: entry.name.as_str() };

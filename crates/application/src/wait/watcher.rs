@@ -201,9 +201,14 @@ pub(super) async fn agent_answers(app: &App, entry: &VmEntry, run: &Run) -> Resu
     }
 }
 
+/// Returns the forward to the port of SSH.
+pub(crate) fn ssh_forward<'r>(entry: &VmEntry, run: &'r Run) -> Result<&'r Forward, WaitError> {
+    forward_to(entry, run, SSH_PORT)
+}
+
 /// Returns whether a server for SSH answers: it sends its version first (RFC 4253, 4.2).
 async fn ssh_answers(app: &App, entry: &VmEntry, run: &Run) -> Result<bool, Error> {
-    let forward = forward_to(entry, run, SSH_PORT)?;
+    let forward = ssh_forward(entry, run)?;
     let (address, port) = (forward.host_address, forward.host_port);
     let Some(mut connection) = app.ports.dialer.dial(address, port, limits::DIAL_TIMEOUT).await else {
         return Ok(false);

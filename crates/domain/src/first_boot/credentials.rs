@@ -69,6 +69,11 @@ impl Credentials {
         self.0.insert(name, value);
     }
 
+    /// Adds one unless there is one of this name.
+    pub(super) fn insert_new(&mut self, name: String, value: TextSource) {
+        self.0.entry(name).or_insert(value);
+    }
+
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

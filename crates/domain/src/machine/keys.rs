@@ -14,6 +14,7 @@ mod network;
 mod numa;
 mod raw_arguments;
 mod seed;
+mod ssh;
 mod storage;
 mod table;
 
@@ -38,6 +39,7 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
     }
     registry.register(Arc::new(storage::Storage { drivers: drivers.clone() }))?;
     let guest = guest::GUEST_KEYS.iter().chain(seed::SEED_KEYS).chain(credentials::CREDENTIAL_KEYS);
+    let guest = guest.chain(ssh::SSH_KEYS);
     for key in devices::DEVICE_KEYS.iter().chain(guest).chain(table::OTHER_KEYS) {
         registry.register(Arc::new(*key))?;
     }

@@ -1,13 +1,14 @@
-//! Results of `maqet exec`.
+//! Results of `maqet exec` and `maqet ssh-config`.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 use maqet::domain::guest::DetachedCommand;
-use maqet::operation::{DetachedEnded, ExecResult};
+use maqet::operation::{DetachedEnded, ExecResult, SshConfigured};
 
 use super::table::write_table;
 use super::{PLAIN, TextOutput, whole_seconds};
+use crate::render::sanitize::escape_control;
 
 impl TextOutput for ExecResult {
     /// The captured output, or the ID of a detached command.
@@ -51,4 +52,22 @@ impl TextOutput for DetachedEnded {
 /// Returns so much of an ID that it is unique.
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
+}
+
+impl TextOutput for SshConfigured {
+    /// A block for the configuration of ssh.
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "Host {}", self.name)?;
+        writeln!(out, "  HostName {}", self.host)?;
+        writeln!(out, "  Port {}", self.port)?;
+        writeln!(out, "  User {}", self.user)?;
+        if let Some(key) = &self.key {
+            // `%` begins a token.
+            writeln!(out, "  IdentityFile \"{}\"", escape_control(&key.replace('%', "%%")))?;
+            writeln!(out, "  IdentitiesOnly yes")?;
+        }
+        writeln!(out, "  StrictHostKeyChecking no")?;
+        writeln!(out, "  UserKnownHostsFile /dev/null")?;
+        writeln!(out, "  LogLevel ERROR")
+    }
 }
