@@ -334,7 +334,6 @@ impl<'a> BackupRun<'a> {
         planned.iter().filter(|drive| drive.has_bitmap()).flat_map(of_drive).collect()
     }
 
-    /// Removes what a backup that failed left in QEMU and on disk.
     /// Freezes the file systems of the guest, if that is requested.
     async fn freeze(&self) -> Result<Option<Frozen<'_>>, Error> {
         match self.entry.run.as_ref().filter(|_| self.quiesce) {
@@ -343,6 +342,7 @@ impl<'a> BackupRun<'a> {
         }
     }
 
+    /// Removes what a backup that failed left in QEMU and on disk.
     async fn abandon(&self, mut copier: Copier, state_before: &str) -> Result<(), Error> {
         let mut cleaned = copier.clean_up(Some(&self.bitmap())).await;
         // A write of the guest failed because the image of the backup could not be written; now it succeeds.

@@ -63,10 +63,10 @@ fn note(copied: &Copied, output: &Output) {
     {
         output.note(&format!("copied by the guest agent alone, which is slow: {}", refused.reason));
     }
-    for skipped in copied.skipped.iter().take(MAX_NAMED) {
+    for skipped in copied.summary.skipped.iter().take(MAX_NAMED) {
         output.note(&format!("not copied: `{}`: {}", escape_control(&skipped.path), skipped.reason));
     }
-    let more = copied.skipped_count.saturating_sub(MAX_NAMED as u64);
+    let more = copied.summary.skipped_count.saturating_sub(MAX_NAMED as u64);
     if more > 0 {
         output.note(&format!("not copied: {more} more"));
     }
@@ -107,14 +107,14 @@ impl ExecStreams for Streams {
 
 impl TextOutput for Copied {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let files = if self.files == 1 { "file" } else { "files" };
+        let files = if self.summary.files == 1 { "file" } else { "files" };
         let seconds = std::time::Duration::from_millis(self.duration_ms).as_secs_f32();
         let verified = if self.verified { ", verified" } else { "" };
         writeln!(
             out,
             "copied {} {files} ({}) to `{}` in {seconds:.1} s{verified}",
-            self.files,
-            BinaryBytes(self.bytes),
+            self.summary.files,
+            BinaryBytes(self.summary.bytes),
             escape_control(&self.target),
         )
     }

@@ -92,7 +92,7 @@ pub struct TargetRequest {
 }
 
 /// What was copied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct CopySummary {
     /// How many files.
     pub files: u64,
@@ -102,7 +102,7 @@ pub struct CopySummary {
     pub links: u64,
     /// How many bytes of content.
     pub bytes: u64,
-    /// What was not copied, the first of them.
+    /// What was not copied, at most a hundred of them.
     pub skipped: Vec<SkippedEntry>,
     /// How many entries were not copied.
     pub skipped_count: u64,

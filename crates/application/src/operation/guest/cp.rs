@@ -14,7 +14,7 @@ use maqet_domain::guest::Nonce;
 use maqet_domain::guest::copy::{
     CopyFilter, CopyPlace, GuestScript, GuestSource, GuestTarget, SourceFacts, copied_name,
 };
-use maqet_domain::port::{AgentError, CopySummary, HostFileError, SkippedEntry, SourceRequest, TargetRequest};
+use maqet_domain::port::{AgentError, CopySummary, HostFileError, SourceRequest, TargetRequest};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
@@ -80,18 +80,9 @@ pub struct Copied {
     pub source: String,
     /// Where it was copied to.
     pub target: String,
-    /// How many files.
-    pub files: u64,
-    /// How many directories.
-    pub directories: u64,
-    /// How many symbolic links.
-    pub links: u64,
-    /// How many bytes of content.
-    pub bytes: u64,
-    /// What was not copied, at most a hundred of them.
-    pub skipped: Vec<SkippedEntry>,
-    /// How many entries were not copied.
-    pub skipped_count: u64,
+    /// How much there was of it, and what was left out.
+    #[serde(flatten)]
+    pub summary: CopySummary,
     /// Whether checksums were compared.
     pub verified: bool,
     /// By what it went.
@@ -206,12 +197,7 @@ impl Operation for Cp {
             name: vm.entry.name.to_string(),
             source: self.source.to_string(),
             target: self.target.to_string(),
-            files: summary.files,
-            directories: summary.directories,
-            links: summary.links,
-            bytes: summary.bytes,
-            skipped: summary.skipped,
-            skipped_count: summary.skipped_count,
+            summary,
             verified: self.verify,
             via,
             refused,
