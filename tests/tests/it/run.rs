@@ -1,7 +1,7 @@
 //! `run`: a VM that is made for a command, and of which nothing is left, however that ends.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maqet_testkit::guest::{AfterMarker, BootSector, CountSector, DebianFiles, agent_yaml};
@@ -263,6 +263,7 @@ fn test_run_ended_at_any_moment_leaves_nothing() {
     let home = TestHome::new();
     let sleeper = sleeper(&home);
     let rounds = if variable::is_long() { 10 } else { 1 };
+    let agent = if variable::is_long() { agent_guest(&home) } else { PathBuf::new() };
     let mut moments = Moments(7);
     for round in 0..rounds {
         let sleepers = (0..6).map(|index| {
@@ -271,7 +272,7 @@ fn test_run_ended_at_any_moment_leaves_nothing() {
         });
         let sleepers: Vec<_> = sleepers.collect();
         let guests: Vec<_> =
-            if variable::is_long() { (0..4).map(|code| with_code(&home, code)).collect() } else { Vec::new() };
+            if variable::is_long() { (0..4).map(|code| with_code(&home, &agent, code)).collect() } else { Vec::new() };
         std::thread::scope(|scope| {
             for (running, after, is_killed) in sleepers {
                 scope.spawn(move || end_after(running, after, is_killed));
@@ -298,8 +299,8 @@ fn test_run_ended_at_any_moment_leaves_nothing() {
     }
 }
 
-fn with_code(home: &TestHome, code: i32) -> Running {
-    let run = home.maqet(["run", "--kill-after", "1s", "--boot-timeout", "9m"]).arg(agent_guest(home));
+fn with_code(home: &TestHome, agent: &Path, code: i32) -> Running {
+    let run = home.maqet(["run", "--kill-after", "1s", "--boot-timeout", "9m"]).arg(agent);
     run.args(["--", "sh", "-c", &format!("sleep 1; exit {code}")]).deadline(Duration::from_mins(10)).spawn()
 }
 

@@ -44,11 +44,13 @@ pub fn debian_yaml(name: &str, files: &DebianFiles) -> String {
     )
 }
 
-/// What the only program of [`agent_yaml`] is: the guest agent, with the ports at the names that systemd gives them.
+/// What the only program of [`agent_yaml`] is: the guest agent, with the ports at the names that systemd gives them, once the
+/// kernel has them, which is after its module was loaded.
 const AGENT_INIT: &str = "mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; \
     mount -t tmpfs run /run; modprobe virtio_console; mkdir -p /dev/virtio-ports; \
-    for port in /sys/class/virtio-ports/*; do read name <$port/name; \
-    ln -s ../${port##*/} /dev/virtio-ports/$name; done; exec qemu-ga";
+    until [ -e /dev/virtio-ports/org.qemu.guest_agent.0 ]; do \
+    for port in /sys/class/virtio-ports/*; do read name <$port/name && ln -sf ../${port##*/} /dev/virtio-ports/$name; done; \
+    done; exec qemu-ga";
 
 /// Returns a VM with nothing but the guest agent of that system, which answers after a third of the time; the disk of the
 /// system itself is the drive, for commands that do not write it.
