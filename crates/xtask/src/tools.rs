@@ -33,7 +33,7 @@ enum Kind {
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove installed `qemu-utils`.
-const TOOLS: [Tool; 15] = [
+const TOOLS: [Tool; 17] = [
     Tool {
         kind: Kind::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -63,6 +63,12 @@ const TOOLS: [Tool; 15] = [
     },
     Tool { kind: Kind::Program("socat"), packages: &["socat"], why: "is an external QMP client in tests" },
     Tool { kind: Kind::Program("ip"), packages: &["iproute2"], why: "creates taps and bridges in tests" },
+    Tool { kind: Kind::Program("ssh"), packages: &["openssh-client"], why: "logs in to guests in tests" },
+    Tool {
+        kind: Kind::Program("shellcheck"),
+        packages: &["shellcheck"],
+        why: "checks the scripts of the guides in tests",
+    },
     Tool { kind: Kind::Program("promtool"), packages: &["prometheus"], why: "checks the text for Prometheus in tests" },
     Tool { kind: Kind::Postgres, packages: &["postgresql"], why: "is the database of shared hosts in tests" },
 ];
@@ -252,6 +258,8 @@ mod tests {
                 "`tesseract`",
                 "`socat`",
                 "`ip`",
+                "`ssh`",
+                "`shellcheck`",
                 "`promtool`",
                 "a PostgreSQL server"
             ]
