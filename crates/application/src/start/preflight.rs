@@ -65,6 +65,7 @@ impl Preflight<'_> {
         paths: &RunPaths,
         recreate: &[String],
     ) -> Result<CheckedStart<'m>, Error> {
+        self.check_kvm_of_switches(machine)?;
         self.check_paths(machine).await?;
         self.check_link_sockets(machine).await?;
         self.check_device_files(machine).await?;
@@ -77,6 +78,14 @@ impl Preflight<'_> {
         disks.warnings.extend(taps);
         disks.warnings.extend(self.usb_warnings(machine));
         Ok(CheckedStart { command_line, files, disks })
+    }
+
+    /// Refuses a switch that demands a KVM in which guests hang; the command line can be shown for another host.
+    fn check_kvm_of_switches(&self, machine: &Machine) -> Result<(), KvmUnavailable> {
+        match kvm_for(&self.architecture(machine), &self.host.facts()) {
+            Kvm::Hanging(reason) if machine.tries_kvm() => Err(KvmUnavailable { reason, is_of_switch: true }),
+            _ => Ok(()),
+        }
     }
 
     /// Computes the command line that runs `machine` with its files at `paths`.
@@ -99,11 +108,7 @@ impl Preflight<'_> {
         let facts = self.host.facts();
         let architecture = self.architecture(machine);
         let binary = self.binary_name(machine);
-        let kvm = kvm_for(&architecture, &facts);
-        let accelerator = accelerator(machine.accel, &kvm)?;
-        if let (Kvm::Hanging(reason), true) = (&kvm, machine.tries_kvm()) {
-            return Err(KvmUnavailable { reason: reason.clone(), is_of_switch: true }.into());
-        }
+        let accelerator = accelerator(machine.accel, &kvm_for(&architecture, &facts))?;
         let uefi = self.uefi(machine).await?.map(|firmware| UefiFiles {
             code: firmware.code,
             code_format: firmware.code_format,
