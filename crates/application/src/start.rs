@@ -2,7 +2,7 @@
 //!
 //! [`preflight`] checks without creating anything: paths that no guest may access (`path_policy`), disks and files that
 //! must exist and that QEMU can open (`check_disks`, `backing`, `drives`), images that were created once and are gone
-//! ([`lost_images`]), images that differ from the definition ([`mismatches`]), firmware (`firmware`), the files of a `seed`. Then
+//! ([`lost_images`]), images that differ from the definition ([`mismatches`]), firmware (`firmware`), the files of a `seed`, files that QEMU would overwrite (`written_files`). Then
 //! [`create_disks`] creates the missing images. `setup_commands` prints the same preparation as shell commands.
 //!
 //! A changed definition is checked in part as well, where its problems have a source location; `drive_conflicts`, files
@@ -33,3 +33,4 @@ mod setup_commands;
 pub(crate) mod tap_devices;
 pub(crate) mod tpm;
 mod usb_devices;
+mod written_files;

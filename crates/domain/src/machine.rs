@@ -6,7 +6,6 @@ mod channels;
 #[cfg(test)]
 mod combinations;
 mod cpus;
-mod created_files;
 pub mod defaults;
 mod devices;
 mod firmware;
@@ -29,9 +28,9 @@ mod tap_devices;
 mod throw_away;
 mod tpm;
 mod user_images;
+mod written_files;
 
 pub use self::cpus::Cpus;
-pub use self::created_files::CreatedFile;
 pub use self::devices::{
     AudioBackend, Devices, InvalidUsbDevice, MAX_USB_DEVICES, PanicAction, PanicDevice, Sound, SoundModel,
     USB_CONTROLLER, UsbDevice, Watchdog, WatchdogAction, WatchdogModel, models_of,
@@ -51,6 +50,7 @@ pub use self::switches::{
 pub use self::tap_devices::TapUse;
 pub use self::tpm::tpm_device;
 pub use self::user_images::UserImage;
+pub use self::written_files::{WrittenAs, WrittenFile, files_used_otherwise};
 
 use std::collections::HashMap;
 

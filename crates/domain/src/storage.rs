@@ -19,7 +19,9 @@ use std::sync::Arc;
 pub use self::driver::StorageDriver;
 pub use self::file_id::{FileId, SharedFileId};
 pub use self::host_file::{FileKind, FileKinds, HostFile};
-pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, VDI, VHDX, VMDK, VPC, builtin_drivers};
+pub use self::image_driver::{
+    ISO, ImageDriver, NVME, QCOW2, RAW, VDI, VHDX, VMDK, VPC, builtin_drivers, is_image_type,
+};
 pub use self::image_problem::{ImageAccess, ImageProblem, UnusableImage};
 pub use self::limits::{ByteLimit, DriveLimits, InvalidLimit, Limit, RequestLimit};
 pub use self::share::{Virtfs, Virtiofs};

@@ -142,6 +142,7 @@ fn test_start_mounted_image_of_any_form_is_refused() {
             format!("arguments: [{{drive: \"file={device},format=raw,if=virtio\"}}]"),
             format!("arguments: [{{hdb: {device}}}]"),
             format!("args: [-blockdev, \"driver=host_device,filename={device},node-name=d\"]"),
+            format!("args: [-object, \"memory-backend-file,id=m,size=2M,mem-path={device},share=on\", -snapshot]"),
         ] {
             let error = refused(&keys);
             assert!(

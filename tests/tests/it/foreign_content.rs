@@ -24,7 +24,7 @@ fn hints(error: &serde_json::Value) -> String {
 #[test]
 fn test_image_of_another_format_is_not_written_as_raw() {
     let home = TestHome::new();
-    for format in ["qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed"] {
+    for format in ["qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed", "qcow", "parallels"] {
         // The raw image is replaced once the VM is defined.
         let image = create(&home, "raw", &format!("{format}.img"));
         let drive = format!("storage: [{{name: hdd, type: raw, file: {image}}}]\n");
@@ -35,7 +35,7 @@ fn test_image_of_another_format_is_not_written_as_raw() {
         let refused = home.json_error(&["start", format], 2);
 
         assert_eq!(refused["code"], "storage.format-conflict", "{refused}");
-        let hint = if format == "qed" { "convert" } else { "set `type: " };
+        let hint = if ["qed", "qcow", "parallels"].contains(&format) { "convert" } else { "set `type: " };
         assert!(hints(&refused).contains(hint) && hints(&refused).contains("blockdev"), "{refused}");
         assert_eq!(fs::read(&image).unwrap(), before, "{format}");
         let file = home.write("vm.yaml", format!("name: other\n{drive}"));
@@ -96,6 +96,36 @@ fn test_image_of_another_format_by_switch_is_refused_or_warned() {
 
     assert!(started["warnings"].to_string().contains("`-blockdev` opens"), "{started}");
     home.json(&["stop", "web", "--force"]);
+}
+
+/// QEMU empties files for output, and removes those in place of its sockets; it has no lock for them.
+#[test]
+fn test_image_that_qemu_would_empty_or_remove_is_refused() {
+    let home = TestHome::new();
+    let disk = create(&home, "qcow2", "d.qcow2");
+    let image = create(&home, "vmdk", "x.vmdk");
+    let raw = create(&home, "raw", "r.raw");
+    fs::hard_link(&raw, home.path("link.raw")).unwrap();
+    let before = [&disk, &image, &raw].map(|path| fs::read(path).unwrap());
+    let drives = "storage: [{name: d, file: ./d.qcow2}, {name: r, type: raw, file: ./r.raw}]";
+    let pmem = "{object: \"memory-backend-file,id=m,size=1M,mem-path=./x.vmdk,share=on\"}";
+    for (keys, message) in [
+        (format!("{drives}\nserial: file:./d.qcow2"), "`-serial` would empty"),
+        (format!("{drives}\narguments: [{{parallel: file:./link.raw}}]"), "`-parallel` would empty"),
+        ("arguments: [{hda: ./r.raw}, {D: ./r.raw}]".to_owned(), "`-D` would empty"),
+        ("arguments: [{chardev: null, id: n, logfile: ./x.vmdk}]".to_owned(), "`-chardev` would empty"),
+        ("arguments: [{monitor: \"unix:./x.vmdk,server=on,wait=off\"}]".to_owned(), "`-monitor` would remove"),
+        (format!("arguments: [{pmem}]"), "`-object` would write to"),
+    ] {
+        home.add(&format!("name: web\naccel: tcg\nmemory: 16M\n{keys}\n"));
+
+        let refused = home.json_error(&["start", "web"], 2);
+
+        home.json(&["rm", "web"]);
+        assert_eq!(refused["code"], "storage.use-conflict", "{keys}: {refused}");
+        assert!(refused["message"].as_str().unwrap().starts_with(message), "{keys}: {refused}");
+    }
+    assert_eq!([&disk, &image, &raw].map(|path| fs::read(path).unwrap()), before);
 }
 
 #[test]

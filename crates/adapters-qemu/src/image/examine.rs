@@ -174,10 +174,8 @@ impl Link {
         let content = format_by_content(&image.start);
         // Backing files without a format are detected by QEMU, too.
         let format = self.format.as_deref().or(content);
-        let is_foreign = format.is_some_and(|format| ["vmdk", "vdi", "vhdx"].contains(&format));
-        if let (true, Some(expected), Some(found)) = (is_foreign && content != format, format, content) {
-            let expected = expected.to_owned();
-            return Err(self.unusable(ImageProblem::Format { expected, found: Some(found) }));
+        if let Some(expected) = format.filter(|format| is_mistaken(format, content)) {
+            return Err(self.unusable(ImageProblem::Format { expected: expected.to_owned(), found: content }));
         }
         if format != Some("qcow2") {
             let size = image.size.filter(|_| format == Some("raw")).map(ByteSize::from_bytes);
@@ -271,6 +269,16 @@ impl OpenImage {
         }
         read.truncate(filled);
         Ok(read)
+    }
+}
+
+/// Returns whether QEMU would not open an image in this format. A VMDK can begin with comments, and a VPC with its data.
+fn is_mistaken(format: &str, content: Option<&str>) -> bool {
+    match format {
+        "vdi" | "vhdx" => content != Some(format),
+        "vmdk" => content.is_some_and(|found| found != format),
+        "qcow2" => content == Some("qcow"),
+        _ => false,
     }
 }
 

@@ -95,6 +95,28 @@ fn test_examine_good_images_have_no_problem() {
 }
 
 #[test]
+fn test_examine_image_of_another_format_names_the_formats() {
+    let folder = folder();
+    let image = folder.path().join("disk");
+    for (start, format, found) in [
+        (&b"\0"[..], "vdi", None),
+        (b"\0", "vhdx", None),
+        (b"KDMV", "vhdx", Some("vmdk")),
+        (b"WithoutFreeSpace", "vmdk", Some("parallels")),
+        (b"QFI\xfb\0\0\0\x01", "qcow2", Some("qcow")),
+    ] {
+        fs::write(&image, [start, &[0; 1024]].concat()).unwrap();
+
+        let expected = format.to_owned();
+        assert_eq!(
+            problem(examine_as(&image, format, ImageAccess::Read)),
+            ImageProblem::Format { expected, found },
+            "{format}"
+        );
+    }
+}
+
+#[test]
 fn test_examine_missing_image_names_missing_directory() {
     let folder = folder();
     let image = folder.path().join("volume/vms/a.qcow2");

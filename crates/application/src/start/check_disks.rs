@@ -3,6 +3,8 @@
 //! Files that maqet does not create must exist, an image that it created once must not be gone (`lost_images`), and
 //! QEMU must be able to open all images.
 
+use std::path::PathBuf;
+
 use maqet_domain::machine::Machine;
 use maqet_domain::port::{ImageSummary, PathKind};
 use maqet_domain::storage::Preparation;
@@ -21,6 +23,8 @@ pub(crate) struct CheckedDisks<'m> {
     /// The drives and shares; the image of each exists, or can be created.
     pub(crate) drives: Vec<Drive<'m>>,
     pub(crate) mismatches: ImageMismatches,
+    /// The backing files of the images.
+    pub(crate) backing: Vec<PathBuf>,
     /// What of the definition is probably not meant.
     pub(crate) warnings: Vec<String>,
 }
@@ -41,6 +45,8 @@ impl Preflight<'_> {
         for drive in &checked.drives {
             let image = self.check_drive(drive, &earlier).await?;
             earlier.add(drive, image.as_ref());
+            checked.backing.extend(image.as_ref().and_then(|image| image.backing.clone()));
+            checked.backing.extend(drive.plan().and_then(|plan| Some(plan.backing.as_ref()?.file.clone())));
             match image {
                 Some(_) if recreate.iter().any(|name| name == drive.storage.name.as_str()) => {
                     let (drive, path) = (drive.storage.name.to_string(), drive.path.clone());

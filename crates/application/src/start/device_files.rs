@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use maqet_domain::machine::{CreatedFile, Machine};
+use maqet_domain::machine::{Machine, WrittenAs, WrittenFile};
 use maqet_domain::port::PathKind;
 use maqet_domain::text::quote;
 
@@ -14,7 +14,11 @@ use crate::Error;
 impl Preflight<'_> {
     /// Refuses files directly in `/dev` that do not exist.
     pub(super) async fn check_device_files(&self, machine: &Machine) -> Result<(), Error> {
-        for CreatedFile { path, is_memory } in machine.created_files() {
+        for WrittenFile { path, written_as, .. } in machine.written_files() {
+            let is_memory = matches!(written_as, WrittenAs::Memory { .. });
+            if !is_memory && written_as != WrittenAs::Output {
+                continue;
+            }
             if path.parent() != Some(Path::new("/dev")) || self.paths.kind(&path).await != PathKind::NotFound {
                 continue;
             }

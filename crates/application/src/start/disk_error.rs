@@ -15,6 +15,7 @@ use super::firmware::VARIABLES_NAME;
 use super::firmware_files::FirmwareRefusal;
 use super::foreign_content::ForeignContent;
 use super::lost_images::ImagesLost;
+use super::written_files::OutputRefusal;
 
 /// An overlay that would be smaller than its backing file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,8 @@ pub enum DiskError {
     Firmware(#[from] FirmwareRefusal),
     #[error(transparent)]
     Foreign(#[from] ForeignContent),
+    #[error(transparent)]
+    Output(#[from] OutputRefusal),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -94,6 +97,7 @@ impl Explain for DiskError {
             Self::Lost(lost) => lost.explain(),
             Self::Firmware(refusal) => refusal.explain(),
             Self::Foreign(foreign) => foreign.explain(),
+            Self::Output(refusal) => refusal.explain(),
             Self::File(error) => error.explain(),
             Self::Seed(invalid) => invalid.explain(),
             Self::OverlayTooSmall(overlay) => {

@@ -9,7 +9,7 @@ use maqet_domain::config::{Node, Problem, ProblemKind};
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::machine::{Machine, UserImage};
 use maqet_domain::port::{ForeignBacking, ImageSummary, ImageUse};
-use maqet_domain::storage::{ImageAccess, ImagePlan};
+use maqet_domain::storage::{ImageAccess, ImagePlan, is_image_type};
 use maqet_domain::text::quote;
 
 use super::disk_error::DiskError;
@@ -91,8 +91,7 @@ impl ForeignContent {
     /// Returns what to do, most likely first.
     pub(crate) fn hints(&self) -> Vec<String> {
         let (path, format) = (quote(&self.path.to_string_lossy()), self.format);
-        // There is no storage type of this name.
-        let has_type = format != "qed";
+        let has_type = is_image_type(format);
         let convert = format!("convert it with `qemu-img convert -f {format} -O raw {path} NEW_PATH`");
         let as_it_is = "if the guest is to write to it as it is";
         match &self.opener {

@@ -75,6 +75,7 @@ impl Preflight<'_> {
         let command_line = self.command_line_with(entry, machine, paths, credentials).await?;
         let taps = self.check_tap_devices(machine)?;
         let mut disks = self.check_disks(entry, machine, recreate).await?;
+        self.check_written_files(machine, command_line.args(), &disks).await?;
         disks.warnings.extend(taps);
         disks.warnings.extend(self.usb_warnings(machine));
         Ok(CheckedStart { command_line, files, disks })

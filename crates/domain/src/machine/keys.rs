@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 pub use self::arguments::SINGLE_ARGUMENTS;
 pub(super) use self::arguments::{check_allowed, left_out, switch_of as structured_argument};
-pub(super) use self::file_options::{CHARACTER_DEVICES, file_of_character_device, files_of};
+pub(super) use self::file_options::{
+    CHARACTER_DEVICES, file_of_character_device, files_of, listener_of_character_device,
+};
 pub(super) use self::table::ARCHITECTURES;
 
 use super::{ConfigHandler, KeyDoc, Machine};

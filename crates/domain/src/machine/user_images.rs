@@ -38,7 +38,7 @@ impl UserImage {
     /// Returns how to have it opened for reading only.
     pub fn readonly_option(&self) -> &'static str {
         match self.switch {
-            "drive" => "add `readonly=on` to it",
+            "drive" | "object" => "add `readonly=on` to it",
             "blockdev" => "add `read-only=on` to it",
             _ => "write it as `- {drive: {file: PATH, format: raw, if: virtio, readonly: on}}`",
         }
@@ -72,6 +72,9 @@ impl Machine {
             let image = |path| UserImage { switch, path, access, is_raw: false };
             return image_paths(argument).map(image).collect();
         }
+        if switch == "object" {
+            return memory_image(argument).into_iter().collect();
+        }
         let Some(switch) = ["drive", "blockdev"].into_iter().find(|known| *known == switch) else { return Vec::new() };
         let options = OptionString::parse(switch, argument);
         let is_kept = options.get("media") == Some("cdrom") || switch == "drive" && is_discarded;
@@ -89,6 +92,15 @@ impl Machine {
         });
         images.collect()
     }
+}
+
+/// Returns the file that holds memory of the guest, which writes to it if it is shared, also beside `-snapshot`.
+fn memory_image(argument: &str) -> Option<UserImage> {
+    let options = OptionString::parse("object", argument);
+    let path = options.get("mem-path").filter(|_| options.head() == "memory-backend-file").map(PathBuf::from)?;
+    let is_on = |key| options.is_on(key) == Some(true);
+    let access = if is_on("share") && !is_on("readonly") { ImageAccess::Write } else { ImageAccess::Read };
+    path.is_absolute().then_some(UserImage { switch: "object", path, access, is_raw: false })
 }
 
 /// Returns the images in the name of one whose paths are absolute.
@@ -190,11 +202,27 @@ mod tests {
     }
 
     #[test]
+    fn test_user_images_of_memory_are_written_if_shared() {
+        check(
+            r#"{"arguments": [{"object": "memory-backend-file,id=a,size=1G,mem-path=/a,share=on"},
+                {"object": {"qom-type": "memory-backend-file", "mem-path": "/b", "share": true, "readonly": true}},
+                {"object": "memory-backend-file,id=c,size=1G,mem-path=/c"}, {"object": "rng-random,id=r,filename=/x"}]}"#,
+            &[("object", "/a", WRITE, false), ("object", "/b", READ, false), ("object", "/c", READ, false)],
+        );
+    }
+
+    #[test]
     fn test_user_images_beside_snapshot_are_only_read() {
         check(
             r#"{"arguments": ["snapshot", {"drive": "file=/a,format=raw"}, {"hda": "/b"},
-                {"blockdev": "driver=file,filename=/c,node-name=c"}]}"#,
-            &[("drive", "/a", READ, true), ("hda", "/b", READ, false), ("blockdev", "/c", WRITE, false)],
+                {"blockdev": "driver=file,filename=/c,node-name=c"},
+                {"object": "memory-backend-file,id=m,size=1G,mem-path=/d,share=on"}]}"#,
+            &[
+                ("drive", "/a", READ, true),
+                ("hda", "/b", READ, false),
+                ("blockdev", "/c", WRITE, false),
+                ("object", "/d", WRITE, false),
+            ],
         );
     }
 }

@@ -26,6 +26,11 @@ pub fn builtin_drivers() -> Result<Registry<dyn StorageDriver>, DuplicateName> {
     Ok(registry)
 }
 
+/// Returns whether a format has a storage type of its name; others are for switches, or to be converted.
+pub fn is_image_type(format: &str) -> bool {
+    [QCOW2, RAW, VMDK, VDI, VHDX, VPC].iter().any(|driver| driver.type_name == format)
+}
+
 /// A storage type whose drives are image files.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageDriver {

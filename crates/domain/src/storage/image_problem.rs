@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::image_driver::is_image_type;
 use crate::error::{Explain, Explanation, Fault};
 use crate::text::quote;
 
@@ -203,8 +204,7 @@ impl UnusableImage {
                     .hint(format!("run `qemu-img rebase -u -b {path} -F {found} {overlay}` if it is a {found} image"))
             }
             (None, Some(found)) => {
-                // There is a storage type of each name but this one.
-                let by_type = Some(format!("set `type: {found}` for the drive")).filter(|_| found != "qed");
+                let by_type = is_image_type(found).then(|| format!("set `type: {found}` for the drive"));
                 let explanation = by_type.into_iter().fold(explanation, Explanation::hint);
                 explanation.hint(format!("convert it with `qemu-img convert -f {found} -O {expected} {path} NEW_PATH`"))
             }

@@ -26,8 +26,13 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const SUBCLUSTERS: u64 = 1 << 4;
 
 /// The beginnings of other formats, with their names in QEMU.
-const OTHER_FORMATS: [(&[u8], &str); 8] = [
+const OTHER_FORMATS: [(&[u8], &str); 13] = [
+    (b"QFI\xfb\0\0\0\x01", "qcow"),
     (MAGIC, "qcow2"),
+    (b"WithoutFreeSpace", "parallels"),
+    (b"WithouFreSpacExt", "parallels"),
+    (b"Bochs Virtual HD Image", "bochs"),
+    (b"#!/bin/sh\n#V2.0 Format\n", "cloop"),
     (b"KDMV", "vmdk"),
     (b"COWD", "vmdk"),
     (b"# Disk DescriptorFile", "vmdk"),
@@ -37,9 +42,15 @@ const OTHER_FORMATS: [(&[u8], &str); 8] = [
     (b"QED\0", "qed"),
 ];
 
+const VDI_SIGNATURE: &[u8] = &0xbeda_107f_u32.to_le_bytes();
+const VDI_SIGNATURE_AT: usize = 64;
+
 /// Returns the format that the first bytes of an image suggest; `None` for raw images and all others.
 pub fn format_by_content(start: &[u8]) -> Option<&'static str> {
-    OTHER_FORMATS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, format)| *format)
+    let by_start = OTHER_FORMATS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, format)| *format);
+    // The text at its start is for people.
+    let is_vdi = || start.get(VDI_SIGNATURE_AT..)?.starts_with(VDI_SIGNATURE).then_some("vdi");
+    by_start.or_else(is_vdi)
 }
 
 /// Why a header cannot be read.
@@ -296,6 +307,29 @@ mod tests {
         put(120, b"qcow2");
         put(0x210, b"/d/base.qcow2x");
         bytes
+    }
+
+    #[test]
+    fn test_format_by_content_of_each_that_qemu_recognizes() {
+        let mut vdi = vec![0; 512];
+        vdi[VDI_SIGNATURE_AT..VDI_SIGNATURE_AT + 4].copy_from_slice(VDI_SIGNATURE);
+        for (start, expected) in [
+            (&b"QFI\xfb\0\0\0\x03"[..], Some("qcow2")),
+            (b"QFI\xfb\0\0\0\x02", Some("qcow2")),
+            (b"QFI\xfb\0\0\0\x01", Some("qcow")),
+            (b"WithoutFreeSpace\x02\0", Some("parallels")),
+            (b"WithouFreSpacExt\x02\0", Some("parallels")),
+            (b"Bochs Virtual HD Image\0", Some("bochs")),
+            (b"#!/bin/sh\n#V2.0 Format\n", Some("cloop")),
+            (b"QED\0", Some("qed")),
+            (b"<<< Oracle VM VirtualBox Disk Image >>>", Some("vdi")),
+            (&vdi, Some("vdi")),
+            (b"#!/bin/sh\n", None),
+            (b"LUKS\xba\xbe", None),
+            (b"", None),
+        ] {
+            assert_eq!(format_by_content(start), expected, "{start:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use maqet_domain::machine::{Machine, SwitchArgument};
 use maqet_domain::port::{ImageError, ImageTools, ImageUse, Paths};
 use maqet_domain::qemu::{OptionString, switch_values};
 use maqet_domain::qmp::wording::Recognized;
-use maqet_domain::storage::{FileId, ImageAccess, ImageProblem};
+use maqet_domain::storage::{FileId, ImageAccess, ImageProblem, is_image_type};
 use maqet_domain::text::quote;
 
 use super::Diagnosis;
@@ -66,9 +66,12 @@ impl Diagnosis<'_> {
         let (key, path) = image_of(self.recognized.switch?)?;
         let image = ImageUse { path: PathBuf::from(&path), format: Some("raw".to_owned()), access: ImageAccess::Read };
         let found = self.app.ports.images.examine(&image).await.ok()?.resembles.unwrap_or("raw");
-        Some(format!(
-            "set `{key}={found}`, the format that `{path}` has, or `type: {found}` for a drive under `storage`"
-        ))
+        let by_type = if is_image_type(found) {
+            format!(", or `type: {found}` for a drive under `storage`")
+        } else {
+            String::new()
+        };
+        Some(format!("set `{key}={found}`, the format that `{path}` has{by_type}"))
     }
 }
 

@@ -29,7 +29,7 @@ const FIRMWARE_OPTIONS: [&str; 2] = ["firmware", "romfile"];
 /// Switches with options that are files; one that begins with a dot is also the end of an option of a block node below
 /// another one, as `.filename` is of `backing.file.filename`.
 const FILE_OPTIONS: [(&str, &[&str]); 20] = [
-    ("device", &["file", "kernel", "initrd", "romfile"]),
+    ("device", &["file", "kernel", "initrd", "romfile", "pcap"]),
     ("machine", &["kernel", "initrd", "dtb", "firmware"]),
     ("drive", &["file", ".filename", ".dir", ".config", ".server.path"]),
     ("blockdev", &[".filename", ".dir", ".config", ".server.path"]),
@@ -289,6 +289,13 @@ fn relative_in(value: &str) -> Option<&str> {
 pub(in crate::machine) fn file_of_character_device<'s>(switch: &str, argument: &'s str) -> Option<&'s str> {
     let device = CharacterDevice::parse(argument).filter(|_| CHARACTER_DEVICES.contains(&switch))?;
     device.before.ends_with("file:").then_some(device.file)
+}
+
+/// Returns the socket at which a switch for a character device listens, as in `unix:PATH,server=on`.
+pub(in crate::machine) fn listener_of_character_device(argument: &str) -> Option<&str> {
+    let device = CharacterDevice::parse(argument).filter(|device| device.before.ends_with("unix:"))?;
+    let mut options = device.after.split(',');
+    options.any(|option| matches!(option, "server" | "server=on")).then_some(device.file)
 }
 
 /// The argument of a switch for a character device that is a file or a socket, in the form without keys

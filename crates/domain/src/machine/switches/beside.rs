@@ -66,7 +66,8 @@ impl Machine {
     fn ignored_snapshot(&self) -> Option<Refusal> {
         let is_written = |storage: &&StorageSpec| storage.driver.image_format().is_some() && !storage.keeps_image();
         let Some(drive) = self.storage.iter().find(is_written) else {
-            return self.ignored_snapshot_of_node().or_else(|| self.ignored_snapshot_of_own_state());
+            let of_node = self.ignored_snapshot_of_node().or_else(|| self.ignored_snapshot_of_memory());
+            return of_node.or_else(|| self.ignored_snapshot_of_own_state());
         };
         Some(Refusal {
             message: format!("`-snapshot` has no effect on drive `{}`, which would be written", drive.name),
@@ -90,6 +91,24 @@ impl Machine {
         Some(Refusal {
             message: format!("`-snapshot` has no effect on the node `{node}` of a `-blockdev`, which would be written"),
             help: "write it as a drive under `storage` with `snapshot: true`, or as `-drive`".to_owned(),
+        })
+    }
+
+    /// The same for memory of a device, such as an NVDIMM, that is a file.
+    fn ignored_snapshot_of_memory(&self) -> Option<Refusal> {
+        let is_on = |backend: &OptionString, key: &str| backend.is_on(key) == Some(true);
+        let mut backends = self.user_options("object").filter(|backend| {
+            backend.head() == "memory-backend-file" && is_on(backend, "share") && !is_on(backend, "readonly")
+        });
+        let of_device = |backend: &OptionString| {
+            let id = backend.get("id");
+            id.is_some() && self.user_options("device").any(|device| device.get("memdev") == id)
+        };
+        let backend = backends.find(of_device)?;
+        let file = backend.get("mem-path").unwrap_or_default();
+        Some(Refusal {
+            message: format!("`-snapshot` has no effect on `{file}`, the memory of a device, which would be written"),
+            help: "add `share=off` to the `memory-backend-file` to keep the file as it is".to_owned(),
         })
     }
 

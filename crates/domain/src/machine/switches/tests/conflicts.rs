@@ -161,6 +161,26 @@ fn test_json_in_quotes_is_refused() {
     check_switch(&json!({}), "device", Some(r#"{"driver": "e1000"}"#), None);
 }
 
+#[test]
+fn test_snapshot_beside_memory_of_a_device_is_refused() {
+    let with = |backend: &str, device: &str| {
+        let object = format!("memory-backend-file,id=n,size=1G,mem-path=/d.raw,{backend}");
+        json!({"arguments": [{"object": object}, {"device": device}, "snapshot"]})
+    };
+    let ignored = "`-snapshot` has no effect on `/d.raw`, the memory of a device, which would be written";
+
+    for (backend, device, refusal) in [
+        ("share=on", "nvdimm,memdev=n", Some(ignored)),
+        ("share=on", "virtio-pmem-pci,memdev=n", Some(ignored)),
+        ("share=on,readonly=on", "nvdimm,memdev=n,unarmed=on", None),
+        ("share=off", "nvdimm,memdev=n", None),
+        ("share=on", "nvdimm,memdev=other", None),
+    ] {
+        let definition = with(backend, device);
+        refusal.map_or_else(|| check_accepted(&definition), |text| check_refused(&definition, "arguments[2]", text));
+    }
+}
+
 /// Without the disks of the same time, a guest may not boot from its variables, or open them with its TPM.
 #[test]
 fn test_snapshot_beside_what_the_guest_keeps_elsewhere_is_refused() {
