@@ -28,17 +28,24 @@ use crate::{App, Error};
 
 /// Finishes the pending work of a VM, or rolls it back, and records that; the caller holds the lock `guard` of the VM.
 ///
+/// A guest that may be frozen is thawed before, unless it was reset (`is_reset`).
+///
 /// Errors: [`Error::Recovery`], after which the work is still pending.
-pub(crate) async fn recover(app: &App, vm: Vm, guard: &HeldLock) -> Result<Vm, Error> {
+pub(crate) async fn recover(app: &App, vm: Vm, guard: &HeldLock, is_reset: bool) -> Result<Vm, Error> {
     let Some(pending) = vm.entry.pending.clone() else { return Ok(vm) };
     let Pending { operation, since, work } = *pending;
     let name = vm.entry.name.clone();
     if work == PendingWork::Unknown {
         return Err(RecoveryError::Unknown { vm: name, operation, since }.into());
     }
-    let is_thawed = work.is_quiesced() && thaw_left_over(app, &vm.entry).await;
-    match recover_work(app, &vm.entry, &work, guard).await {
-        Ok(recovered) => Ok(Vm { entry: record(app, recovered, (&operation, since), is_thawed).await?, ..vm }),
+    let recovered = async {
+        let is_thawed = work.is_quiesced() && !is_reset && thaw_left_over(app, &vm.entry, since).await?;
+        Ok((recover_work(app, &vm.entry, &work, guard).await?, is_thawed))
+    };
+    match recovered.await {
+        Ok((recovered, is_thawed)) => {
+            Ok(Vm { entry: record(app, recovered, (&operation, since), is_thawed).await?, ..vm })
+        }
         Err(source) => Err(RecoveryError::Failed { vm: name, operation, since, source: Box::new(source) }.into()),
     }
 }

@@ -92,7 +92,25 @@ impl Vms<'_> {
             return Ok(vm);
         }
         // Rare, and large as a future.
-        Box::pin(recover(self.app, vm, guard)).await
+        Box::pin(recover(self.app, vm, guard, false)).await
+    }
+
+    /// Recovers work that may have left the guest frozen, which was reset since; what fails is left to the next operation.
+    pub(crate) async fn recover_reset(&self, vm: Vm, guard: &HeldLock) {
+        let name = vm.entry.name.clone();
+        if may_be_frozen(&vm)
+            && let Err(error) = Box::pin(recover(self.app, vm, guard, true)).await
+        {
+            tracing::warn!(vm = %name, %error, "could not recover interrupted work after a reset");
+        }
+    }
+
+    /// Locks a VM for an operation that a frozen guest must not prevent: as [`lock`](Self::lock), but work that may have
+    /// left it frozen stays pending.
+    pub(crate) async fn lock_frozen(&self, name: &str, operation: &'static str) -> Result<(Box<dyn Guard>, Vm), Error> {
+        let (guard, vm) = self.lock_unrecovered(name, operation, self.lock_timeout).await?;
+        let vm = if may_be_frozen(&vm) { vm } else { self.recover(vm, &*guard).await? };
+        Ok((guard, vm))
     }
 
     /// Locks a VM, waiting at most `timeout` for the holder of the lock; leaves pending work as it is, for operations
@@ -122,4 +140,9 @@ impl Vms<'_> {
         let read = self.store.by_id(&vm.entry.id).await?;
         read.ok_or_else(|| Error::NoSuchVm { name: vm.entry.name.to_string(), similar: Vec::new() })
     }
+}
+
+/// Returns whether a process that was killed may have left the guest frozen.
+fn may_be_frozen(vm: &Vm) -> bool {
+    vm.entry.pending.as_ref().is_some_and(|pending| pending.work.is_quiesced())
 }

@@ -141,12 +141,7 @@ impl Copier {
             Some(frozen) => frozen.thaw().await.map_err(ExecError::from),
             None => Ok(()),
         };
-        let mut jobs = jobs?;
-        if let Err(error) = thawed {
-            jobs.cancel().await?;
-            jobs.dismiss().await?;
-            return Err(error.into());
-        }
+        let mut jobs = unless_frozen(jobs, thawed).await?;
         let report = |done, total| job.report(crate::ProgressUnit::Bytes, done, total);
         let outcome = job.run(jobs.conclude(report)).await;
         if !matches!(outcome, Ok(Ok(()))) {
@@ -192,5 +187,49 @@ impl Copier {
             tracing::warn!("the QEMU of a backup did not end in time and is killed");
         }
         Ok(())
+    }
+}
+
+/// Returns jobs that were started while a guest was frozen; that it could not be thawed matters more than their own errors.
+async fn unless_frozen(
+    jobs: Result<QmpJobs<'_>, QmpError>,
+    thawed: Result<(), ExecError>,
+) -> Result<QmpJobs<'_>, Error> {
+    let Err(frozen) = thawed else { return Ok(jobs?) };
+    let ended = async {
+        let mut jobs = jobs?;
+        jobs.cancel().await?;
+        jobs.dismiss().await
+    };
+    if let Err(error) = ended.await {
+        tracing::warn!(%error, "could not end the jobs of a backup");
+    }
+    Err(frozen.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use maqet_domain::port::{AgentError, MockMonitorSession};
+
+    use super::*;
+    use crate::guest::quiesce::QuiesceError;
+
+    #[tokio::test]
+    async fn test_guest_that_is_not_thawed_is_the_error_of_a_backup() {
+        let lost = || QmpError::InvalidResponse { detail: "gone".to_owned() };
+        let frozen = || {
+            let vm = "v".parse().unwrap();
+            Err(ExecError::from(QuiesceError::NotThawed { vm, source: AgentError::Busy }))
+        };
+
+        let not_started = unless_frozen(Err(lost()), frozen()).await.err().unwrap();
+        let mut session = MockMonitorSession::new();
+        session.expect_execute().times(1).returning(|_, _| Ok(Value::Null));
+        session.expect_execute().returning(move |_, _| Err(lost()));
+        let started = QmpJobs::start(&mut session, vec!["j".to_owned()], &QmpCommand::new("x")).await;
+        let not_canceled = unless_frozen(started, frozen()).await.err().unwrap();
+
+        assert!(not_started.is_not_thawed(), "{not_started}");
+        assert!(not_canceled.is_not_thawed(), "{not_canceled}");
     }
 }

@@ -29,8 +29,9 @@ use super::drive::DiskDrive;
 use super::error::BackupError;
 use super::place::Place;
 use crate::app::ports::Directories;
+use crate::guest::agent::Agent;
 use crate::guest::error::ExecError;
-use crate::guest::quiesce::{Frozen, QuiesceError};
+use crate::guest::quiesce::Frozen;
 use crate::job::Job;
 use crate::{App, Error, limits};
 
@@ -143,7 +144,7 @@ impl<'a> BackupRun<'a> {
                     tracing::warn!(%error, "could not clean up a backup that failed; the next operation does");
                 }
                 // The next operation thaws what could not be thawed.
-                let is_cleaned_up = cleaned_up.is_ok() && !is_frozen(&error);
+                let is_cleaned_up = cleaned_up.is_ok() && !error.is_not_thawed();
                 Err(FailedBackup { error: self.or_copier_ended(error), is_cleaned_up })
             }
         }
@@ -337,7 +338,10 @@ impl<'a> BackupRun<'a> {
     /// Freezes the file systems of the guest, if that is requested.
     async fn freeze(&self) -> Result<Option<Frozen<'_>>, Error> {
         match self.entry.run.as_ref().filter(|_| self.quiesce) {
-            Some(run) => Ok(Some(Frozen::freeze(self.app, self.entry, &run.paths).await.map_err(ExecError::from)?)),
+            Some(run) => {
+                let agent = Agent { agents: &*self.app.ports.agents, paths: &run.paths };
+                Ok(Some(Frozen::freeze(agent, &self.entry.name).await.map_err(ExecError::from)?))
+            }
             None => Ok(None),
         }
     }
@@ -355,11 +359,6 @@ impl<'a> BackupRun<'a> {
         cleaned.and(ended)?;
         Ok(removed?)
     }
-}
-
-/// Returns whether an error is that a guest could not be thawed.
-fn is_frozen(error: &Error) -> bool {
-    matches!(error, Error::Exec(ExecError::Quiesce(QuiesceError::NotThawed { .. })))
 }
 
 /// Returns the name of the image of a drive.

@@ -5,6 +5,8 @@ use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::vm::VmName;
 
 use crate::Error;
+use crate::guest::error::ExecError;
+use crate::guest::quiesce::QuiesceError;
 
 /// Why work that was interrupted could not be recovered; it is still pending.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,17 @@ impl Explain for RecoveryError {
             Self::Unknown { .. } => {
                 Explanation::new("vm.recovery-unsupported", Fault::Host).hint("update maqet on this host")
             }
+        }
+    }
+}
+
+impl Error {
+    /// Returns whether a guest could not be thawed, or work could not be recovered because of that.
+    pub(crate) fn is_not_thawed(&self) -> bool {
+        match self {
+            Self::Exec(ExecError::Quiesce(QuiesceError::NotThawed { .. })) => true,
+            Self::Recovery(RecoveryError::Failed { source, .. }) => source.is_not_thawed(),
+            _ => false,
         }
     }
 }

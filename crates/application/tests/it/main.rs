@@ -9,6 +9,7 @@ mod disks;
 mod ended;
 mod fast_guests;
 mod follow;
+mod frozen;
 mod full_disk;
 mod hotplug;
 mod inspect;

@@ -46,6 +46,7 @@ pub(crate) struct World {
     pub(crate) consoles: MockConsoles,
     pub(crate) stale_files: MockStaleFiles,
     pub(crate) copies: MockVmCopies,
+    pub(crate) agents: MockGuestAgents,
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
     /// Images that are changed, instead of mocks.
@@ -79,6 +80,7 @@ impl World {
             consoles: MockConsoles::new(),
             stale_files: MockStaleFiles::new(),
             copies: MockVmCopies::new(),
+            agents: MockGuestAgents::new(),
             there: Vec::new(),
             disks: None,
         }
@@ -183,7 +185,7 @@ impl World {
             schemas: Arc::new(std::mem::take(&mut self.schemas)),
             builds: Arc::new(std::mem::take(&mut self.builds)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
-            agents: Arc::new(MockGuestAgents::new()),
+            agents: Arc::new(std::mem::take(&mut self.agents)),
             guest_ports: Arc::new(MockGuestPorts::new()),
             host_files: Arc::new(MockHostFiles::new()),
             dialer: Arc::new(MockDialer::new()),

@@ -51,7 +51,7 @@ impl Explain for AgentError {
             }
             Self::Refused { description, .. } if is_frozen(description) => {
                 Explanation::new("guest.agent-conflict", Fault::State).hint(
-                    "wait until the backup that froze the file systems of the guest has ended, or thaw them there",
+                    "wait until the backup that froze the file systems of the guest has ended, or reset it: `maqet reset VM`",
                 )
             }
             Self::Refused { .. } => Explanation::new("guest.agent-refused", Fault::Failed),

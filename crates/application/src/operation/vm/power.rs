@@ -149,7 +149,11 @@ struct PowerChange {
 
 impl PowerChange {
     async fn apply(&self, app: &App, vm: &str, operation: &'static str) -> Result<Done<PowerChanged>, Error> {
-        let (guard, vm) = app.vms().lock(vm, operation).await?;
+        let (guard, vm) = match self.action {
+            // The agent of a guest that is paused cannot thaw it.
+            Action::Reset | Action::Resume => app.vms().lock_frozen(vm, operation).await?,
+            _ => app.vms().lock(vm, operation).await?,
+        };
         let entry = &vm.entry;
         let before = app.observer().observe_locked(entry).await;
         let (Transition::Proceed, Some(run)) = (before.transition(entry, self.action)?, &entry.run) else {
@@ -161,6 +165,9 @@ impl PowerChange {
         let after = self.observe_lasting(app, entry, run, &before).await?;
         if !self.is_expected(&before, after.status) {
             return Err(after.power_change_failed(entry, self.action).into());
+        }
+        if self.action == Action::Reset {
+            app.vms().recover_reset(vm.clone(), &*guard).await;
         }
         let event = app.committer().event(self.event, entry, json!({ "boot": run.boot }));
         // A resumed guest goes on with its old time; one that was reset reads the real-time clock.

@@ -72,15 +72,23 @@ impl Operation for Restart {
 
     /// Under one lock, so that no other process starts it in between.
     async fn run(&self, app: &App) -> Result<Done<Restarted>, Error> {
-        let locked = app.vms().lock(&self.vm, Self::NAME).await;
-        let (guard, vm) = locked.map_err(|error| error.offering_force(&self.vm))?;
+        let vms = app.vms();
+        let locked = vms.lock_frozen(&self.vm, Self::NAME).await;
+        let (guard, mut vm) = locked.map_err(|error| error.offering_force(&self.vm))?;
+        if !self.force {
+            // A frozen guest cannot power off, but its power can be cut.
+            match vms.recover(vm.clone(), &*guard).await {
+                Err(error) if error.is_not_thawed() => tracing::warn!(vm = %vm.entry.name, %error, "it is restarted"),
+                recovered => vm = recovered?,
+            }
+        }
         // A VM that could not start again is left running.
         start::check(app, &vm, &self.recreate).await?;
         // So is one whose run cannot be recorded.
         let entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
         let vm = Vm { entry, ..vm };
         let stopped = stop::stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
-        let vm = app.vms().reread(&vm).await?;
+        let vm = vms.recover(vms.reread(&vm).await?, &*guard).await?;
         let options = StartOptions { recreate: &self.recreate, ..StartOptions::default() };
         let started = start::start(app, &vm, options).await?;
         let restarted = started.map(|started| Restarted {

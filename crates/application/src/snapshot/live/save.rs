@@ -18,8 +18,9 @@ use serde_json::Value;
 use super::recover::roll_back_create;
 use super::{LiveDisk, LiveVm, nodes};
 use crate::app::recovered::Recovered;
+use crate::guest::agent::Agent;
 use crate::guest::error::ExecError;
-use crate::guest::quiesce::Frozen;
+use crate::guest::quiesce::{Frozen, QuiesceError};
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
 use crate::snapshot::tpm_copy;
@@ -223,8 +224,10 @@ async fn save_quiesced(
     created: &[ImageTag],
 ) -> Result<Result<(), Error>, Error> {
     let (app, paths) = (live.app, live.run().paths.clone());
-    let frozen = match Frozen::freeze(app, entry, &paths).await {
+    let agent = Agent { agents: &*app.ports.agents, paths: &paths };
+    let frozen = match Frozen::freeze(agent, &entry.name).await {
         Ok(frozen) => frozen,
+        Err(error @ QuiesceError::NotThawed { .. }) => return Err(ExecError::from(error).into()),
         Err(error) => return Ok(Err(ExecError::from(error).into())),
     };
     let saved = live.save_disks(created).await.map_err(Error::from);
