@@ -112,11 +112,6 @@ impl Agent<'_> {
         Ok(self.complete(command, limits::AGENT_TOOL_POLLS).await?.and_then(|status| status.exit))
     }
 
-    /// Runs a short program whose output is captured, and returns that; nothing if it takes too long.
-    pub(crate) async fn output(&self, command: &AgentCommand) -> Result<Vec<u8>, AgentError> {
-        Ok(self.complete(command, limits::AGENT_OUTPUT_POLLS).await?.map(|status| status.stdout).unwrap_or_default())
-    }
-
     /// Runs a short program and waits until it has exited, for at most `polls` intervals; returns its last status, if it
     /// has.
     pub(crate) async fn complete(

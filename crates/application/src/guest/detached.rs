@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use maqet_domain::guest::{
-    DetachedCommand, ExecFailure, ExecWay, ExitStatus, Nonce, ProcessSignal, had_exited, list_detached,
+    CommandStatus, DetachedCommand, ExecFailure, ExecWay, ExitStatus, Nonce, ProcessSignal, had_exited, list_detached,
     remove_detached, signal_detached,
 };
 use maqet_domain::port::AgentError;
 use maqet_domain::text::escaped;
+use maqet_domain::vm::VmName;
 
 use super::agent::Agent;
 use super::channels::Channels;
@@ -71,8 +72,8 @@ impl<'a> DetachedCommands<'a> {
 
     /// Lists them, oldest first.
     pub(crate) async fn list(&self) -> Result<Vec<DetachedCommand>, ExecError> {
-        let output = self.agent.output(&list_detached()).await;
-        output.map(|output| DetachedCommand::from_list(&output)).map_err(|source| self.failed(source))
+        let status = self.agent.complete(&list_detached(), limits::AGENT_OUTPUT_POLLS).await;
+        listed(&self.vm.entry.name, status.map_err(|source| self.failed(source))?)
     }
 
     /// Finds the one whose ID begins so.
@@ -89,8 +90,9 @@ impl<'a> DetachedCommands<'a> {
         }
     }
 
-    /// Sends SIGTERM, and SIGKILL to what is left of it after `kill_after`; returns how it ended, once it has.
-    pub(crate) async fn stop(&self, id: &str, kill_after: Duration) -> Result<DetachedCommand, ExecError> {
+    /// Sends SIGTERM, and SIGKILL to what is left of it after `kill_after`; returns how it ended, once it has, and whether
+    /// it ran before.
+    pub(crate) async fn stop(&self, id: &str, kill_after: Duration) -> Result<(DetachedCommand, bool), ExecError> {
         let signal = signal_detached(id, ProcessSignal::Term);
         let sent =
             self.agent.complete(&signal, limits::AGENT_TOOL_POLLS).await.map_err(|source| self.failed(source))?;
@@ -100,7 +102,7 @@ impl<'a> DetachedCommands<'a> {
         loop {
             let command = self.find(id).await?;
             if command.has_ended() || had_ended {
-                return Ok(command);
+                return Ok((command, !had_ended));
             }
             let now = tokio::time::Instant::now();
             if give_up_at.is_some_and(|at| now >= at) {
@@ -136,5 +138,40 @@ impl<'a> DetachedCommands<'a> {
 
     fn failed(&self, source: AgentError) -> ExecError {
         ExecError::Agent { vm: self.vm.entry.name.clone(), source }
+    }
+}
+
+/// Reads the list that a guest printed; one that has not finished it is no guest without commands.
+///
+/// Errors: `ListTimedOut`, `ListFailed`.
+fn listed(vm: &VmName, status: Option<CommandStatus>) -> Result<Vec<DetachedCommand>, ExecError> {
+    let Some(status) = status else {
+        let after = HumanDuration::new(limits::AGENT_TOOL_INTERVAL * limits::AGENT_OUTPUT_POLLS);
+        return Err(ExecError::ListTimedOut { vm: vm.clone(), after });
+    };
+    if status.exit != Some(ExitStatus::Code(0)) {
+        let reason = escaped(String::from_utf8_lossy(&status.stderr).trim(), limits::MAX_REASON_CHARS);
+        return Err(ExecError::ListFailed { vm: vm.clone(), reason });
+    }
+    Ok(DetachedCommand::from_list(&status.stdout))
+}
+
+#[cfg(test)]
+mod tests {
+    use maqet_domain::error::Explain;
+
+    use super::*;
+
+    #[test]
+    fn test_list_that_was_not_finished_is_an_error() {
+        let vm: VmName = "v".parse().unwrap();
+        let status = |code| CommandStatus { exit: Some(ExitStatus::Code(code)), ..CommandStatus::default() };
+
+        let slow = listed(&vm, None).unwrap_err();
+        let failed = listed(&vm, Some(CommandStatus { stderr: b"no room\n".to_vec(), ..status(2) })).unwrap_err();
+
+        assert_eq!(slow.code(), "guest.command-timed-out");
+        assert_eq!(failed.to_string(), "cannot list the detached commands in VM `v`: no room");
+        assert_eq!(listed(&vm, Some(status(0))).unwrap(), []);
     }
 }

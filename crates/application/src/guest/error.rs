@@ -47,6 +47,10 @@ pub enum ExecError {
     DetachedAmbiguous { vm: VmName, id: String },
     #[error("command `{id}` in VM `{vm}` did not end within {after}")]
     DetachedTimedOut { vm: VmName, id: String, after: HumanDuration },
+    #[error("VM `{vm}` did not list its detached commands within {after}")]
+    ListTimedOut { vm: VmName, after: HumanDuration },
+    #[error("cannot list the detached commands in VM `{vm}`: {reason}")]
+    ListFailed { vm: VmName, reason: String },
     #[error("the input of the command exceeds {} MiB", limits::MAX_CAPTURED_BYTES >> 20)]
     InputTooLarge { vm: VmName },
     /// No process in the guest has the agent's port open.
@@ -109,7 +113,7 @@ impl Explain for ExecError {
             Self::ProgramInvalid { .. } => Explanation::new("guest.program-invalid", Fault::State),
             Self::UserNotFound { .. } => Explanation::new("guest.user-not-found", Fault::NotFound),
             Self::DirectoryNotFound { .. } => Explanation::new("guest.directory-not-found", Fault::NotFound),
-            Self::Failed { .. } => Explanation::new("guest.exec-failed", Fault::Failed),
+            Self::Failed { .. } | Self::ListFailed { .. } => Explanation::new("guest.exec-failed", Fault::Failed),
             Self::TimedOut { .. } => Explanation::new("guest.exec-timed-out", Fault::TimedOut),
             Self::TerminalUnsupported { .. } => Explanation::new("guest.terminal-unsupported", Fault::State)
                 .hint("install `script` in the guest: it is in package `bsdutils` or `util-linux`"),
@@ -120,7 +124,9 @@ impl Explain for ExecError {
                 .hint(format!("list them: `maqet exec ls {vm}`")),
             Self::DetachedAmbiguous { vm, .. } => Explanation::new("guest.command-ambiguous", Fault::Usage)
                 .hint(format!("list them: `maqet exec ls {vm}`")),
-            Self::DetachedTimedOut { .. } => Explanation::new("guest.command-timed-out", Fault::TimedOut),
+            Self::DetachedTimedOut { .. } | Self::ListTimedOut { .. } => {
+                Explanation::new("guest.command-timed-out", Fault::TimedOut)
+            }
             Self::InputTooLarge { vm } => Explanation::new("guest.input-too-large", Fault::Usage)
                 .hint(format!("wait until another command in `{vm}` has ended: its ports take input of any size")),
             Self::NoAgent { vm } => Explanation::new("guest.agent-unavailable", Fault::State)

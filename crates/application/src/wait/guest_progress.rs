@@ -129,8 +129,8 @@ impl<'a> GuestProgress<'a> {
     }
 }
 
-/// Returns what a short program prints.
+/// Returns what a short program prints; nothing, as of a guest that is not that far, if it takes too long.
 async fn output(agent: Agent<'_>, command: &AgentCommand) -> Result<String, AgentError> {
-    let output = agent.output(command).await?;
-    Ok(String::from_utf8_lossy(&output).into_owned())
+    let status = agent.complete(command, limits::AGENT_OUTPUT_POLLS).await?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&status.stdout).into_owned())
 }

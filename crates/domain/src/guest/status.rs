@@ -24,7 +24,7 @@ impl ExitStatus {
 }
 
 /// The reply to `guest-exec-status`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandStatus {
     /// How it ended; `None` while it runs.
     pub exit: Option<ExitStatus>,

@@ -65,7 +65,7 @@ impl Operation for ExecStop {
                 return Ok((command, false));
             }
             let kill_after = self.kill_after.map_or(limits::KILL_AFTER, HumanDuration::duration);
-            Ok((commands.stop(&command.id, kill_after).await?, true))
+            Ok(commands.stop(&command.id, kill_after).await?)
         };
         let (command, stopped) = match ended.await {
             Ok(ended) => ended,
