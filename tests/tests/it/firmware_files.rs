@@ -65,6 +65,26 @@ fn test_uefi_variables_of_another_build_are_refused() {
     assert!(template["hints"][0].as_str().unwrap().contains("remove `variables`"), "{template}");
 }
 
+/// The file of the definition is only read to create the variables.
+#[test]
+fn test_uefi_variables_that_fit_do_not_depend_on_their_template() {
+    let home = TestHome::new();
+    for (file, from) in [("c4.fd", "OVMF_CODE_4M.fd"), ("v4.fd", "OVMF_VARS_4M.fd")] {
+        fs::copy(ovmf(from), home.path(file)).unwrap();
+    }
+    home.add(&(guest::paused_yaml("web") + "machine: q35\nfirmware: {code: ./c4.fd, variables: ./v4.fd}\n"));
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+
+    fs::copy(ovmf("OVMF_VARS.fd"), home.path("v4.fd")).unwrap();
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    fs::copy(ovmf("OVMF_CODE.fd"), home.path("c4.fd")).unwrap();
+
+    let refused = home.json_error(&["start", "web"], 4);
+    assert_eq!(refused["code"], "firmware.size-conflict", "{refused}");
+}
+
 #[test]
 fn test_uefi_files_that_are_not_regular_are_refused() {
     let home = TestHome::new();

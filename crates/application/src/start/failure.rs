@@ -4,7 +4,7 @@ use std::path::Path;
 
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::error::{Explain, Explanation};
-use maqet_domain::machine::{self, Machine, models_of};
+use maqet_domain::machine::{self, MACHINE_FLAGS, Machine, models_of};
 use maqet_domain::port::LaunchError;
 use maqet_domain::qemu::{OptionString, switch_values};
 use maqet_domain::qmp::wording::{
@@ -95,6 +95,7 @@ impl Diagnosis<'_> {
                     self.vm
                 ));
             }
+            Lookup::ReplacedSwitch => explanation.hints.extend(self.recognized.switch.and_then(replaced_switch)),
             Lookup::Nothing | Lookup::Kvm | Lookup::Tpm => {}
             Lookup::Names(NameList::Device) if self.own_models().await.is_some() => {
                 explanation.hints.extend(self.own_models().await);
@@ -186,6 +187,13 @@ impl Diagnosis<'_> {
     }
 }
 
+/// Returns how to write a switch that newer versions of QEMU do not have.
+fn replaced_switch(switch: &str) -> Option<String> {
+    let flag = MACHINE_FLAGS.iter().find(|flag| switch_name(switch) == Some(flag.switch))?;
+    let value = if flag.is_on { "on" } else { "off" };
+    Some(format!("write `machine: {{{}: {value}}}`, which replaced it", flag.option))
+}
+
 /// Returns how to start a virtiofsd at a socket, which is quoted.
 pub(crate) fn virtiofsd_hint(socket: &str) -> String {
     format!(
@@ -247,6 +255,15 @@ mod tests {
 
     fn args(args: &[&str]) -> Vec<String> {
         args.iter().map(|arg| (*arg).to_owned()).collect()
+    }
+
+    #[test]
+    fn test_replaced_switch_is_only_one_of_those() {
+        for (switch, option) in [("-no-acpi", "acpi: off"), ("--no-hpet", "hpet: off"), ("-usb", "usb: on")] {
+            let expected = format!("write `machine: {{{option}}}`, which replaced it");
+            assert_eq!(replaced_switch(switch), Some(expected));
+        }
+        assert_eq!(replaced_switch("-nofoo"), None);
     }
 
     #[test]

@@ -161,15 +161,18 @@ impl Preflight<'_> {
             let is_given = machine.firmware.uefi().is_some_and(|options| options.variables.is_some());
             (path, format, if is_given { VariablesOwner::Template } else { VariablesOwner::Package })
         };
-        let [code, template, variables] = [
-            self.sized(&firmware.code, &firmware.code_format).await,
-            self.sized(&firmware.variables, &firmware.variables_format).await,
-            self.sized(&path, &format).await,
-        ];
+        let code = self.sized(&firmware.code, &firmware.code_format).await;
         // What cannot be read is reported where it is used.
-        let (Some(code), Some(template), Some(variables)) = (code, template, variables) else { return Ok(()) };
+        let (Some(code), Some(variables)) = (code, self.sized(&path, &format).await) else { return Ok(()) };
         require_one_layout(owner.clone(), &code, &variables)?;
-        if variables.size == template.size {
+        // A file of the definition is for new variables; it may have become another one since.
+        let is_of_definition = firmware.variables == path
+            || machine.firmware.uefi().is_some_and(|options| options.variables.as_ref() == Some(&firmware.variables));
+        if is_of_definition {
+            return Ok(());
+        }
+        let template = self.sized(&firmware.variables, &firmware.variables_format).await;
+        if template.is_none_or(|template| variables.size == template.size) {
             return Ok(());
         }
         Err(FirmwareRefusal::SizesConflict { owner, code, variables }.into())

@@ -69,6 +69,7 @@ impl Preflight<'_> {
         self.check_paths(machine).await?;
         self.check_link_sockets(machine).await?;
         self.check_device_files(machine).await?;
+        self.check_huge_pages(machine).await?;
         self.check_firmware_files(entry, machine).await?;
         let credentials = self.credentials(machine).await?;
         let files = self.start_files(entry, machine, paths, &credentials).await?;

@@ -3,6 +3,8 @@
 //! YAML has several spellings of a number, and the same characters are often meant as a text. A definition therefore
 //! keeps what was written, and only decimal digits are a number.
 
+use crate::size::ByteSize;
+
 /// Returns whether this is an integer in decimal digits, without a `+`, a leading zero or separators.
 pub fn is_decimal(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
@@ -25,7 +27,12 @@ pub fn size_help(text: &str) -> Option<String> {
     let unit = unit.trim().to_ascii_uppercase();
     let letter = unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(&unit);
     let is_size = !number.is_empty() && matches!(letter, "K" | "M" | "G" | "T" | "P" | "E");
-    is_size.then(|| format!("write `{number}{letter}`: units are powers of 1024"))
+    let size = match number.strip_prefix('.') {
+        Some(fraction) => format!("0.{fraction}{letter}").parse::<ByteSize>().ok()?.to_string(),
+        None => format!("{}{letter}", number.trim_end_matches('.')),
+    };
+    let is_size = is_size && size.parse::<ByteSize>().is_ok();
+    is_size.then(|| format!("write `{size}`: units are powers of 1024"))
 }
 
 /// Returns the value of an integer in one of the spellings that YAML or people use.
@@ -88,6 +95,11 @@ mod tests {
             ("512 mb", Some("512M")),
             ("1.5 Tib", Some("1.5T")),
             ("2 G", Some("2G")),
+            (".5G", Some("512M")),
+            (".25 gib", Some("256M")),
+            ("5.G", Some("5G")),
+            ("1..5G", None),
+            (".G", None),
             ("2 X", None),
             ("2 ", None),
             ("GiB", None),

@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 
-use super::file_options::is_file;
+use super::file_options::{is_file, is_plain_file};
 use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::machine::Machine;
 use crate::machine::switches::refusal;
@@ -176,6 +176,17 @@ fn structured(
         report.expected(&at.key(name), value, "a file");
         return None;
     }
+    if let Some((beside, node)) = options.first().filter(|_| is_plain(name)) {
+        let beside = beside.trim_start_matches('-');
+        let help = match takes_value(canonical(beside)) {
+            Some(true) => format!("write each switch as an item of its own: `- {{{name}: …}}` and `- {{{beside}: …}}`"),
+            Some(false) => format!("write each switch as an item of its own: `- {{{name}: …}}` and `- {beside}`"),
+            None => format!("write the whole value as one text: `- {{{name}: \"…\"}}`"),
+        };
+        let message = format!("the argument `{name}` has no options, and `{beside}` is written as one");
+        report.error_with_help(&at.key(beside), node, message, Some(help));
+        return None;
+    }
     let mut parts = Vec::new();
     let scalar = value.scalar();
     if scalar.as_deref().is_some_and(|text| text.contains('\0')) {
@@ -193,6 +204,17 @@ fn structured(
         Part::Head(text) => switch.head(&text),
         Part::Option(key, value) => switch.option(&key, value),
     }))
+}
+
+/// Switches whose value is one text, besides those whose value is a file.
+const TEXTS: [&str; 13] = [
+    "append", "d", "dfilter", "echr", "k", "loadvm", "prom-env", "rotate", "runas", "seed", "uuid", "vga",
+    "watchdog-action",
+];
+
+/// Returns whether the value of a switch has no options: what is beside it would become a part of it.
+fn is_plain(switch: &str) -> bool {
+    TEXTS.contains(&switch) || is_plain_file(switch)
 }
 
 /// A part of an argument between two commas.
@@ -310,6 +332,26 @@ mod tests {
     #[test]
     fn test_argument_list_is_joined_with_commas() {
         check(r#"{"foo": ["a", "b"]}"#, &["-foo", "a,b"]);
+    }
+
+    #[test]
+    fn test_argument_whose_value_is_one_text_refuses_options() {
+        for (json, name, beside) in [
+            (r#"{"append": "console=ttyS0", "initrd": "./i"}"#, "append", "initrd"),
+            (r#"{"append": "x", "kernel": "./k"}"#, "append", "kernel"),
+            (r#"{"kernel": "vmlinuz", "append": "x"}"#, "kernel", "append"),
+            (r#"{"initrd": null, "-append": "x"}"#, "initrd", "append"),
+            (r#"{"cdrom": "x", "boot": "d"}"#, "cdrom", "boot"),
+            (r#"{"hda": "x", "snapshot": true}"#, "hda", "snapshot"),
+            (r#"{"bios": "x", "id": "y"}"#, "bios", "id"),
+            (r#"{"vga": "std", "m": 1}"#, "vga", "m"),
+        ] {
+            check_refused(json, &format!("the argument `{name}` has no options, and `{beside}` is written as one"));
+        }
+        // The other switch is an option of this one, or it has options that QEMU reads.
+        check(r#"{"machine": "q35", "kernel": "/k"}"#, &["-machine", "q35,kernel=/k"]);
+        check(r#"{"option-rom": "r", "bootindex": 1}"#, &["-option-rom", "r,bootindex=1"]);
+        check(r#"{"serial": "unix:/s", "server": true}"#, &["-serial", "unix:/s,server=on"]);
     }
 
     #[test]

@@ -24,11 +24,12 @@ pub(in crate::machine) const CHARACTER_DEVICES: [&str; 7] =
     ["serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb"];
 
 /// Options that are files, or names that QEMU finds among its own files, as [`FIRMWARE`].
-const FIRMWARE_OPTIONS: [&str; 2] = ["firmware", "romfile"];
+const FIRMWARE_OPTIONS: [&str; 3] = ["firmware", "romfile", "splash"];
 
 /// Switches with options that are files; one that begins with a dot is also the end of an option of a block node below
 /// another one, as `.filename` is of `backing.file.filename`.
-const FILE_OPTIONS: [(&str, &[&str]); 20] = [
+const FILE_OPTIONS: [(&str, &[&str]); 21] = [
+    ("boot", &["splash"]),
     ("device", &["file", "kernel", "initrd", "romfile", "pcap"]),
     ("machine", &["kernel", "initrd", "dtb", "firmware"]),
     ("drive", &["file", ".filename", ".dir", ".config", ".server.path"]),
@@ -59,6 +60,11 @@ const NETWORK_FILES: &[&str] = &["smb", "tftp", "addr.path", "local.path", "remo
 /// Returns whether the whole argument of a switch is a file, or the name of one.
 pub(super) fn is_file(switch: &str) -> bool {
     FILES.contains(&switch) || FIRMWARE.contains(&switch)
+}
+
+/// Returns whether the whole argument of a switch is a file, without options beside it.
+pub(super) fn is_plain_file(switch: &str) -> bool {
+    is_file(switch) && switch != "option-rom"
 }
 
 /// Returns `arguments` with its relative files joined to `folder`.
@@ -163,6 +169,15 @@ fn rebase_options(prefix: &str, options: &[&str], node: Node, folder: &Path) -> 
     }
     let is_file = is_file_option(options, prefix, &node.scalar().unwrap_or_default());
     if is_file { rebase_file(node, folder) } else { node }
+}
+
+/// Returns the value of a key that becomes the argument of a switch, as one text or a map of its options, with its relative
+/// files joined to `folder`.
+pub(super) fn rebase_key(name: &str, node: Node, folder: &Path) -> Node {
+    if matches!(node.value, Value::Map(_)) {
+        return rebase_options("", &file_options(name, |_| false), node, folder);
+    }
+    rebase_argument(name, node, folder)
 }
 
 /// Returns a relative path, or those in an address such as `fat:DIRECTORY`, joined to `folder`.

@@ -100,6 +100,7 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         text_or_options,
         |path, node, machine, report| machine.boot = options("boot", path, node, report),
     )
+    .rebased_by(|node, folder| file_options::rebase_key("boot", node, folder))
     .merged_as(|node| options_as_map("boot", node)),
     KeySpec::new(
         "display",

@@ -77,6 +77,8 @@ pub enum Lookup {
     UnloadedFile,
     /// Which format the image of the switch has.
     ImageFormat,
+    /// What has replaced the switch.
+    ReplacedSwitch,
     /// Whether the TPM is that of the VM.
     Tpm,
 }
@@ -205,6 +207,28 @@ mod tests {
         let cause = "a directory has too many entries for a disk with FAT";
         check(&format!("Too many entries in root directory\n{last}"), "qemu.file-invalid", cause);
         check(last, "qemu.file-not-found", "the directory `/tmp`, which is to be a disk, does not exist");
+    }
+
+    #[test]
+    fn test_recognize_image_of_no_format_and_firmware_of_no_size() {
+        let drive = "-drive file=r,format=x: ";
+        for (text, cause) in [
+            ("Image not in VDI format (bad signature 00000000)", "an image is not in the format `VDI`"),
+            ("Image not in Parallels format", "an image is not in the format `Parallels`"),
+            ("Could not open '/r': Invalid argument", "`/r` is not in the format in which it is opened"),
+        ] {
+            check(&format!("{drive}{text}"), "storage.format-conflict", cause);
+        }
+        check(
+            "system firmware block device  has invalid size 1024\ninfo: its size must be a non-zero multiple of 0x1000",
+            "firmware.image-invalid",
+            "the image of the firmware has an invalid size: 1024",
+        );
+        check(
+            "-virtfs local: cannot initialize fsdev 't': failed to open '/root': Permission denied",
+            "qemu.file-refused",
+            "you may not open the directory `/root` that is shared with the guest",
+        );
     }
 
     #[test]

@@ -35,6 +35,8 @@ fn test_rebase_structured_files_become_relative_to_the_folder() {
     );
     check(r#"{"kernel":6.12}"#, r#"{"kernel":"/y/6.12"}"#);
     check(r#"{"drive":{"file":7,"if":"ide"}}"#, r#"{"drive":{"file":"/y/7","if":"ide"}}"#);
+    check(r#"{"boot":"order=c,splash=./logo.jpg"}"#, r#"{"boot":"order=c,splash=/y/./logo.jpg"}"#);
+    check(r#"{"boot":{"order":"c","splash":"a/l.jpg"}}"#, r#"{"boot":{"order":"c","splash":"/y/a/l.jpg"}}"#);
     check(r#"{"D":"qemu.log"}"#, r#"{"D":"/y/qemu.log"}"#);
     check(r#"{"L":"pc-bios"}"#, r#"{"L":"/y/pc-bios"}"#);
     check(r#"{"mem-path":"ram"}"#, r#"{"mem-path":"/y/ram"}"#);
@@ -59,6 +61,17 @@ fn test_rebase_structured_files_become_relative_to_the_folder() {
 }
 
 /// QEMU would take them from `/`: `fat:rw:../home` is the host's `/home`.
+/// Of a name, QEMU looks among its own files.
+#[test]
+fn test_rebase_key_makes_files_in_both_forms_relative_to_the_folder() {
+    let boot = |json: &str| rebased(|node, folder| rebase_key("boot", node, folder), json);
+
+    assert_eq!(boot(r#"{"splash":"./logo.jpg","menu":true}"#), r#"{"splash":"/y/./logo.jpg","menu":true}"#);
+    assert_eq!(boot(r#""order=d,splash=./logo.jpg""#), r#""order=d,splash=/y/./logo.jpg""#);
+    assert_eq!(boot(r#"{"splash":"logo.jpg"}"#), r#"{"splash":"logo.jpg"}"#);
+    assert_eq!(boot(r#""dc""#), r#""dc""#);
+}
+
 #[test]
 fn test_rebase_structured_files_in_addresses_are_rebased() {
     check(r#"{"drive":"file=fat:rw:../home,if=virtio"}"#, r#"{"drive":"file=fat:rw:/y/../home,if=virtio"}"#);

@@ -8,6 +8,10 @@ use crate::error::Fault;
 pub(super) const ROWS: &[ExitMessage] = &[
     // Images (`block.c`, `block/qcow2.c`, `block/vmdk.c`, `block/vpc.c`).
     format("Image is not in {} format", "an image is not in the format `<1>`"),
+    format("Image not in {} format", "an image is not in the format `<1>`"),
+    format("block_size cannot be zero", "an image is not in the format `cloop`"),
+    format("Could not locate UDIF trailer in dmg file", "an image is not in the format `dmg`"),
+    format("Could not open '{}': Invalid argument", "`<1>` is not in the format in which it is opened"),
     format("invalid VMDK image descriptor", "an image is not in the format `vmdk`"),
     format("invalid VPC image", "an image is not in the format `vpc`"),
     format("Unsupported VDI image {}", "an image is not in the format `vdi`"),
@@ -69,6 +73,11 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(BIOS_HINTS)
         .lookup(Lookup::UnloadedFile)
         .seen_in(&[TESTED[0]]),
+    firmware("system firmware block device  has invalid size {}", "the image of the firmware has an invalid size: <1>"),
+    firmware(
+        "combined size of system firmware exceeds {} bytes",
+        "the images of the firmware have more than <1> bytes together",
+    ),
     firmware("system firmware block device {} has invalid size {}", "the firmware image `<1>` has an invalid size: <2>"),
     firmware(
         "device requires {} bytes, block backend provides {} bytes",
@@ -164,6 +173,11 @@ pub(super) const ROWS: &[ExitMessage] = &[
         FILE,
     )
     .hints(&["create the directory, or correct the path in <location>"]),
+    refused(
+        "cannot initialize fsdev '{}': failed to open '{}': Permission denied",
+        "you may not open the directory `<2>` that is shared with the guest",
+    )
+    .hints(&["change its owner or permissions, or correct the path in <location>"]),
     missing("failed to open '{}': No such file or directory", "`<1>` does not exist", FILE)
         .hints(PATH)
         .lookup(Lookup::File),
@@ -193,7 +207,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
     )
     .hints(&["add a `qcow2` drive that is not read-only, or remove `loadvm`"]),
     usage("'file' driver requires '{}' to be a regular file", "`<1>` is a directory or a device, and not a file")
-        .hints(&["name a file in <location>; a block device needs `driver: host_device`"]),
+        .hints(&["name a regular file in <location>; in `blockdev` under `arguments`, a block device needs `driver: host_device`"]),
     refused("Could not open '{}': Permission denied", "you may not open `<1>`")
         .hints(&["change the owner or the permissions of the file"]),
     refused("Could not open '{}': Operation not permitted", "the host does not let you open `<1>`")

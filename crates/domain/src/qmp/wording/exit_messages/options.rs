@@ -1,6 +1,6 @@
 //! Switches and their options, in general; the tables before this one have the special cases.
 
-use super::{ExitMessage, Role};
+use super::{ExitMessage, Lookup, Role};
 use crate::error::Fault;
 
 /// The rows.
@@ -189,7 +189,8 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["write it as `2006-06-17T16:01:21`, or `utc` or `localtime`"]),
     usage("slots specified but no max-size", "memory slots need `maxmem`", VALUE).hints(&["add `maxmem=SIZE` to `m`"]),
     usage(": invalid option", "<qemu> has no such switch", OPTION)
-        .hints(&["remove it from `arguments` or `args`; `<binary> -help` lists the switches", NEWER]),
+        .hints(&["remove it from `arguments` or `args`; `<binary> -help` lists the switches"])
+        .lookup(Lookup::ReplacedSwitch),
     usage(": requires an argument", "a switch lacks its value", "qemu.option-required")
         .hints(&["write the value after the switch, as `- {smp: 2}`"]),
 ];
@@ -210,9 +211,6 @@ const BOOT: &[&str] = &["set `boot: c` (disk), `d` (CD), `n` (network), or sever
 const CORRECT: &[&str] = &["correct it in `<switch>`"];
 
 const REMOVE: &[&str] = &["remove or correct it; `<binary> -help` lists the options"];
-
-const NEWER: &str =
-    "see whether a newer QEMU has replaced it: `no-acpi` became `- {machine: {acpi: off}}`, and `no-hpet` `hpet: off`";
 
 const fn usage(text: &'static str, cause: &'static str, code: &'static str) -> ExitMessage {
     ExitMessage::new(text, cause, code, Fault::Usage)
