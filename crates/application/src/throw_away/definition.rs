@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::config::{Node, Problem, Value};
+use maqet_domain::config::{Diagnostics, Node, Problem, Value};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec};
@@ -11,7 +11,7 @@ use maqet_domain::port::{Guard, LockName};
 use maqet_domain::vm::{Revision, THROW_AWAY_LABEL, Vm, VmEntry, VmName};
 use serde_json::json;
 
-use crate::config::{Layers, check_layers, check_machine, merge, origins, without_name};
+use crate::config::{ConfigError, Layers, Sources, check_layers, check_machine, merge, origins, without_name};
 use crate::start::drives::Drive;
 use crate::{App, Error};
 
@@ -52,6 +52,7 @@ pub(crate) async fn define(
 
     let definition = without_name(checked.definition);
     let mut machine = check_machine(app, definition.clone())?;
+    require_no_written_nodes(app, layers, &machine, &definition)?;
     app.preflight().resolve_architecture(&mut machine).await?;
     let below = defaults(&machine, &app.preflight().architecture(&machine), definition.get("panic").is_some());
     let drives = app.preflight().drives(source_name.unwrap_or(&name), &machine);
@@ -83,6 +84,28 @@ pub(crate) async fn define(
     Ok(ThrowAway { vm: entry, warnings: checked.warnings, guard })
 }
 
+/// Refuses block nodes of the user that are written: QEMU throws away what is written to a `-drive` only (7.2, 10.0).
+fn require_no_written_nodes(
+    app: &App,
+    layers: &Layers<'_>,
+    machine: &Machine,
+    definition: &Node,
+) -> Result<(), ConfigError> {
+    let mut report = Diagnostics::default();
+    for (at, node, image) in machine.written_nodes_in(definition) {
+        let message = format!("`run` would write to `{}` through this `-blockdev`", image.escape_debug());
+        let help = "write it as a drive under `storage`, or add `read-only: on` to it";
+        report.error_with_help(&at, node, message, Some(help.to_owned()));
+    }
+    if report.is_clean() {
+        return Ok(());
+    }
+    let mut sources = Sources::default();
+    layers.documents.iter().for_each(|document| sources.add(document));
+    sources.extend(&app.settings().sources);
+    Err(ConfigError::new(report.into_problems(), sources))
+}
+
 /// Returns what applies unless the definition says something else: a panic, or a reset of the guest, is the end.
 fn defaults(machine: &Machine, architecture: &str, decides_about_panics: bool) -> Node {
     let mut entries = Vec::new();
@@ -93,7 +116,7 @@ fn defaults(machine: &Machine, architecture: &str, decides_about_panics: bool) -
     if !machine.decides_about_resets() {
         arguments.push(Node::text("no-reboot"));
     }
-    if machine.has_raw_drives() {
+    if machine.has_written_drives() {
         arguments.push(Node::text("snapshot"));
     }
     if !arguments.is_empty() {

@@ -3,9 +3,7 @@
 use super::Machine;
 use super::bus::Bus;
 use crate::qemu::OptionString;
-
-/// Switches that add a drive, whose writes `-snapshot` throws away.
-const RAW_DRIVES: [&str; 8] = ["drive", "hda", "hdb", "hdc", "hdd", "sd", "mtdblock", "pflash"];
+use crate::vm::THROW_AWAY_LABEL;
 
 impl Machine {
     /// Returns whether a device can be added by which the guest reports a panic: there is none, the machine has a place for
@@ -23,9 +21,9 @@ impl Machine {
         self.has_switch("no-reboot") || self.has_action("reboot")
     }
 
-    /// Returns whether the user has added drives that are not of `storage`, and whose writes are kept.
-    pub fn has_raw_drives(&self) -> bool {
-        !self.has_switch("snapshot") && RAW_DRIVES.iter().any(|name| self.has_switch(name))
+    /// Returns whether the VM is one that is thrown away, with all that it writes but the images of `-drive` and the like.
+    pub(super) fn is_thrown_away(&self) -> bool {
+        self.labels.iter().any(|(label, _)| label == THROW_AWAY_LABEL)
     }
 
     fn has_action(&self, event: &str) -> bool {
@@ -69,15 +67,14 @@ mod tests {
         }
     }
 
+    /// Nothing that such a VM writes is kept: disks are overlays or new, and so are the variables and the state of the TPM.
     #[test]
-    fn test_raw_drives_are_those_of_arguments_without_snapshot() {
-        for (definition, expected) in [
-            (r#"{"storage": [{"name": "a"}]}"#, false),
-            (r#"{"arguments": [{"drive": {"file": "/a", "format": "raw"}}]}"#, true),
-            (r#"{"args": ["-hda", "/a"]}"#, true),
-            (r#"{"arguments": ["snapshot", {"hda": "/a"}]}"#, false),
-        ] {
-            assert_eq!(read(definition).0.has_raw_drives(), expected, "{definition}");
+    fn test_snapshot_of_a_vm_that_is_thrown_away_is_accepted() {
+        for key in [r#""storage": [{"name": "a"}]"#, r#""firmware": "uefi""#, r#""tpm": true"#] {
+            let rest = format!(r#"{key}, "arguments": ["snapshot", {{"drive": "file=/a,format=raw"}}]"#);
+            let (_, problems) = read(&format!("{{{rest}}}"));
+            let (_, accepted) = read(&format!(r#"{{"labels": {{"maqet.run": "true"}}, {rest}}}"#));
+            assert_eq!((problems.len(), accepted.len()), (1, 0), "{key}");
         }
     }
 }

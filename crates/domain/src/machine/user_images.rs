@@ -21,6 +21,9 @@ const IMAGES: [(&str, ImageAccess); 10] = [
     ("sd", ImageAccess::Write),
 ];
 
+/// Protocols of images that are not files.
+const REMOTE: [&str; 7] = ["gluster", "iscsi", "nbd", "nfs", "rbd", "sheepdog", "ssh"];
+
 /// An image that a switch of the user opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserImage {
@@ -61,6 +64,39 @@ impl Machine {
         for switch in self.switches_in(definition).into_iter().filter(|switch| !switch.is_key) {
             let images = self.images(&switch.name, &switch.argument).into_iter();
             found.extend(images.map(|image| (switch.at.clone(), switch.node, image)));
+        }
+        found
+    }
+
+    /// Returns whether a drive of the user's switches is written, of which `-snapshot` throws away what is.
+    pub fn has_written_drives(&self) -> bool {
+        let is_written = |name: &str, argument: &str| match IMAGES.iter().find(|(known, _)| *known == name) {
+            Some((_, access)) => *access == ImageAccess::Write,
+            None if name == "drive" => {
+                let options = OptionString::parse(name, argument);
+                options.get("media") != Some("cdrom") && !is_read(&options, "")
+            }
+            None => false,
+        };
+        let mut switches = self.user_switches();
+        !self.has_switch("snapshot") && switches.any(|(name, argument)| is_written(name, argument.unwrap_or_default()))
+    }
+
+    /// Returns what is written through a `-blockdev` or memory of the user, with its position: nothing throws that away.
+    pub fn written_nodes_in<'d>(&self, definition: &'d Node) -> Vec<(KeyPath, &'d Node, String)> {
+        let mut found = Vec::new();
+        let switches = self.switches_in(definition).into_iter();
+        for switch in switches.filter(|switch| !switch.is_key && matches!(&*switch.name, "blockdev" | "object")) {
+            let options = OptionString::parse(&switch.name, &switch.argument);
+            let images = self.images(&switch.name, &switch.argument).into_iter();
+            let written = images.filter(|image| image.access == ImageAccess::Write);
+            let remote = options.iter().filter(|_| switch.name == "blockdev").filter(|option| {
+                let node = option.key.strip_suffix("driver").map(|node| node.trim_end_matches('.'));
+                node.is_some_and(|node| REMOTE.contains(&option.value.as_str()) && !is_read(&options, node))
+            });
+            let image = written.map(|image| image.path.display().to_string()).next();
+            let image = image.or_else(|| remote.map(|option| option.value.clone()).next());
+            found.extend(image.map(|image| (switch.at.clone(), switch.node, image)));
         }
         found
     }
@@ -209,6 +245,44 @@ mod tests {
                 {"object": "memory-backend-file,id=c,size=1G,mem-path=/c"}, {"object": "rng-random,id=r,filename=/x"}]}"#,
             &[("object", "/a", WRITE, false), ("object", "/b", READ, false), ("object", "/c", READ, false)],
         );
+    }
+
+    #[test]
+    fn test_written_drives_are_those_of_every_switch() {
+        for (definition, expected) in [
+            (r#"{"storage": [{"name": "a"}]}"#, false),
+            (r#"{"arguments": [{"drive": {"file": "/a", "format": "raw"}}]}"#, true),
+            (r#"{"arguments": [{"drive": {"file": "nbd:unix:/s", "format": "raw"}}]}"#, true),
+            (r#"{"arguments": [{"drive": {"file": "/a", "format": "raw", "readonly": "on"}}]}"#, false),
+            (r#"{"arguments": [{"drive": "file=/a,media=cdrom"}, {"cdrom": "/b"}]}"#, false),
+            (r#"{"args": ["-hda", "/a"]}"#, true),
+            (r#"{"arguments": [{"fda": "/a"}]}"#, true),
+            (r#"{"arguments": [{"fdb": "/a"}]}"#, true),
+            (r#"{"arguments": [{"pflash": "/a"}]}"#, true),
+            (r#"{"arguments": ["snapshot", {"hda": "/a"}]}"#, false),
+        ] {
+            assert_eq!(read(definition).0.has_written_drives(), expected, "{definition}");
+        }
+    }
+
+    #[test]
+    fn test_written_nodes_are_those_of_block_devices() {
+        for (node, expected) in [
+            (r#"{"driver": "raw", "node-name": "z", "file": {"driver": "file", "filename": "/a"}}"#, Some("/a")),
+            (r#""driver=file,node-name=z,filename=/a""#, Some("/a")),
+            (r#"{"driver": "raw", "read-only": true, "file": {"driver": "file", "filename": "/a"}}"#, None),
+            (r#"{"driver": "raw", "file": {"driver": "nbd", "server": {"type": "unix", "path": "/s"}}}"#, Some("nbd")),
+            (r#"{"driver": "raw", "read-only": true, "file": {"driver": "nbd"}}"#, None),
+            (r#"{"driver": "null-co", "node-name": "z"}"#, None),
+        ] {
+            let definition = format!(r#"{{"arguments": ["snapshot", {{"hda": "/b"}}, {{"blockdev": {node}}}]}}"#);
+            let machine = read(&definition).0;
+            let definition = serde_json::from_str(&definition).unwrap();
+            let found = machine.written_nodes_in(&definition);
+            let found: Vec<_> = found.iter().map(|(at, _, image)| (at.to_string(), image.as_str())).collect();
+            let expected: Vec<_> = expected.iter().map(|image| ("arguments[2]".to_owned(), *image)).collect();
+            assert_eq!(found, expected, "{node}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ impl Machine {
     /// Returns why a switch is refused in this definition.
     pub(super) fn refusal_beside(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
         match switch.name.as_str() {
-            "snapshot" => self.ignored_snapshot(),
+            "snapshot" if !self.is_thrown_away() => self.ignored_snapshot(),
             "accel" | "enable-kvm" => self.contradicted_accelerator(switch),
             "action" | "watchdog-action" => self.second_action(switch),
             "boot" => self.ignored_boot_order(switch),
