@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::sync::Mutex;
 
 use maqet_adapters_linux::limits::KILL_TIMEOUT;
-use maqet_adapters_linux::private_file::{private_log, read_tail};
+use maqet_adapters_linux::private_file::{private_folder, private_log, read_tail};
 use maqet_adapters_linux::process::{ChildGuard, PidScope, display_status, kill};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{Launch, LaunchError, Launched, MonitorSession, Processes};
@@ -235,6 +235,11 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch, lock: File) -> Resul
     let mut command =
         if launch.is_foreground { foreground::command(environment, binary)? } else { environment.command(binary) };
     command.args(launch.command_line.args()).current_dir("/");
+    if has_temporary_overlays(launch.command_line.args()) {
+        let folder = launch.paths.temporary();
+        private_folder(&folder).map_err(|error| io_error("create", &folder, error))?;
+        command.env("TMPDIR", folder);
+    }
     command.stdin(lock).stdout(stdout).stderr(stderr);
     let mut command = CommandWrap::from(command);
     command.wrap(ProcessSession);
@@ -244,6 +249,11 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch, lock: File) -> Resul
     let spawned =
         if launch.is_foreground { ChildGuard::spawn_from_own_thread(command) } else { ChildGuard::spawn(&mut command) };
     spawned.map_err(|error| io_error("run", binary, error))
+}
+
+/// Returns whether QEMU creates overlays of its own, whose names stay if it is killed before it has opened them (7.2, 10.0).
+fn has_temporary_overlays(args: &[String]) -> bool {
+    args.iter().any(|arg| matches!(arg.as_str(), "-snapshot" | "--snapshot") || arg.contains("snapshot=on"))
 }
 
 /// Waits until the command monitor replied and the QMP log is on.

@@ -142,6 +142,7 @@ pub(super) fn make_private(paths: &RunPaths) {
 /// Ends the helpers of a run and removes its known files, and their folder if it is then empty.
 pub(crate) async fn remove_sockets(paths: &RunPaths) {
     remove_overlays(paths);
+    remove_folder(&paths.temporary());
     let Some(folder) = open_sockets(paths) else { return };
     helper::end(slice::from_ref(&paths.sockets)).await;
     remove_files(&folder, paths);
@@ -150,6 +151,7 @@ pub(crate) async fn remove_sockets(paths: &RunPaths) {
 /// Does the same without waiting; returns the helpers, which were sent SIGKILL.
 pub(super) fn remove_sockets_now(paths: &RunPaths) -> Vec<ProcessIdentity> {
     remove_overlays(paths);
+    remove_folder(&paths.temporary());
     let Some(folder) = open_sockets(paths) else { return Vec::new() };
     let helpers = helper::kill(slice::from_ref(&paths.sockets));
     remove_files(&folder, paths);

@@ -14,6 +14,9 @@ use crate::qemu::NodeName;
 /// The directory of the overlays of a run, beside its logs.
 const OVERLAYS: &str = "overlays";
 
+/// The directory of QEMU's temporary files, beside it.
+const TEMPORARY: &str = "tmp";
+
 /// The id of one boot of the host (`/proc/sys/kernel/random/boot_id`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -211,6 +214,11 @@ impl RunPaths {
     /// Returns the directory of the overlays that the run writes to instead of images.
     pub fn overlays(&self) -> PathBuf {
         self.records.join(OVERLAYS)
+    }
+
+    /// Returns the directory of the temporary files of QEMU, which it does not remove if it is killed.
+    pub fn temporary(&self) -> PathBuf {
+        self.records.join(TEMPORARY)
     }
 
     /// Returns the overlay of a drive.
