@@ -29,8 +29,7 @@ use crate::process::{LockKind, PidScope, find_locker, proc_file};
 const MAX_NOTE_BYTES: usize = 4 << 10;
 
 /// Locks as files in a folder, one for each VM and keyboard; a file stays until its VM is removed. Those of images,
-/// of the trash and of moves are removed with the lock: nothing tells when an image is gone. So are those of VMs that are
-/// thrown away, which end with the lock.
+/// of the trash and of moves are removed with the lock: nothing tells when an image is gone.
 ///
 /// A process that waited for a file that was removed meanwhile locks the new one instead.
 #[derive(Debug)]
@@ -160,7 +159,7 @@ impl Drop for FileLock {
 #[async_trait]
 impl Locks for FileLocks {
     async fn lock(&self, name: &LockName, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError> {
-        let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move | LockName::ThrowAway(_));
+        let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move);
         let waited = timeout.max(MIN_LOCK_TIMEOUT);
         match self.lock_at(self.path(name), operation, waited, is_retired).await? {
             Ok(guard) => Ok(guard),
@@ -173,6 +172,12 @@ impl Locks for FileLocks {
                 }
             }),
         }
+    }
+
+    async fn is_left(&self, name: &LockName) -> bool {
+        let path = self.path(name);
+        // A holder that ends as it should removes the file before it unlocks it.
+        path.exists() && self.holder(name).await.is_none() && path.exists()
     }
 
     /// Does not try the lock while its holder is alive and left a note: a try would block another process that locks it

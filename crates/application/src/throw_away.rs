@@ -1,9 +1,10 @@
 //! VMs that are thrown away: made for one command, and removed with everything they have, however that ends.
 //!
 //! The [definition](self::definition) is that of a file or of another VM, changed so that nothing of it is written: each drive
-//! gets an overlay that the kernel frees with QEMU. The process that runs the command holds a lock for as long as it lives.
-//! A VM with the [label](THROW_AWAY_LABEL) and the name of such a VM whose lock is free was left by a process that was killed:
-//! [`left_over`] finds it, and [`remove_abandoned`] removes it.
+//! gets an overlay that the kernel frees with QEMU. The process that runs the command holds a lock for as long as it lives,
+//! and removes its file with the VM. A VM with the [label](THROW_AWAY_LABEL) and the name of such a VM whose lock is there, and
+//! free, was left by a process that was killed: [`left_over`] finds it, and [`remove_abandoned`] removes it. Without a lock, it is
+//! one of a process with another data directory, as a database may have several: only there are its files.
 
 pub(crate) mod definition;
 
@@ -34,7 +35,7 @@ pub(crate) async fn left_over(app: &App) -> Result<Vec<VmEntry>, Error> {
 
 /// Returns whether the process of a VM was killed before it removed it.
 pub(crate) async fn is_left_over(app: &App, vm: &Vm) -> bool {
-    is_thrown_away(vm) && app.ports.locks.holder(&LockName::ThrowAway(vm.entry.id)).await.is_none()
+    is_thrown_away(vm) && app.ports.locks.is_left(&LockName::ThrowAway(vm.entry.id)).await
 }
 
 /// Removes the VMs that processes left that were killed; what fails is only logged, and tried again the next time.
@@ -54,8 +55,11 @@ pub(crate) async fn remove_left_over(app: &App, operation: &'static str) {
 /// Removes a VM whose process was killed, as [`remove`] does; returns `false` if another process is about to.
 pub(crate) async fn remove_abandoned(app: &App, id: &VmId, operation: &'static str) -> Result<bool, Error> {
     match app.ports.locks.lock(&LockName::ThrowAway(*id), operation, Duration::ZERO).await {
-        // With the lock, its file goes.
-        Ok(_guard) => remove(app, id, operation).await,
+        Ok(mut guard) => {
+            let removed = remove(app, id, operation).await?;
+            guard.retire();
+            Ok(removed)
+        }
         Err(LockError::InUse { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -3,6 +3,12 @@
 set -eu
 
 vm=gitlab-$CUSTOM_ENV_CI_JOB_ID
-removed=$(maqet --format json rm "$vm" --force --delete-storage) || exit 0
+code=0
+removed=$(maqet --format json rm "$vm" --force --delete-storage) || code=$?
+case $code in
+0) ;;
+3) exit 0 ;; # There is none.
+*) exit "$code" ;;
+esac
 entry=$(echo "$removed" | sed -n 's/.*"entry": "\([^"]*\)".*/\1/p')
 [ -z "$entry" ] || maqet storage trash empty "$entry" >/dev/null

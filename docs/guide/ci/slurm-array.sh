@@ -8,6 +8,7 @@
 #SBATCH --requeue
 
 result=$(mktemp)
+trap 'rm -f "$result"' EXIT
 maqet run suite.yaml --set "labels.slurm=$SLURM_JOB_ID" -e SLURM_ARRAY_TASK_ID --timeout 25m \
     --collect /root/results:"results-$SLURM_ARRAY_TASK_ID" --report "$result" -- ./suite "$SLURM_ARRAY_TASK_ID" &
 run=$!
@@ -19,8 +20,10 @@ while :; do
     kill -0 "$run" 2>/dev/null || break
 done
 
-# What says nothing about the suite is run again, on another node if need be; a cancelled job is not.
-if grep -Eq '"outcome": "(not-started|vm-ended|lost)"' "$result"; then
+# What says nothing about the suite is run again, on another node if need be, at most three times; a cancelled job is not,
+# and neither is one whose program (126, 127) is missing in the guest.
+if grep -Eq '"outcome": "(not-started|vm-ended|lost)"' "$result" && [ "$code" -ne 126 ] && [ "$code" -ne 127 ] &&
+    [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 fi
 exit "$code"

@@ -54,7 +54,12 @@ fn test_files_of_the_guide_on_ci_are_valid() {
     let maqet = home.maqet([""; 0]).into_command().get_program().to_string_lossy().into_owned();
     let unit = home.write("nightly.service", content("nightly.service").replace("/usr/local/bin/maqet", &maqet));
     match Command::new("systemd-analyze").args(["verify"]).arg(&unit).env("HOME", home.root()).output() {
-        Ok(verified) => assert_eq!(String::from_utf8_lossy(&verified.stderr), "", "{verified:?}"),
+        // It complains about other units of the host, too.
+        Ok(verified) => {
+            let complaints = String::from_utf8_lossy(&verified.stderr);
+            let of_unit = complaints.lines().any(|line| line.contains("nightly.service"));
+            assert!(verified.status.success() && !of_unit, "{verified:?}");
+        }
         Err(error) => eprintln!("SKIPPED: the unit is not verified, as systemd-analyze cannot be run: {error}"),
     }
 }

@@ -25,12 +25,16 @@ fn sleeper(home: &TestHome) -> PathBuf {
 /// Begins to run a command in a guest that never comes so far, and waits until the guest is up.
 fn begin(home: &TestHome, arguments: &[&str]) -> Running {
     let running = home.maqet(["run"]).arg(sleeper(home)).args(arguments).args(["--", "true"]).spawn();
+    wait_for_guest(home);
+    running
+}
+
+fn wait_for_guest(home: &TestHome) {
     wait::until(wait::LONG, "the guest to be up", || {
         let vms = home.json(&["ls"]);
         let log = vms[0]["serial_log"].as_str()?;
         fs::read_to_string(log).ok()?.contains(UP).then_some(())
     });
-    running
 }
 
 #[track_caller]
@@ -55,8 +59,10 @@ fn test_run_whose_guest_does_not_boot_is_an_error() {
     let home = TestHome::new();
     let image = BootSector::new(UP, AfterMarker::Leave).write(&home);
     let ends = home.write("ends.yaml", BootSector::yaml("ends", &image));
+    home.write("fails.yaml", "args: [-device, none-such]\n");
     let matrix = format!(
-        "- {{name: ends, files: {0:?}}}\n- {{name: invalid, files: {0:?}, set: [memry=1G]}}\n- {{name: no-vm, vm: nope}}\n",
+        "- {{name: ends, files: {0:?}}}\n- {{name: invalid, files: {0:?}, set: [memry=1G]}}\n- {{name: no-vm, vm: nope}}\n\
+         - {{name: fails, files: [{0:?}, fails.yaml]}}\n",
         ends.display(),
     );
     let matrix = home.write("matrix.yaml", matrix);
@@ -75,13 +81,93 @@ fn test_run_whose_guest_does_not_boot_is_an_error() {
     assert_eq!(of(0), ["ends", "not-started", "boot", "wait.vm-unavailable"], "{report}");
     assert_eq!(of(1), ["invalid", "not-started", "", "config.invalid"], "{report}");
     assert_eq!(of(2), ["no-vm", "not-started", "", "vm.not-found"], "{report}");
+    assert_eq!(of(3)[..3], ["fails", "not-started", "start"], "{report}");
+    assert!(!report[3]["error"]["hints"].to_string().contains("--keep"), "no VM is left: {report}");
     let ends = &report[0];
     assert_eq!((ends["stage"].as_str(), &ends["exit_code"]), (Some("firmware"), &125.into()), "{ends}");
     assert!(ends["serial"].as_array().unwrap().iter().any(|line| line == UP), "{ends}");
     let xml = fs::read_to_string(home.path("junit.xml")).unwrap();
-    assert!(xml.contains("<testsuites tests=\"3\" failures=\"0\" errors=\"3\""), "{xml}");
-    assert!(ended.stderr.contains("0 of 3 cases passed"), "{ended}");
+    assert!(xml.contains("<testsuites tests=\"4\" failures=\"0\" errors=\"4\""), "{xml}");
+    assert!(ended.stderr.contains("0 of 4 cases passed"), "{ended}");
     assert_nothing_left(&home);
+}
+
+/// A report is written although nothing was begun, so that none of an earlier run is read.
+#[test]
+fn test_run_whose_arguments_are_wrong_writes_its_report() {
+    let home = TestHome::new();
+    let node = r#"arguments: [{blockdev: {driver: raw, node-name: z, file: {driver: file, filename: z.img}}}]"#;
+    home.write("z.img", "");
+    home.write("node.yaml", node);
+    home.write("good.yaml", "accel: tcg\n");
+    for (arguments, code) in [
+        (&["none.yaml"][..], "config.unavailable"),
+        (&["--matrix", "none.yaml"], "config.unavailable"),
+        (&["good.yaml", "--copy", "none:/root"], "copy.source-not-found"),
+        (&["node.yaml"], "config.invalid"),
+    ] {
+        home.write("report.json", "that of an earlier run");
+        let run = home.maqet(["run", "--report", "report.json", "--junit", "junit.xml"]).args(arguments);
+
+        let ended = run.args(["--", "true"]).in_folder(home.root()).run();
+
+        let report = report(&home, "report.json");
+        let report = if arguments[0] == "--matrix" { &report[0] } else { &report };
+        assert_eq!((ended.code, report["error"]["code"].as_str()), (Some(125), Some(code)), "{ended}");
+        assert_eq!(report["outcome"], "not-started", "{report}");
+        if code == "config.invalid" {
+            assert!(ended.stderr.contains("read-only: on") && ended.stderr.contains("z.img"), "{ended}");
+        }
+        assert_nothing_left(&home);
+    }
+}
+
+/// SIGTERM ends the whole list, and the code tells that.
+#[test]
+fn test_run_of_several_cases_ends_by_a_signal() {
+    let home = TestHome::new();
+    let case = sleeper(&home);
+    let matrix = format!("- {{files: {0:?}}}\n- {{files: {0:?}}}\n", case.display());
+    let matrix = home.write("matrix.yaml", matrix);
+    let run = home.maqet(["run", "--matrix"]).arg(&matrix).args(["--", "true"]);
+    let running = run.spawn();
+    wait_for_guest(&home);
+
+    send(&running, Signal::TERM);
+    let ended = running.wait();
+
+    assert_eq!(ended.code, Some(143), "{ended}");
+    assert!(ended.stderr.contains("interrupted; 1 cases were not run"), "{ended}");
+    assert_nothing_left(&home);
+}
+
+/// A run of another data directory on the same database is none of ours, alive or not.
+#[test]
+fn test_run_leaves_those_of_another_data_directory_alone() {
+    let home = TestHome::new();
+    // Beside a drive of its own, a disk is made for the run.
+    let definition = fs::read_to_string(sleeper(&home)).unwrap() + "storage: {name: data, size: 1M}\n";
+    let definition = home.write("disk.yaml", definition);
+    let database = home.path("shared.db");
+    let here = |arguments: &[&str]| home.maqet(arguments).env("MAQET_DATABASE", &database);
+    let there = |arguments: &[&str]| here(arguments).env("XDG_DATA_HOME", home.path("elsewhere"));
+    let running = here(&["run"]).arg(&definition).args(["--", "true"]).spawn();
+    wait::until(wait::LONG, "the guest to be up", || {
+        let vms: Value = serde_json::from_str(&here(&["ls", "--format", "json"]).run().ok().stdout).ok()?;
+        fs::read_to_string(vms[0]["serial_log"].as_str()?).ok()?.contains(UP).then_some(())
+    });
+
+    let other = there(&["run", "--boot-timeout", "0s"]).arg(&definition).args(["--", "true"]).run();
+    let cleaned = there(&["cleanup"]).run().ok();
+    let left = here(&["ls", "--status", "running", "--format", "json"]).run().ok();
+    send(&running, Signal::TERM);
+    let ended = running.wait();
+
+    assert_eq!((other.code, ended.code), (Some(125), Some(143)), "{other}{ended}");
+    assert!(other.stderr.contains("--boot-timeout"), "{other}");
+    let left: Value = serde_json::from_str(&left.stdout).unwrap();
+    assert_eq!(left.as_array().map(Vec::len), Some(1), "{cleaned}");
+    assert_eq!(here(&["ls", "--format", "json"]).run().ok().stdout.trim(), "[]");
 }
 
 /// A signal while the guest boots ends everything; so does SIGKILL, of which the next command removes the rest.
@@ -232,8 +318,12 @@ fn test_run_command_gets_and_leaves_files() {
 fn test_run_command_gets_signals_before_its_vm_is_removed() {
     let home = TestHome::new();
     let script = "trap 'echo late >/run/out; exit 5' TERM; echo begun; while :; do sleep 0.1; done";
-    let run = home.maqet(["run", "--boot-timeout", "4m", "--collect", "/run/out:out"]).arg(agent_guest(&home));
-    let run = run.args(["--", "sh", "-c", script]).in_folder(home.root()).deadline(Duration::from_mins(6));
+    let run = home.maqet(["run", "--boot-timeout", "4m", "--kill-after", "1m", "--collect", "/run/out:out"]);
+    let run = run
+        .arg(agent_guest(&home))
+        .args(["--", "sh", "-c", script])
+        .in_folder(home.root())
+        .deadline(Duration::from_mins(6));
     let mut running = run.spawn();
     running.wait_for_stdout("begun");
 
@@ -275,7 +365,7 @@ fn test_run_ended_at_any_moment_leaves_nothing() {
             if variable::is_long() { (0..4).map(|code| with_code(&home, &agent, code)).collect() } else { Vec::new() };
         std::thread::scope(|scope| {
             for (running, after, is_killed) in sleepers {
-                scope.spawn(move || end_after(running, after, is_killed));
+                scope.spawn(move || end_after(running, after, is_killed, None));
             }
         });
         for (code, running) in (0..).zip(guests) {
@@ -285,7 +375,7 @@ fn test_run_ended_at_any_moment_leaves_nothing() {
                 let ended = running.wait();
                 assert_eq!(ended.code, Some(code), "round {round}: {ended}");
             } else {
-                end_after(running, after, code == 2);
+                end_after(running, after, code == 2, Some(code));
             }
         }
         wait::until(wait::LONG, "each QEMU to end", || home.qemu_pids().is_empty().then_some(()));
@@ -304,8 +394,8 @@ fn with_code(home: &TestHome, agent: &Path, code: i32) -> Running {
     run.args(["--", "sh", "-c", &format!("sleep 1; exit {code}")]).deadline(Duration::from_mins(10)).spawn()
 }
 
-/// Ends a run after some time, by SIGKILL or by SIGTERM; it may have no handler for it yet, or have ended.
-fn end_after(running: Running, after: Duration, is_killed: bool) {
+/// Ends a run after some time, by SIGKILL or by SIGTERM; it may have no handler for it yet, or have ended with its own code.
+fn end_after(running: Running, after: Duration, is_killed: bool, own: Option<i32>) {
     let _ = wait::try_until(after, || running.has_ended().then_some(()));
     if is_killed {
         drop(running.kill());
@@ -313,5 +403,5 @@ fn end_after(running: Running, after: Duration, is_killed: bool) {
     }
     send(&running, Signal::TERM);
     let ended = running.wait();
-    assert!(matches!(ended.code, None | Some(143 | 0..=3)), "{ended}");
+    assert!([None, Some(143), own.or(Some(143))].contains(&ended.code), "{ended}");
 }

@@ -64,6 +64,28 @@ fn test_held_lists_only_locks_in_use() {
 }
 
 #[test]
+fn test_lock_is_left_in_its_folder_unless_it_was_retired() {
+    wait(async {
+        let (folder, other) = (folder(), folder());
+        let (locks, others) = (FileLocks::new(folder.path().into()), FileLocks::new(other.path().into()));
+        let LockName::Vm(id) = vm() else { unreachable!() };
+        let name = LockName::ThrowAway(id);
+
+        let never = locks.is_left(&name).await;
+        let mut guard = locks.lock(&name, "run", TIMEOUT).await.unwrap();
+        let held = locks.is_left(&name).await;
+        drop(guard);
+        let left = (locks.is_left(&name).await, others.is_left(&name).await);
+        guard = locks.lock(&name, "cleanup", TIMEOUT).await.unwrap();
+        guard.retire();
+        drop(guard);
+
+        assert_eq!((never, held, left), (false, false, (true, false)));
+        assert!(!locks.is_left(&name).await);
+    });
+}
+
+#[test]
 fn test_holder_of_free_lock_is_none() {
     wait(async {
         let folder = folder();

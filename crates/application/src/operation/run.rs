@@ -23,6 +23,7 @@ use self::session::Session;
 pub use self::spec::{InvalidRunSpec, KeepVm, RunCopy, RunShare};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::config::{Document, Layers};
+use crate::guest::copy::error::CopyError;
 use crate::guest::request::ExecVia;
 use crate::guest::streams::ExecStreams;
 use crate::throw_away::definition::{Share, define};
@@ -136,6 +137,9 @@ impl Operation for Run {
         }
         // Before anything is made: the command is checked again where it runs.
         self.exec("").request(app, self.has_terminal())?;
+        for copy in &self.copy {
+            app.ports.host_files.source(&copy.of_host()).await.map_err(CopyError::from)?;
+        }
         remove_left_over(app, Self::NAME).await;
         let source: Option<Vm> = match &self.vm {
             Some(vm) => Some(app.vms().find(vm).await?),
@@ -143,10 +147,12 @@ impl Operation for Run {
         };
         let layers = Layers { documents: &self.documents, flags: Vec::new(), set: &self.set, lenient: self.lenient };
         let shares: Vec<Share<'_>> = self.share.iter().enumerate().map(|(index, share)| share.entry(index)).collect();
-        let made = Box::pin(define(app, &layers, source.as_ref(), &shares, Self::NAME)).await?;
-        let result = Box::pin(Session::new(app, self, made.vm).run()).await;
+        let mut made = Box::pin(define(app, &layers, source.as_ref(), &shares, Self::NAME)).await?;
+        let result = Box::pin(Session::new(app, self, made.vm.clone()).run()).await;
+        if result.not_removed.is_none() {
+            made.guard.retire();
+        }
         let result = RunResult { warnings: made.warnings, ..result };
-        drop(made.guard);
         Ok(Done::reading(result))
     }
 }

@@ -314,6 +314,7 @@ fn free_locks() -> MockLocks {
     let mut locks = MockLocks::new();
     locks.expect_lock().returning(|_, _, _| Ok(Box::new(FreeLock)));
     locks.expect_holder().returning(|_| None);
+    locks.expect_is_left().returning(|_| false);
     locks.expect_held().returning(Vec::new);
     locks
 }

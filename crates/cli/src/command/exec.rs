@@ -3,9 +3,10 @@
 mod terminal;
 
 use std::fs::{self, File};
-use std::future::pending;
+use std::future::{pending, ready};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -259,20 +260,59 @@ impl Drop for ReportFile {
 
 /// The streams, the signals and the terminal of this process.
 pub(super) struct Streams {
-    signals: Mutex<(Signals, u32)>,
+    signals: Arc<CommandSignals>,
+    /// How many there were for this command.
+    count: AtomicU32,
     /// Opened when it is first read.
     stdin: Option<OnceLock<Mutex<Stdin>>>,
     outputs: Option<(Stdout, Stdout)>,
     terminal: Option<CommandTerminal>,
 }
 
+/// The signals of this process, for one command or several in turn; none is lost between two.
+pub(super) struct CommandSignals {
+    signals: Mutex<Signals>,
+    /// Whether one came that is not for a command alone.
+    have_ended: AtomicBool,
+}
+
+impl CommandSignals {
+    pub(super) fn open() -> Result<Arc<Self>, ErrorReport> {
+        let signals = Mutex::new(Signals::new(&SIGNALS).map_err(terminal_failed)?);
+        Ok(Arc::new(Self { signals, have_ended: AtomicBool::new(false) }))
+    }
+
+    /// Returns whether no more commands are to be run: a signal came that ends this process, or that no command got.
+    pub(super) async fn have_ended(&self) -> bool {
+        // Signals that have come are received when this task yields.
+        tokio::task::yield_now().await;
+        let mut signals = self.signals.lock().await;
+        let is_left = tokio::select! {
+            biased;
+            _ = signals.next() => true,
+            () = ready(()) => false,
+        };
+        is_left || self.have_ended.load(Ordering::Relaxed)
+    }
+}
+
 impl Streams {
     /// Connects a command; `is_captured` if its output is not written as it comes.
     pub(super) fn open(has_stdin: bool, has_terminal: bool, is_captured: bool) -> Result<Arc<Self>, ErrorReport> {
+        Self::with_signals(CommandSignals::open()?, has_stdin, has_terminal, is_captured)
+    }
+
+    /// Connects one of several commands.
+    pub(super) fn with_signals(
+        signals: Arc<CommandSignals>,
+        has_stdin: bool,
+        has_terminal: bool,
+        is_captured: bool,
+    ) -> Result<Arc<Self>, ErrorReport> {
         let terminal = has_terminal.then(CommandTerminal::open).transpose()?;
-        let signals = Signals::new(&SIGNALS).map_err(terminal_failed)?;
         Ok(Arc::new(Self {
-            signals: Mutex::new((signals, 0)),
+            signals,
+            count: AtomicU32::new(0),
             stdin: (has_stdin || has_terminal).then(OnceLock::new),
             outputs: (!is_captured).then(|| (Stdout::open(), Stdout::open_stderr())),
             terminal,
@@ -339,8 +379,7 @@ impl ExecStreams for Streams {
 
     /// The first Ctrl-C interrupts, the second terminates, the third kills.
     async fn signal(&self) -> ProcessSignal {
-        let mut guard = self.signals.lock().await;
-        let (signals, count) = &mut *guard;
+        let mut signals = self.signals.signals.lock().await;
         let escaped = async {
             match &self.terminal {
                 Some(terminal) => terminal.escaped().await,
@@ -351,12 +390,14 @@ impl ExecStreams for Streams {
             signal = signals.next() => signal,
             () = escaped => SignalKind::hangup(),
         };
-        *count += 1;
-        match (*count, signal) {
+        let signal = match (self.count.fetch_add(1, Ordering::Relaxed) + 1, signal) {
             (3.., _) => ProcessSignal::Kill,
             (_, signal) if signal == SignalKind::hangup() => ProcessSignal::Hup,
             (1, signal) if signal == SignalKind::interrupt() => ProcessSignal::Int,
             (_, _) => ProcessSignal::Term,
-        }
+        };
+        // The first Ctrl-C is for the command alone.
+        self.signals.have_ended.fetch_or(signal != ProcessSignal::Int, Ordering::Relaxed);
+        signal
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::define::{documents, warn};
-use super::exec::{self, ReportFile, Streams};
+use super::exec::{self, CommandSignals, ReportFile, Streams};
 use crate::args::RunArgs;
 use crate::error::{output_failed, usage};
 use crate::exit_code;
@@ -28,20 +28,28 @@ pub(super) async fn run(maqet: &Maqet, args: RunArgs, output: &Output) -> Result
     if let Some(file) = junit_file {
         let text = match &cases {
             Ok(cases) => junit(cases),
-            Err(report) => junit(&[TestCase::new("matrix", Err(report.clone()))]),
+            Err(report) => junit(&[not_begun(&args, report)]),
         };
         note_unwritten(file.put(&text), output);
     }
-    let cases = cases?;
     if let Some(file) = report {
-        let documents: Vec<Value> = cases.iter().map(document).collect();
+        let documents: Vec<Value> = match &cases {
+            Ok(cases) => cases.iter().map(document).collect(),
+            Err(report) => vec![document(&not_begun(&args, report))],
+        };
         let document = match documents.as_slice() {
             [one] if args.matrix.is_none() => one.clone(),
             all => json!(all),
         };
         note_unwritten(file.put(&format!("{document:#}\n")), output);
     }
-    finish(cases, &args, output)
+    finish(cases?, &args, output)
+}
+
+/// Returns what stands for the cases of which none was begun.
+fn not_begun(args: &RunArgs, report: &ErrorReport) -> TestCase {
+    let name = if args.matrix.is_some() { "matrix".to_owned() } else { args.command.join(" ") };
+    TestCase::new(name, Err(report.clone()))
 }
 
 /// Returns the exit code: that of the first case that has failed.
@@ -64,7 +72,8 @@ async fn run_all(maqet: &Maqet, args: &RunArgs, output: &Output) -> Result<Vec<T
     let files = documents(maqet, &args.files, output).await?;
     let Some(path) = &args.matrix else {
         let name = args.command.join(" ");
-        let result = run_case(maqet, args, &MatrixCase::default(), files, output).await;
+        let signals = CommandSignals::open()?;
+        let result = run_case(maqet, args, &MatrixCase::default(), (files, signals), output).await;
         return Ok(vec![TestCase::new(name, result)]);
     };
     let [document] = documents(maqet, std::slice::from_ref(path), output)
@@ -72,16 +81,19 @@ async fn run_all(maqet: &Maqet, args: &RunArgs, output: &Output) -> Result<Vec<T
         .try_into()
         .unwrap_or_else(|_| unreachable!("a document for each path"));
     let cases = read_matrix(&document)?;
+    // Once for all, so that none is lost between two.
+    let signals = CommandSignals::open()?;
     let mut done = Vec::new();
     for case in &cases {
         output.note(&format!("case `{}`", case.name));
-        let result = run_case(maqet, args, case, files.clone(), output).await;
+        let result = run_case(maqet, args, case, (files.clone(), Arc::clone(&signals)), output).await;
         if let Err(report) = &result {
             error::show(report, output.format());
         }
-        let is_interrupted = result.as_ref().is_ok_and(|result| result.outcome == RunOutcome::Interrupted);
+        let is_interrupted = result.as_ref().is_ok_and(|result| result.is_interrupted);
+        let is_interrupted = signals.have_ended().await || is_interrupted;
         done.push(TestCase::new(case.name.clone(), result));
-        if is_interrupted {
+        if is_interrupted && done.len() < cases.len() {
             output.note(&format!("interrupted; {} cases were not run", cases.len() - done.len()));
             break;
         }
@@ -94,7 +106,7 @@ async fn run_case(
     maqet: &Maqet,
     args: &RunArgs,
     case: &MatrixCase,
-    mut files: Vec<Document>,
+    (mut files, signals): (Vec<Document>, Arc<CommandSignals>),
     output: &Output,
 ) -> Result<RunResult, ErrorReport> {
     files.extend(documents(maqet, &case.files, output).await?);
@@ -102,7 +114,7 @@ async fn run_case(
     if command.is_empty() {
         return Err(usage(format!("case `{}` has no command", case.name)).hint("add one, or pass one after `--`"));
     }
-    let streams = Streams::open(args.stdin, args.terminal, args.capture)?;
+    let streams = Streams::with_signals(signals, args.stdin, args.terminal, args.capture)?;
     let begins = Arc::new(Notify::new());
     let run = operation(maqet, args, case, command, files, streams.has_terminal())?.notifying(Arc::clone(&begins));
     let run =

@@ -135,6 +135,11 @@ pub trait Locks: Send + Sync {
     /// Errors: `InUse` if it stayed locked, `Failed` if locking does not work here.
     async fn lock(&self, name: &LockName, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError>;
 
+    /// Returns whether a process that held `name` here was killed: it left the lock, which is removed with others.
+    ///
+    /// A lock that was taken where another directory has the locks is not known here, and was not left.
+    async fn is_left(&self, name: &LockName) -> bool;
+
     /// Returns the current holder of `name`, if any.
     async fn holder(&self, name: &LockName) -> Option<Holder>;
 

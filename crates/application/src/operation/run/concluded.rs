@@ -32,11 +32,13 @@ pub(super) struct Concluded {
     pub(super) reason: Option<String>,
     pub(super) error: Option<Box<Error>>,
     pub(super) command: Option<ExecResult>,
+    /// Whether a signal came after the command.
+    pub(super) is_cut_short: bool,
 }
 
 impl Concluded {
     fn new(outcome: RunOutcome, exit_code: u8) -> Self {
-        Self { exit_code, signal: None, outcome, reason: None, error: None, command: None }
+        Self { exit_code, signal: None, outcome, reason: None, error: None, command: None, is_cut_short: false }
     }
 
     /// Returns how a run ended whose command was not started.
@@ -82,8 +84,14 @@ impl Concluded {
                 let reason = Some("interrupted before everything was collected".to_owned());
                 Self { exit_code: code_of(signal), outcome: RunOutcome::Interrupted, reason, ..self }
             }
-            Stop::Interrupted(_) => self,
+            Stop::Interrupted(_) => Self { is_cut_short: true, ..self },
         }
+    }
+
+    /// Has an interrupted command that exited with 0 be no success: what it was to do may not be done.
+    pub(super) fn by_signal(self, signal: ProcessSignal) -> Self {
+        let is_success = self.outcome == RunOutcome::Interrupted && self.exit_code == 0;
+        if is_success { Self { exit_code: code_of(signal), ..self } } else { self }
     }
 
     /// Returns whether the VM ended under the command.
@@ -93,7 +101,7 @@ impl Concluded {
 
     /// Returns whether what the command said is known.
     pub(super) fn is_verdict(&self) -> bool {
-        matches!(self.outcome, RunOutcome::Exited | RunOutcome::Signalled | RunOutcome::TimedOut)
+        self.outcome.is_verdict() && self.error.is_none()
     }
 }
 
@@ -147,10 +155,14 @@ mod tests {
         let codes = [0, 3].map(|code| exited(code).without_collection(failed()).exit_code);
         let interrupted = [0, 3].map(|code| {
             let concluded = exited(code).without_collection(Stop::Interrupted(ProcessSignal::Int));
-            (concluded.exit_code, concluded.outcome)
+            (concluded.exit_code, concluded.outcome, concluded.is_cut_short)
         });
 
         assert_eq!(codes, [125, 3]);
-        assert_eq!(interrupted, [(130, RunOutcome::Interrupted), (3, RunOutcome::Exited)]);
+        let by_signal = [(RunOutcome::Interrupted, 0), (RunOutcome::Interrupted, 5), (RunOutcome::Exited, 0)]
+            .map(|(outcome, code)| Concluded::new(outcome, code).by_signal(ProcessSignal::Term).exit_code);
+
+        assert_eq!(by_signal, [143, 5, 0]);
+        assert_eq!(interrupted, [(130, RunOutcome::Interrupted, false), (3, RunOutcome::Exited, true)]);
     }
 }

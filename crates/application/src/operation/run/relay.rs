@@ -33,6 +33,11 @@ impl Relay {
         })
     }
 
+    /// Returns the signal that ended the run, if any did: the first that asked for it, or else an interrupt.
+    pub(super) fn ended_by(&self) -> ProcessSignal {
+        self.ending.borrow().unwrap_or(ProcessSignal::Int)
+    }
+
     /// Waits until a signal has asked for the end of the run, and the command had so much time to end; returns the signal.
     pub(super) async fn overdue(&self, after: Duration) -> ProcessSignal {
         let mut ending = self.ending.subscribe();
@@ -130,6 +135,7 @@ mod tests {
         let ended_by = relay.overdue(Duration::from_secs(10)).await;
 
         assert_eq!(signals, [ProcessSignal::Int, ProcessSignal::Term, ProcessSignal::Hup]);
+        assert_eq!((relay.ended_by(), self::relay(&[]).ended_by()), (ProcessSignal::Term, ProcessSignal::Int));
         assert_eq!((ended_by, began.elapsed()), (ProcessSignal::Term, Duration::from_secs(10)));
     }
 

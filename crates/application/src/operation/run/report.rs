@@ -24,7 +24,7 @@ impl TestCase {
 
     /// Returns whether the command exited with 0.
     pub fn has_passed(&self) -> bool {
-        self.result.as_ref().is_ok_and(|result| result.exit_code == 0)
+        !self.is_error() && self.result.as_ref().is_ok_and(|result| result.exit_code == 0)
     }
 
     /// Returns whether nothing is known of what the command says: the VM did not boot, for example.
@@ -45,7 +45,7 @@ impl TestCase {
         };
         match &self.result {
             Err(report) | Ok(RunResult { error: Some(report), .. }) => Some(described(report)),
-            Ok(result) if result.exit_code == 0 => None,
+            Ok(_) if self.has_passed() => None,
             Ok(result) => {
                 let line = match (result.outcome, result.signal) {
                     (RunOutcome::Signalled, Some(signal)) => format!("the command was killed by signal {signal}"),
@@ -141,8 +141,19 @@ mod tests {
             kept: false,
             not_removed: None,
             warnings: Vec::new(),
+            is_interrupted: false,
             output: Default::default(),
         }
+    }
+
+    #[test]
+    fn test_interrupted_case_is_an_error_whatever_its_code() {
+        let case = TestCase::new("a", Ok(result(RunOutcome::Interrupted, 0)));
+
+        let document = junit(std::slice::from_ref(&case));
+
+        assert!(!case.has_passed());
+        assert!(document.contains("errors=\"1\"") && document.contains("<error type=\"interrupted\""), "{document}");
     }
 
     #[test]

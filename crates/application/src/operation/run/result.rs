@@ -28,6 +28,13 @@ pub enum RunOutcome {
     NotStarted,
 }
 
+impl RunOutcome {
+    /// Returns whether the command ended by itself, or took too long.
+    pub(super) const fn is_verdict(self) -> bool {
+        matches!(self, Self::Exited | Self::Signalled | Self::TimedOut)
+    }
+}
+
 /// A part of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
@@ -102,6 +109,9 @@ pub struct RunResult {
     /// Unknown keys that were ignored, and what is probably not meant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
+    /// Whether the caller was interrupted, be it after the command; not part of the JSON.
+    #[serde(skip)]
+    pub is_interrupted: bool,
     /// The end of the command's standard output and standard error; not part of the JSON.
     #[serde(skip)]
     pub output: [String; 2],
@@ -110,7 +120,6 @@ pub struct RunResult {
 impl RunResult {
     /// Returns whether the command was run and what it said is known: its own failure is one, too.
     pub fn is_verdict(&self) -> bool {
-        let is_known = matches!(self.outcome, RunOutcome::Exited | RunOutcome::Signalled | RunOutcome::TimedOut);
-        is_known && self.error.is_none()
+        self.outcome.is_verdict() && self.error.is_none()
     }
 }

@@ -16,7 +16,7 @@ use super::super::observe::Wait;
 use super::super::vm::Start;
 use super::concluded::{Concluded, Stop};
 use super::relay::Relay;
-use super::{KeepVm, Run, RunCopy, RunPhase, RunResult, RunStep};
+use super::{KeepVm, Run, RunCopy, RunOutcome, RunPhase, RunResult, RunStep};
 use crate::app::operations::Operation;
 use crate::guest::error::ExecError;
 use crate::guest::streams::ExecStreams;
@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
             KeepVm::Always => true,
         };
         let not_removed = self.dispose(is_kept).await.err();
-        let Concluded { exit_code, signal, outcome, reason, error, command } = concluded;
+        let Concluded { exit_code, signal, outcome, reason, error, command, is_cut_short } = concluded;
         let output = match (&self.relay, &command) {
             (Some(relay), Some(ExecResult { stdout: None, .. })) => relay.tails(),
             (_, Some(result)) => [&result.stdout, &result.stderr].map(|text| text.clone().unwrap_or_default()),
@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
             outcome,
             phase: last,
             reason,
-            error: error.map(|error| self.report(*error, is_kept)),
+            error: error.map(|error| self.report(*error, last, is_kept)),
             stage,
             serial,
             steps: self.steps,
@@ -121,6 +121,7 @@ impl<'a> Session<'a> {
             kept: is_kept && not_removed.is_none(),
             not_removed: not_removed.map(|error| crate::maintenance::error_chain(&error)),
             warnings: Vec::new(),
+            is_interrupted: is_cut_short || outcome == RunOutcome::Interrupted,
             output,
         }
     }
@@ -136,7 +137,10 @@ impl<'a> Session<'a> {
         let ended = self.command().await;
         self.end(began);
         let concluded = match ended {
-            Ok(result) => Concluded::from(result),
+            Ok(result) => {
+                let signal = self.relay.as_ref().map_or(ProcessSignal::Int, |relay| relay.ended_by());
+                Concluded::from(result).by_signal(signal)
+            }
             Err(stop) => return Concluded::under_command(stop),
         };
         if self.run.collect.is_empty() || concluded.has_vm_ended() {
@@ -300,14 +304,14 @@ impl<'a> Session<'a> {
     }
 
     /// Returns the report of an error, whose hints hold once the VM is gone.
-    fn report(&self, error: Error, is_kept: bool) -> ErrorReport {
+    fn report(&self, error: Error, last: RunPhase, is_kept: bool) -> ErrorReport {
         let mut report = ErrorReport::from(error);
         if report.code == "wait.timed-out" {
             report.hints = vec!["pass a longer `--boot-timeout`".to_owned()];
         }
         if !is_kept {
             report.hints.retain(|hint| !hint.contains(self.vm.name.as_str()));
-            if self.phase != RunPhase::Start {
+            if last != RunPhase::Start {
                 report.hints.push("pass `--keep=failed` to look into the VM".to_owned());
             }
         }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use maqet_domain::guest::copy::CopyFilter;
+use maqet_domain::port::SourceRequest;
 use serde::{Deserialize, Serialize};
 
 use crate::throw_away::definition::Share;
@@ -68,6 +70,17 @@ impl RunCopy {
     /// Reads what is copied from the guest: `SOURCE:TARGET`, of which the source has no colon.
     pub fn from_guest(text: &str) -> Result<Self, InvalidRunSpec> {
         Self::of(text, text.split_once(':'), "`SOURCE:TARGET`, a path of the guest and one of the host")
+    }
+
+    /// Returns how what is copied into the guest is opened.
+    pub(super) fn of_host(&self) -> SourceRequest {
+        SourceRequest {
+            path: self.source.clone().into(),
+            is_recursive: true,
+            keeps: false,
+            is_verified: false,
+            filter: CopyFilter::default(),
+        }
     }
 
     fn of(text: &str, parts: Option<(&str, &str)>, expected: &'static str) -> Result<Self, InvalidRunSpec> {
