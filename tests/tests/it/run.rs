@@ -100,11 +100,14 @@ fn test_run_whose_arguments_are_wrong_writes_its_report() {
     home.write("z.img", "");
     home.write("node.yaml", node);
     home.write("good.yaml", "accel: tcg\n");
+    let memory = "{object: {qom-type: memory-backend-file, id: m, size: 1M, mem-path: z.img, share: true}}";
+    home.write("memory.yaml", format!("arguments: [{memory}]"));
     for (arguments, code) in [
         (&["none.yaml"][..], "config.unavailable"),
         (&["--matrix", "none.yaml"], "config.unavailable"),
         (&["good.yaml", "--copy", "none:/root"], "copy.source-not-found"),
         (&["node.yaml"], "config.invalid"),
+        (&["memory.yaml"], "config.invalid"),
     ] {
         home.write("report.json", "that of an earlier run");
         let run = home.maqet(["run", "--report", "report.json", "--junit", "junit.xml"]).args(arguments);
@@ -116,7 +119,7 @@ fn test_run_whose_arguments_are_wrong_writes_its_report() {
         assert_eq!((ended.code, report["error"]["code"].as_str()), (Some(125), Some(code)), "{ended}");
         assert_eq!(report["outcome"], "not-started", "{report}");
         if code == "config.invalid" {
-            assert!(ended.stderr.contains("read-only: on") && ended.stderr.contains("z.img"), "{ended}");
+            assert!(ended.stderr.contains("could not undo that") && ended.stderr.contains("z.img"), "{ended}");
         }
         assert_nothing_left(&home);
     }

@@ -7,7 +7,7 @@ use maqet_domain::config::{Diagnostics, Node, Problem, Value};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec};
-use maqet_domain::port::{Guard, LockName};
+use maqet_domain::port::{Guard, LockName, PathKind};
 use maqet_domain::vm::{Revision, THROW_AWAY_LABEL, Vm, VmEntry, VmName};
 use serde_json::json;
 
@@ -52,7 +52,7 @@ pub(crate) async fn define(
 
     let definition = without_name(checked.definition);
     let mut machine = check_machine(app, definition.clone())?;
-    require_no_written_nodes(app, layers, &machine, &definition)?;
+    require_no_written_nodes(app, layers, &machine, &definition).await?;
     app.preflight().resolve_architecture(&mut machine).await?;
     let below = defaults(&machine, &app.preflight().architecture(&machine), definition.get("panic").is_some());
     let drives = app.preflight().drives(source_name.unwrap_or(&name), &machine);
@@ -84,17 +84,24 @@ pub(crate) async fn define(
     Ok(ThrowAway { vm: entry, warnings: checked.warnings, guard })
 }
 
-/// Refuses block nodes of the user that are written: QEMU throws away what is written to a `-drive` only (7.2, 10.0).
-fn require_no_written_nodes(
+/// Refuses block nodes and memory of the user that are written: QEMU throws away what is written to a `-drive` only (7.2, 10.0).
+async fn require_no_written_nodes(
     app: &App,
     layers: &Layers<'_>,
     machine: &Machine,
     definition: &Node,
 ) -> Result<(), ConfigError> {
     let mut report = Diagnostics::default();
-    for (at, node, image) in machine.written_nodes_in(definition) {
-        let message = format!("`run` would write to `{}` through this `-blockdev`", image.escape_debug());
-        let help = "write it as a drive under `storage`, or add `read-only: on` to it";
+    for (at, node, switch, image) in machine.written_nodes_in(definition) {
+        // Memory in a directory has no name there.
+        if app.ports.paths.kind(Path::new(&image)).await == PathKind::Directory {
+            continue;
+        }
+        let message = format!("`run` would write to `{}`, and could not undo that", image.escape_debug());
+        let help = match switch {
+            "object" => "remove `share` from it",
+            _ => "write it as a drive under `storage`, or add `read-only: on` to it",
+        };
         report.error_with_help(&at, node, message, Some(help.to_owned()));
     }
     if report.is_clean() {

@@ -82,21 +82,23 @@ impl Machine {
         !self.has_switch("snapshot") && switches.any(|(name, argument)| is_written(name, argument.unwrap_or_default()))
     }
 
-    /// Returns what is written through a `-blockdev` or memory of the user, with its position: nothing throws that away.
-    pub fn written_nodes_in<'d>(&self, definition: &'d Node) -> Vec<(KeyPath, &'d Node, String)> {
+    /// Returns what is written through a `-blockdev` or the memory of an `-object`, with its position: nothing throws that away.
+    pub fn written_nodes_in<'d>(&self, definition: &'d Node) -> Vec<(KeyPath, &'d Node, &'static str, String)> {
         let mut found = Vec::new();
         let switches = self.switches_in(definition).into_iter();
-        for switch in switches.filter(|switch| !switch.is_key && matches!(&*switch.name, "blockdev" | "object")) {
+        for switch in switches.filter(|switch| !switch.is_key) {
+            let kinds = ["blockdev", "object"];
+            let Some(kind) = kinds.into_iter().find(|kind| *kind == switch.name) else { continue };
             let options = OptionString::parse(&switch.name, &switch.argument);
             let images = self.images(&switch.name, &switch.argument).into_iter();
             let written = images.filter(|image| image.access == ImageAccess::Write);
-            let remote = options.iter().filter(|_| switch.name == "blockdev").filter(|option| {
+            let remote = options.iter().filter(|_| kind == "blockdev").filter(|option| {
                 let node = option.key.strip_suffix("driver").map(|node| node.trim_end_matches('.'));
                 node.is_some_and(|node| REMOTE.contains(&option.value.as_str()) && !is_read(&options, node))
             });
             let image = written.map(|image| image.path.display().to_string()).next();
             let image = image.or_else(|| remote.map(|option| option.value.clone()).next());
-            found.extend(image.map(|image| (switch.at.clone(), switch.node, image)));
+            found.extend(image.map(|image| (switch.at.clone(), switch.node, kind, image)));
         }
         found
     }
@@ -279,7 +281,7 @@ mod tests {
             let machine = read(&definition).0;
             let definition = serde_json::from_str(&definition).unwrap();
             let found = machine.written_nodes_in(&definition);
-            let found: Vec<_> = found.iter().map(|(at, _, image)| (at.to_string(), image.as_str())).collect();
+            let found: Vec<_> = found.iter().map(|(at, _, _, image)| (at.to_string(), image.as_str())).collect();
             let expected: Vec<_> = expected.iter().map(|image| ("arguments[2]".to_owned(), *image)).collect();
             assert_eq!(found, expected, "{node}");
         }
