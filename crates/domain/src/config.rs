@@ -7,6 +7,7 @@ pub mod number;
 mod problem;
 mod raw;
 pub mod schema;
+mod secret;
 mod unusable_path;
 
 pub use self::diagnostics::{Diagnostics, KeyPath};
@@ -14,4 +15,5 @@ pub use self::location::SourceLocation;
 pub use self::node::{Node, Value};
 pub use self::problem::{Problem, ProblemKind};
 pub use self::raw::Raw;
+pub use self::secret::{is_secret, names_secrets};
 pub(crate) use self::unusable_path::unexpanded;

@@ -1,17 +1,21 @@
 //! An invalid configuration, with the texts of its files.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use maqet_domain::config::Problem;
+use maqet_domain::config::{Node, Problem, names_secrets};
 use maqet_domain::error::{Explain, Explanation, Fault};
 
 use super::Document;
+use super::yaml::read_partially;
 
 /// The texts of the documents by name, so that messages can show lines of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     texts: Vec<(String, Arc<str>)>,
+    /// The lines with secrets, by document, from 1.
+    hidden: Vec<(String, RangeInclusive<u32>)>,
 }
 
 impl Sources {
@@ -23,6 +27,19 @@ impl Sources {
     /// Adds the documents of another value.
     pub fn extend(&mut self, more: &Self) {
         self.texts.extend(more.texts.iter().cloned());
+        self.hidden.extend(more.hidden.iter().cloned());
+    }
+
+    /// Finds the lines with secrets.
+    fn hide_secrets(&mut self) {
+        for (name, text) in &self.texts {
+            self.hidden.extend(secret_lines(text).into_iter().map(|lines| (name.clone(), lines)));
+        }
+    }
+
+    /// Returns whether a line has a secret, or may have one.
+    pub fn is_hidden(&self, name: &str, line: u32) -> bool {
+        self.hidden.iter().any(|(known, lines)| known == name && lines.contains(&line))
     }
 
     /// Returns the text of a document.
@@ -39,6 +56,42 @@ impl Sources {
     }
 }
 
+/// Returns the lines of a text that may have secrets: all of them, if it is no YAML.
+fn secret_lines(text: &str) -> Vec<RangeInclusive<u32>> {
+    let mut lines = Vec::new();
+    match read_partially("", text, &mut Vec::new()) {
+        Some(node) => add_secret_lines("", &node, false, text, &mut lines),
+        None if names_secrets(text) => lines.push(0..=u32::MAX),
+        None => {}
+    }
+    lines
+}
+
+/// Adds the lines of credentials, users and passwords below a key, also of keys that are not spelled like that.
+fn add_secret_lines(key: &str, node: &Node, is_seed: bool, text: &str, lines: &mut Vec<RangeInclusive<u32>>) {
+    if names_secrets(key) || is_seed && key.starts_with("user") {
+        add_lines(node, text, lines);
+        return;
+    }
+    let is_seed = key == "seed";
+    for (key, node) in node.entries() {
+        add_secret_lines(key, node, is_seed, text, lines);
+    }
+    for item in node.items() {
+        add_secret_lines("", item, is_seed, text, lines);
+    }
+}
+
+/// Adds all lines of a value and its key.
+fn add_lines(node: &Node, text: &str, lines: &mut Vec<RangeInclusive<u32>>) {
+    for location in node.key_location.iter().chain(&node.value_location) {
+        let value = text.get(location.offset..location.offset + location.length).unwrap_or_default();
+        let breaks = u32::try_from(value.trim_end().split(['\n', '\r']).count()).unwrap_or(u32::MAX);
+        lines.push(location.line..=location.line.saturating_add(breaks - 1));
+    }
+    node.entries().iter().map(|(_, node)| node).chain(node.items()).for_each(|node| add_lines(node, text, lines));
+}
+
 /// The limit of problems in one message; there can be tens of thousands.
 const MAX_PROBLEMS: usize = 20;
 
@@ -53,7 +106,8 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// Makes an error of these problems, sorted in source order.
-    pub fn new(mut problems: Vec<Problem>, sources: Sources) -> Self {
+    pub fn new(mut problems: Vec<Problem>, mut sources: Sources) -> Self {
+        sources.hide_secrets();
         problems.sort_by_key(|problem| sources.order(problem));
         Self { problems, sources }
     }
@@ -97,5 +151,32 @@ impl fmt::Display for ProblemLine<'_> {
             write!(f, " ({help})")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, shown: &str) {
+        let mut sources = Sources::default();
+        sources.add(&Document::new("f", "/", text));
+        let problem = Problem::new("x", "wrong");
+        let sources = ConfigError::new(vec![problem], sources).sources;
+        let visible = text.lines().zip(1..).filter(|(_, line)| !sources.is_hidden("f", *line));
+        assert_eq!(visible.map(|(line, _)| line).collect::<Vec<_>>().join("|"), shown, "{text}");
+    }
+
+    #[test]
+    fn test_sources_lines_with_secrets_are_hidden() {
+        check("cpu: x\ncredentials:\n  a/b: s3cret\nvga: std\n", "cpu: x|vga: std");
+        check("a: 1\ncredentials: s3cret\nb: 2\n", "a: 1|b: 2");
+        check("seed: {hostname: a b, users: [{name: x, password: s3cret}]}\nb: 2\n", "b: 2");
+        check("seed:\n  hostname: a b\n  users:\n    - passwd: s3cret\n      name: x\n", "seed:|  hostname: a b");
+        check("seed:\n  users:\n    - password: |\n        one\n        s3cret\n  run: [a]\n", "seed:|  run: [a]");
+        check("seed:\n  users:\n    - password: \"one\n        s3cret\"\n  run: [a]\n", "seed:|  run: [a]");
+        check("a: 1\nseed:\n  users: [{password: \"s3cret}]\n", "");
+        check("a: 1\nmemory: \"1\n", "a: 1|memory: \"1");
     }
 }

@@ -1,6 +1,6 @@
 //! `--set key.path=value`: setting one value of a definition.
 
-use maqet_domain::config::{Node, Problem, SourceLocation, Value};
+use maqet_domain::config::{Node, Problem, SourceLocation, Value, names_secrets};
 use maqet_domain::machine::ConfigHandler;
 use maqet_domain::network::default_card_name;
 use maqet_domain::registry::Registry;
@@ -58,7 +58,7 @@ pub(super) fn set_builtin(base: Node, setting: &str) -> Result<Node, InvalidSett
 impl Setting {
     /// Parses a setting for `base`.
     pub(super) fn read(base: &Node, setting: &str) -> Result<Self, InvalidSetting> {
-        let invalid = |reason, help| InvalidSetting { value: setting.to_owned(), reason, help };
+        let invalid = |reason, help| InvalidSetting { value: without_secret(setting), reason, help };
         let (keys, end) = path_of(setting).map_err(|reason| invalid(reason, None))?;
         let path = &setting[..end];
         let text = &setting[end + 1..];
@@ -90,6 +90,15 @@ impl Setting {
         let is_replaced = matches!(value.value, Value::List(_)) && !(is_named && keys.len() == 1);
         let base = if is_replaced { merge(base, layer(Node::new(Value::Null)), handlers) } else { base };
         merge(base, layer(value), handlers)
+    }
+}
+
+/// Returns a setting without its value, if that may be a secret.
+fn without_secret(setting: &str) -> String {
+    match setting.find(|char: char| char == '=' || char.is_whitespace()) {
+        Some(at) if names_secrets(setting) => format!("{}…", &setting[..=at].trim_end()),
+        None if names_secrets(setting) => "…".to_owned(),
+        _ => setting.to_owned(),
     }
 }
 
@@ -313,6 +322,17 @@ mod tests {
     fn test_set_malformed_setting_is_an_error() {
         for setting in ["memory", "=1", "a..b=1", "arguments.m=1", "a.\"b=1", "a.\"\"=1"] {
             assert!(over("{}", setting).is_err(), "{setting}");
+        }
+    }
+
+    #[test]
+    fn test_set_malformed_secret_is_not_shown() {
+        for setting in
+            ["credentials..a=s3cret", "credentials.a s3cret", "credentials.\"a=s3cret", "seed.users.a s3cret"]
+        {
+            let shown = over("{}", setting).unwrap_err().to_string();
+
+            assert!(!shown.contains("s3cret"), "{shown}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use maqet_domain::config::{Node, Problem, Raw, SourceLocation, Value};
+use maqet_domain::config::{Node, Problem, Raw, SourceLocation, Value, names_secrets};
 use maqet_domain::text::shortened;
 use serde::Deserialize;
 use serde_yaml::{Location, Spanned, Tagged};
@@ -24,12 +24,25 @@ pub fn read(source: &str, text: &str) -> Result<Node, Vec<Problem>> {
 
 /// Reads as much of a YAML text as possible, of duplicate keys the first, and adds its problems.
 pub(super) fn read_partially(source: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
-    match tree(source, text, problems) {
+    let earlier = problems.len();
+    let node = match tree(source, text, problems) {
         Ok(node) => Some(without_duplicates(node, problems)),
         Err(problem) => {
             problems.push(problem);
             None
         }
+    };
+    if problems.len() > earlier && names_secrets(text) {
+        problems[earlier..].iter_mut().for_each(hide_value);
+    }
+    node
+}
+
+/// Removes the name of a tag or an anchor, which may be a secret that should have been quoted.
+fn hide_value(problem: &mut Problem) {
+    if problem.message.contains("YAML tag") || problem.message.contains("anchor") {
+        let end = problem.message.find(['`', '\'', '"']).unwrap_or(problem.message.len());
+        problem.message.truncate(problem.message[..end].trim_end().len());
     }
 }
 
@@ -253,6 +266,15 @@ mod tests {
         let node = read("f", text).unwrap();
 
         assert_eq!(serde_json::to_string(&node).unwrap(), expected);
+    }
+
+    #[test]
+    fn test_yaml_secret_that_is_not_quoted_is_not_shown() {
+        for text in ["credentials: {a: !s3cret x}\n", "credentials: {a: *s3cret}\n", "x: 1\npassword: !s3cret\n"] {
+            let problems = read("f", text).unwrap_err();
+
+            assert!(!format!("{problems:?}").contains("s3cret"), "{problems:?}");
+        }
     }
 
     #[track_caller]

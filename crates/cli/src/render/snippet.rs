@@ -77,8 +77,11 @@ fn byte_range(location: &SourceLocation, line: &str) -> Range<usize> {
     start..end
 }
 
-/// Returns the line of the location, if its text is known and the line is not too long.
+/// Returns the line of the location, if its text is known, and the line is not too long and has no secret.
 fn source_line<'a>(location: &SourceLocation, sources: &'a Sources) -> Option<&'a str> {
+    if sources.is_hidden(&location.source, location.line) {
+        return None;
+    }
     let above = usize::try_from(location.line.checked_sub(1)?).ok()?;
     let line = lines(sources.text(&location.source)?).nth(above).unwrap_or_default();
     (line.len() <= MAX_LINE_BYTES).then_some(line)

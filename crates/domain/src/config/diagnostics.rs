@@ -7,7 +7,7 @@ use std::str::FromStr;
 use strum::VariantNames;
 
 use super::unusable_path::UnusablePath;
-use super::{Node, Problem, ProblemKind, SourceLocation, Value, number};
+use super::{Node, Problem, ProblemKind, SourceLocation, Value, is_secret, number};
 use crate::size::ByteSize;
 use crate::text::{did_you_mean, quoted_list, shortened, similar_or_foreign};
 
@@ -123,7 +123,11 @@ impl Diagnostics {
     ///
     /// The location is that of the value, even of a whole map.
     pub fn expected_with_help(&mut self, path: &KeyPath, found: &Node, expected: &str, help: Option<String>) {
-        let message = format!("expected {expected}, found {}", found.description());
+        let is_secret = is_secret(&path.text);
+        let description = if is_secret { found.secret_description().to_owned() } else { found.description() };
+        let message = format!("expected {expected}, found {description}");
+        // It has parts of the value.
+        let help = help.filter(|_| !is_secret);
         self.add(Problem { help, location: found.value_location.clone(), ..Problem::new(path, message) });
     }
 
@@ -326,6 +330,16 @@ mod tests {
         let node = Node::new(Value::List(vec![]));
 
         check(|report| report.text(&KeyPath::top("vga"), &node), "expected a string, found a list");
+    }
+
+    #[test]
+    fn test_diagnostics_wrong_secret_is_not_shown() {
+        let secret = Node::text("s3cret");
+
+        check(|report| report.map(&KeyPath::top("credentials"), &secret), "expected a map, found a string");
+        let mut report = Diagnostics::default();
+        assert_eq!(report.list(&KeyPath::top("seed").key("users"), &secret), None);
+        assert!(!format!("{report:?}").contains("s3cret"), "{report:?}");
     }
 
     #[test]

@@ -236,6 +236,18 @@ impl Node {
         }
     }
 
+    /// Describes the value as [`Self::description`] does, without itself: it is a secret.
+    pub fn secret_description(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) | Value::Float(_) => "a number",
+            Value::Text(_) => "a string",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+
     /// Describes the value for a message: `a list`, ``the string `x` ``.
     pub fn description(&self) -> String {
         match &self.value {

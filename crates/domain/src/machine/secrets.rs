@@ -1,6 +1,6 @@
 //! Secrets in a definition, which are stored with it and not shown.
 
-use crate::config::{Node, Value};
+use crate::config::{Node, Value, is_secret};
 
 /// What is shown instead of a secret.
 pub const HIDDEN: &str = "(hidden)";
@@ -31,11 +31,6 @@ pub fn without_secrets_at(path: &str, node: Node) -> Node {
         _ if is_secret(path) => Value::Text(HIDDEN.to_owned()),
         other => other,
     })
-}
-
-fn is_secret(path: &str) -> bool {
-    let is_password = |rest: &str| rest.ends_with(".password");
-    path.starts_with("credentials.") || path.strip_prefix("seed.users.").is_some_and(is_password)
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ mod tests {
             (r#"{"a": "@~/x"}"#, "credentials.a: `~` is expanded by shells only"),
             (r#"{"a": {}}"#, "credentials.a: expected a string, found a map"),
             (&many, "credentials.n32: more than 32 credentials"),
-            (r#""a""#, "credentials: expected a map, found the string `a`"),
+            (r#""a""#, "credentials: expected a map, found a string"),
         ] {
             assert_eq!(read(credentials).1, [expected], "{credentials}");
         }
