@@ -195,13 +195,13 @@ fn test_cp_removes_what_killed_copies_left() {
     let (dead, of_other, alive) = (part(&boot, &dead), part("other", &dead), part(&boot, &alive));
     let id = "1".repeat(32);
     let script =
-        format!("cd {guest}; mkdir {dead} {of_other}; touch {alive}; MAQET_COPY={id} sleep 60 >/dev/null 2>&1 &");
+        format!("cd {guest}; mkdir {dead} {of_other}; touch {alive}; MAQET_COPY={id} sleep 3600 >/dev/null 2>&1 &");
     booted.shell(&script).ok();
     fs::write(host.join("file"), "x").unwrap();
 
     copied(&booted, [text(&host.join("file")), &format!("deb:{guest}/")]);
 
-    let left = booted.shell(&format!("ls -A {guest}; pkill -f '^sleep 60'; rm -r {guest}/.maqet-part.*"));
+    let left = booted.shell(&format!("ls -A {guest}; pkill -f '^sleep 3600'; rm -r {guest}/.maqet-part.*"));
     let mut expected = [alive, of_other];
     expected.sort();
     assert_eq!(left.stdout, format!("{}\nfile\n", expected.join("\n")));

@@ -43,13 +43,16 @@ fn output_and_exit_code_are_kept_for_those_who_attach(booted: &Booted) {
 }
 
 fn stop_ends_the_command_and_all_it_started(booted: &Booted) {
-    let polite = detach(booted, "trap 'echo ending; exit 3' TERM; sleep 986 & wait");
-    let stubborn = detach(booted, "trap '' TERM; sleep 986; sleep 986");
-    let stop = |id: &str| booted.0.maqet(["exec", "stop", "deb", id, "--kill-after", "1s"]).run().ok().stdout;
+    let polite = detach(booted, "trap 'echo ending; exit 3' TERM; touch /run/polite; sleep 986 & wait");
+    let stubborn = detach(booted, "trap '' TERM; touch /run/stubborn; sleep 986; sleep 986");
+    // Without its trap, a command is killed by the signal.
+    let are_ready = "until [ -e /run/polite ] && [ -e /run/stubborn ]; do sleep 0.1; done";
+    booted.exec(["--timeout", "60s", "--", "sh", "-c", are_ready]).run().ok();
+    let stop = |id: &str, more: &[&str]| booted.0.maqet(["exec", "stop", "deb", id]).args(more).run().ok().stdout;
 
-    assert_eq!(stop(&polite), format!("stopped `{polite}` (exit code 3)\n"));
-    assert_eq!(stop(&polite), format!("had ended already: `{polite}` (exit code 3)\n"));
-    assert_eq!(stop(&stubborn), format!("stopped `{stubborn}` (killed)\n"));
+    assert_eq!(stop(&polite, &[]), format!("stopped `{polite}` (exit code 3)\n"));
+    assert_eq!(stop(&polite, &[]), format!("had ended already: `{polite}` (exit code 3)\n"));
+    assert_eq!(stop(&stubborn, &["--kill-after", "1s"]), format!("stopped `{stubborn}` (killed)\n"));
     assert_eq!(attach(booted, &polite).run().stdout, "ending\n");
     assert_eq!(attach(booted, &stubborn).run().code, Some(137));
     let left = booted.shell("grep -ls '^sleep.986' /proc/[0-9]*/cmdline | wc -l");

@@ -20,7 +20,7 @@ const SNAPSHOT: [&str; 6] = ["snapshot", "create", "deb", "root", "--live", "--q
 
 /// Returns how often the agent has frozen the file systems.
 fn times_frozen(booted: &Booted) -> usize {
-    let log = booted.shell("journalctl -b -u qemu-guest-agent -o cat").ok().stdout;
+    let log = booted.shell("journalctl --sync && journalctl -b -u qemu-guest-agent -o cat").ok().stdout;
     log.lines().filter(|line| line.contains("guest-fsfreeze called")).count()
 }
 
@@ -75,5 +75,6 @@ fn clock_of_a_resumed_guest_is_set(booted: &Booted) {
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let guest: f64 = booted.shell("date +%s.%N").ok().stdout.trim().parse().unwrap();
     let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-    assert!((before - 3.0..after + 3.0).contains(&guest), "{before} {guest} {after}");
+    // The agent may have set the clock as late as it may answer.
+    assert!((before - 13.0..after + 3.0).contains(&guest), "{before} {guest} {after}");
 }

@@ -1,11 +1,11 @@
 //! The history, which several hosts share.
 
-use std::time::Duration;
-
 use maqet_domain::change::ChangeSet;
 use maqet_domain::history::{HistoryQuery, HistoryVm};
 use maqet_domain::port::{HistoryLog, Store, VmRepository};
 use maqet_testkit::store::sample;
+use maqet_testkit::wait::LONG;
+use tokio::time::timeout;
 
 use crate::support::{Database, open};
 
@@ -95,20 +95,9 @@ async fn test_history_limited_by_two_processes_at_once_waits_for_neither() {
     };
     limited().await.unwrap();
     // A transaction that has removed the same entry and does not go on.
-    let holding = "BEGIN; DELETE FROM history; SELECT pg_sleep(5)";
-    let holder = tokio::task::spawn_blocking({
-        let (server, name) = (database.server.clone(), database.schema.name.clone());
-        move || server.query(&format!("SET search_path = {name}; {holding}; COMMIT"))
-    });
-    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%DELETE FROM history; SELECT pg_sleep%' \
-        AND wait_event = 'PgSleep'";
-    while database.query(asleep) == "0" {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let removal = format!("SET search_path = {}; DELETE FROM history", database.schema.name);
+    let holder = database.server.hold(&removal);
 
-    limited().await.unwrap();
-
-    assert!(!holder.is_finished(), "the commit waited for the other one");
-    database.query("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
-    let _cancelled = holder.await;
+    timeout(LONG, limited()).await.expect("the commit does not wait for the other one").unwrap();
+    drop(holder);
 }
