@@ -20,8 +20,8 @@ use crate::{App, Error};
 
 /// Remove stale files
 ///
-/// Removes VMs of `maqet run` whose process was killed, sockets of ended runs, logs and locks of
-/// removed VMs, and temporary files of processes that have exited, records the ends of runs, and finishes or undoes interrupted work in the trash.
+/// Removes VMs of `maqet run` whose process was killed, sockets of ended runs, logs and locks of removed VMs, and temporary
+/// files of processes that have exited, records the ends of runs, and finishes or undoes interrupted work in the trash.
 /// Keeps disks and definitions. Lists orphans: QEMU processes whose VM is not in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
