@@ -434,7 +434,7 @@ mod tests {
             (r#"{"users": [{"name": "a", "key": "x"}]}"#, "seed.users[0].key: unknown key `key`"),
             (r#"{"users": [{"sudo": true}]}"#, "seed.users[0]: a user needs a `name`"),
             (r#"{"users": ["a", "a"]}"#, "seed.users[1]: a second user `a`"),
-            (r#"{"users": "a"}"#, "seed.users: expected a list, found the string `a`"),
+            (r#"{"users": "a"}"#, "seed.users: expected a list, found a string"),
             (
                 r#"{"ssh_keys": ["ssh-rsa x"]}"#,
                 "seed.ssh_keys[0]: invalid SSH public key `ssh-rsa x`: the key after its type is damaged",
