@@ -96,7 +96,7 @@ fn test_run_whose_guest_does_not_boot_is_an_error() {
 #[test]
 fn test_run_whose_arguments_are_wrong_writes_its_report() {
     let home = TestHome::new();
-    let node = r#"arguments: [{blockdev: {driver: raw, node-name: z, file: {driver: file, filename: z.img}}}]"#;
+    let node = "arguments: [{blockdev: {driver: raw, node-name: z, file: {driver: file, filename: z.img}}}]";
     home.write("z.img", "");
     home.write("node.yaml", node);
     home.write("good.yaml", "accel: tcg\n");
