@@ -1,7 +1,6 @@
 //! All checks and tests, the fastest to fail first.
 
 use std::ffi::OsString;
-use std::io::{self, Seek};
 use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
@@ -15,9 +14,9 @@ use maqet_testkit::{namespaces, pid_namespace, process, qemu as kit_qemu, variab
 use crate::check::cargo_step;
 use crate::failure::{Failure, OrFailure};
 use crate::guard::Guard;
-use crate::task::{remark, step, warning};
+use crate::task::{step, warning};
 use crate::workspace::Workspace;
-use crate::{Result, check, fault_points, guest, leak, program, qemu, tools};
+use crate::{Result, check, fault_points, guest, leak, qemu, tools};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Test {
@@ -112,60 +111,29 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The tests on one QEMU.
-struct Pass {
-    name: String,
-    command: Command,
-}
-
 fn tests(test: &Test, workspace: &Workspace, unpacked: Option<&Unpacked>, folder: &Path) -> Result<()> {
-    let both = test.qemu.is_none() && unpacked.is_some();
     let cargo_test = |arguments| {
         let mut command = cargo_test(test, workspace, folder, arguments);
-        command.env("RUST_TEST_THREADS", test_threads(both).to_string());
-        if both {
+        if test.qemu.is_none() && unpacked.is_some() {
             command.env(variable::BOTH_QEMUS, "1");
         }
         command
     };
-    let of_system = (test.qemu != Some(Choice::Unpacked))
-        .then(|| Pass { name: format!("Tests with QEMU {}", kit_qemu::version()), command: cargo_test(&ALL_TESTS) });
-    let of_unpacked = unpacked.map(|unpacked| {
-        let mut command = cargo_test(&QEMU_TESTS);
-        if both {
-            command.arg("--").args(ONCE.iter().flat_map(|module| ["--skip", module]));
+    if test.qemu != Some(Choice::Unpacked) {
+        let mut tests = cargo_test(&ALL_TESTS);
+        cargo_step(&format!("Tests with QEMU {}", kit_qemu::version()), &mut tests)?;
+    }
+    if let Some(unpacked) = unpacked {
+        let version = kit_qemu::version_of(&unpacked.emulator());
+        let mut tests = cargo_test(&QEMU_TESTS);
+        if test.qemu.is_none() {
+            tests.arg("--").args(ONCE.iter().flat_map(|module| ["--skip", module]));
         }
-        command.env("PATH", first_in_path(&unpacked.programs())).env(variable::QEMU_VERSION, UNPACKED_VERSION);
-        Pass { name: format!("Tests with QEMU {}", kit_qemu::version_of(&unpacked.emulator())), command }
-    });
-    match (of_system, of_unpacked) {
-        (Some(first), Some(second)) => at_once(first, second)?,
-        (pass, other) => {
-            for mut pass in pass.into_iter().chain(other) {
-                cargo_step(&pass.name, &mut pass.command)?;
-            }
-        }
+        tests.env("PATH", first_in_path(&unpacked.programs())).env(variable::QEMU_VERSION, UNPACKED_VERSION);
+        cargo_step(&format!("Tests with QEMU {version}"), &mut tests)?;
     }
     report_skipped(test);
     Ok(())
-}
-
-/// Runs the tests on both QEMUs at the same time, as many of them wait; the output of the second is shown after that of the
-/// first.
-fn at_once(mut first: Pass, mut second: Pass) -> Result<()> {
-    let cannot = || "cannot keep the output of tests".to_owned();
-    let mut output = tempfile::tempfile().or_failure(cannot)?;
-    let written = output.try_clone().or_failure(cannot)?;
-    let error_output = output.try_clone().or_failure(cannot)?;
-    second.command.stdout(written).stderr(error_output);
-    remark(&format!("{}, at the same time: shown afterward", second.name));
-    let (outcome, other) = thread::scope(|scope| {
-        let other = scope.spawn(|| program::run(&mut second.command));
-        (cargo_step(&first.name, &mut first.command), joined(other))
-    });
-    step(&second.name);
-    output.rewind().and_then(|()| io::copy(&mut output, &mut io::stdout())).or_failure(cannot)?;
-    outcome.and(other.map_err(|failure| Failure::new(format!("step `{}` failed", second.name)).because(failure)))
 }
 
 /// Checks the targets in `fuzz/`, a separate workspace, without the fuzzer, which is C++ and not needed here.
@@ -189,6 +157,7 @@ fn cargo_test(test: &Test, workspace: &Workspace, folder: &Path, arguments: &[&s
         .env(variable::GUEST, workspace.guest().folder())
         .env(variable::UNPACKED_QEMU, workspace.unpacked_qemu().folder())
         .env(variable::TEST_ROOT, folder)
+        .env("RUST_TEST_THREADS", test_threads().to_string())
         // A snapshot that differs fails, and nothing is written beside the source.
         .env("INSTA_UPDATE", "no");
     if test.long {
@@ -197,11 +166,10 @@ fn cargo_test(test: &Test, workspace: &Workspace, folder: &Path, arguments: &[&s
     command
 }
 
-/// Returns how many tests run at once: four times as many as there are cores, on all QEMUs, as most of them wait for a guest,
-/// a timeout or a disk more than they compute.
-fn test_threads(both: bool) -> usize {
-    let per_core = if both { 2 } else { 4 };
-    per_core * thread::available_parallelism().map_or(2, NonZero::get)
+/// Returns how many tests run at once: twice as many as there are cores, as most of them wait for a guest, a timeout or a
+/// disk more than they compute.
+fn test_threads() -> usize {
+    2 * thread::available_parallelism().map_or(2, NonZero::get)
 }
 
 fn first_in_path(folder: &Path) -> OsString {
