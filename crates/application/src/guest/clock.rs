@@ -11,7 +11,7 @@ use crate::{App, limits};
 
 /// Has the agent set the clock, if one runs; returns whether it did.
 ///
-/// It is no error that the clock is not set: the guest runs, and may set it by itself.
+/// It is no error that the clock is not set: the guest runs, and may set it on its own.
 pub(crate) async fn set_clock(app: &App, paths: &RunPaths) -> bool {
     let channels = Channels::of_run(&*app.ports.monitors, paths).await;
     if !channels.is_ok_and(|channels| channels.agent() == Some(true)) {

@@ -32,7 +32,7 @@ pub(crate) enum PumpEnd {
     Interrupted(Option<ExitStatus>, ProcessSignal),
     /// Its process exited without having begun; with what was captured of its standard error.
     NotStarted(CommandStatus),
-    /// It was started, and goes on by itself.
+    /// It was started, and goes on without maqet.
     Detached,
     /// Nothing came from it.
     Silent,

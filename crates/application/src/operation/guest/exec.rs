@@ -54,7 +54,7 @@ pub struct Exec {
     /// Whether standard error goes where standard output goes, in the order of the writes.
     #[serde(default)]
     pub merge: bool,
-    /// Whether the command is only started: it goes on by itself, and its output is kept in the guest.
+    /// Whether the command is only started: it goes on without maqet, and its output is kept in the guest.
     #[serde(default)]
     pub detach: bool,
     /// By what the command is connected.
@@ -87,7 +87,7 @@ pub enum ExecOutcome {
     Lost,
     /// It was ended because its caller was interrupted.
     Interrupted,
-    /// It was started, and goes on by itself.
+    /// It was started, and goes on without maqet.
     Detached,
 }
 
@@ -210,7 +210,7 @@ impl Exec {
         })
     }
 
-    /// Starts the command, which goes on by itself.
+    /// Starts the command, which goes on without maqet.
     async fn start_detached(
         app: &App,
         vm: &Monitored<'_>,

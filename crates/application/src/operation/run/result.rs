@@ -29,7 +29,7 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
-    /// Returns whether the command ended by itself, or took too long.
+    /// Returns whether the command ended on its own, or took too long.
     pub(super) const fn is_verdict(self) -> bool {
         matches!(self, Self::Exited | Self::Signalled | Self::TimedOut)
     }
