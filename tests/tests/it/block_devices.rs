@@ -79,6 +79,17 @@ fn test_start_drives_that_are_block_devices_run() {
     assert!(fs::metadata(image).is_ok(), "the device is left alone");
 }
 
+/// Attaches a file as a device with a file system, and returns it with a directory to mount it at; `None` where this host has
+/// no loop devices.
+fn with_file_system(home: &TestHome, file: &Path, test: &str) -> Option<(Loop, PathBuf)> {
+    let attached = Loop::attach(file, test)?;
+    let made = Command::new("mkfs.ext2").arg("-q").arg(&attached.device).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let folder = home.path("mounted");
+    fs::create_dir(&folder).unwrap();
+    Some((attached, folder))
+}
+
 /// A file system that the host and a guest write at the same time is lost.
 #[test]
 fn test_start_mounted_block_device_is_refused() {
@@ -86,12 +97,8 @@ fn test_start_mounted_block_device_is_refused() {
     namespaces::within_mounts(NAME, || {
         let home = TestHome::new();
         let file = home.write("disk.raw", vec![0; 2 << 20]);
-        let Some(attached) = Loop::attach(&file, NAME) else { return };
+        let Some((attached, folder)) = with_file_system(&home, &file, NAME) else { return };
         let device = attached.device.to_str().unwrap();
-        let made = Command::new("mkfs.ext2").arg("-q").arg(device).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let folder = home.path("mounted");
-        fs::create_dir(&folder).unwrap();
         let vm = |name: &str, rest: &str| {
             home.add(&format!(
                 "{}storage: [{{name: hdd, type: raw, file: {device}{rest}}}]\n",
@@ -124,12 +131,8 @@ fn test_start_mounted_image_of_any_form_is_refused() {
     namespaces::within_mounts(NAME, || {
         let home = TestHome::new();
         let file = home.write("disk.raw", vec![0; 2 << 20]);
-        let Some(attached) = Loop::attach(&file, NAME) else { return };
+        let Some((attached, folder)) = with_file_system(&home, &file, NAME) else { return };
         let device = attached.device.to_str().unwrap();
-        let made = Command::new("mkfs.ext2").arg("-q").arg(device).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let folder = home.path("mounted");
-        fs::create_dir(&folder).unwrap();
         assert!(Command::new("mount").arg(device).arg(&folder).status().unwrap().success());
         let refused = |keys: &str| {
             home.add(&format!("name: web\naccel: tcg\nmemory: 16M\n{keys}\n"));
