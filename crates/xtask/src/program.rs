@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -32,7 +32,22 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     let status = command.status().or_failure(|| format!("cannot run `{shown}`"))?;
+    succeeded(&shown, status)
+}
+
+fn succeeded(shown: &str, status: ExitStatus) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Failure::new(format!("`{shown}` failed with {status}"))) }
+}
+
+/// Runs a command that shares our standard error, and hands each line of its standard output to `use_line`.
+pub(crate) fn lines(command: &mut Command, mut use_line: impl FnMut(&str)) -> Result<()> {
+    let shown = shown(command);
+    let failure = || format!("cannot run `{shown}`");
+    let mut child = command.stdout(Stdio::piped()).spawn().or_failure(failure)?;
+    for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines) {
+        use_line(&line.or_failure(failure)?);
+    }
+    succeeded(&shown, child.wait().or_failure(failure)?)
 }
 
 /// Runs a command and returns its standard output; its standard error is shown only if it fails.

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 use std::{env, iter, thread};
@@ -52,21 +54,22 @@ const ONCE: [&str; 7] =
 impl Test {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         let started = Instant::now();
-        tools::ensure()?;
-        tools::ensure_for_debian_guest()?;
-        guest::ensure(workspace.guest())?;
-        let unpacked = self.unpacked_qemu(workspace)?;
-
+        if tools::may_ask() {
+            tools::ensure_for_tests()?;
+        }
         let folder = tempfile::Builder::new()
             .prefix("mq")
             .tempdir_in("/tmp")
             .or_failure(|| "cannot create a directory in /tmp".to_owned())?
             .keep();
         let guard = Guard::over(&folder)?;
+        let failed = AtomicBool::new(false);
         let outcome = thread::scope(|scope| {
             // Downloaded and unpacked while the compiler works, so that it costs a fresh clone little time.
-            let debian = scope.spawn(|| guest::ensure_debian(workspace.guest()));
-            build(workspace).and(joined(debian)).and_then(|_| tests(self, workspace, unpacked, &folder))
+            let programs = scope.spawn(|| self.programs(workspace).inspect_err(|_| failed.store(true, Relaxed)));
+            let built = build(workspace, &failed);
+            let unpacked = joined(programs)?;
+            built.and_then(|()| tests(self, workspace, unpacked, &folder))
         });
         let leaks = no_leaks(&folder);
         process::kill_naming(&folder);
@@ -77,6 +80,15 @@ impl Test {
         removed.or_failure(|| format!("cannot remove `{}`", folder.display()))?;
         step(&format!("All passed in {} s", started.elapsed().as_secs()));
         Ok(())
+    }
+
+    /// Installs and builds what the tests use besides maqet; returns the QEMU as [`Self::unpacked_qemu`].
+    fn programs<'a>(&self, workspace: &'a Workspace) -> Result<Option<&'a Unpacked>> {
+        tools::ensure_for_tests()?;
+        guest::ensure(workspace.guest())?;
+        let unpacked = self.unpacked_qemu(workspace)?;
+        guest::ensure_debian(workspace.guest())?;
+        Ok(unpacked)
     }
 
     /// Returns the QEMU to run the tests on besides that of the system, unpacked.
@@ -92,16 +104,21 @@ impl Test {
     }
 }
 
-/// Checks and builds everything that is tested.
-fn build(workspace: &Workspace) -> Result<()> {
-    check::format(workspace)?;
-    check::lints(workspace)?;
-    // Code without fault points. The example has Cargo choose the features of dependencies as for tests.
-    let without = ["clippy", "--workspace", "--lib", "--bins", "--example", "one_session", "--", "--deny", "warnings"];
-    cargo_step("Lints without features", &mut workspace.cargo(without))?;
-    fuzz_targets(workspace)?;
-    check::policy(workspace)?;
-    cargo_step("Build", &mut workspace.cargo(["build", "--workspace", "--all-targets"]))?;
+/// Checks and builds everything that is tested, until that is done or `failed` is set.
+fn build(workspace: &Workspace, failed: &AtomicBool) -> Result<()> {
+    let steps = [check::format, check::lints, fuzz_targets, check::policy, binaries];
+    for step in steps {
+        if failed.load(Relaxed) {
+            break;
+        }
+        step(workspace)?;
+    }
+    Ok(())
+}
+
+fn binaries(workspace: &Workspace) -> Result<()> {
+    // The lints were those of code with fault points.
+    check::build_step("Build", &mut workspace.cargo(["build", "--workspace", "--all-targets"]))?;
     step("CLI with fault points");
     fault_points::build(workspace)
 }

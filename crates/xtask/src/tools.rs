@@ -32,7 +32,7 @@ enum Kind {
     Postgres,
 }
 
-/// In the order of installation: `qemu-system-x86` first, as it may remove installed `qemu-utils`.
+/// `qemu-system-x86` first, as its installation may remove installed `qemu-utils`.
 const TOOLS: [Tool; 17] = [
     Tool {
         kind: Kind::Program("qemu-system-x86_64"),
@@ -108,6 +108,16 @@ pub(crate) fn ensure_for_bench() -> Result<()> {
     ensure_all(&[&TOOLS[..], &[SQLITE]].concat())
 }
 
+/// Installs missing tools of the tests, the Debian guest included; prints nothing if there are none.
+pub(crate) fn ensure_for_tests() -> Result<()> {
+    ensure_all(&[&TOOLS[..], &DEBIAN_GUEST].concat())
+}
+
+/// Returns whether an installation may ask for a password.
+pub(crate) fn may_ask() -> bool {
+    privilege() == Privilege::Sudo
+}
+
 /// Installs missing tools of the Debian guest; prints nothing if there are none.
 pub(crate) fn ensure_for_debian_guest() -> Result<()> {
     ensure_all(&DEBIAN_GUEST)
@@ -124,10 +134,11 @@ fn ensure_all(tools: &[Tool]) -> Result<()> {
         remark(&format!("{} {}", tool.kind, tool.why));
     }
     update_lists(&manual(&missing))?;
+    apt(&install_arguments(&missing), &manual(&missing))?;
     for tool in tools {
-        // Checked again for each: an installation can bring or remove another tool.
+        // Checked again for each: an installation can remove another tool.
         if !tool.kind.is_installed() {
-            apt(&install_arguments(tool), &manual(&missing))?;
+            apt(&install_arguments(&[tool]), &manual(&missing))?;
         }
     }
     match tools.iter().find(|tool| !tool.kind.is_installed()) {
@@ -178,13 +189,13 @@ fn describes_uefi(folder: &Path, architecture: &str) -> bool {
     contents.into_iter().any(|content| content.contains("\"uefi\"") && content.contains(&architecture))
 }
 
-fn install_arguments(tool: &Tool) -> Vec<&'static str> {
-    [&["install", "--yes", "--no-install-recommends"], tool.packages].concat()
+fn install_arguments(tools: &[&Tool]) -> Vec<&'static str> {
+    let packages = tools.iter().flat_map(|tool| tool.packages).copied();
+    ["install", "--yes", "--no-install-recommends"].into_iter().chain(packages).collect()
 }
 
 fn manual(missing: &[&Tool]) -> String {
-    let installs = missing.iter().map(|tool| format!(" && apt-get {}", install_arguments(tool).join(" ")));
-    format!("apt-get update{}", installs.collect::<String>())
+    format!("apt-get update && apt-get {}", install_arguments(missing).join(" "))
 }
 
 fn apt(arguments: &[&str], instead: &str) -> Result<()> {
