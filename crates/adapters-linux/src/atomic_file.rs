@@ -124,7 +124,7 @@ impl Drop for AtomicFile {
 /// Renames a file or a directory to a name that is free.
 ///
 /// Errors: `AlreadyExists`, and whatever the file system reports.
-pub(crate) fn rename_to_free_name(from: &Path, to: &Path) -> io::Result<()> {
+pub fn rename_to_free_name(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_without_flag(from, to),
@@ -144,7 +144,7 @@ fn rename_without_flag(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Writes the names in a folder to disk; some file systems cannot, and what the files hold is on disk in any case.
-pub(crate) fn sync_folder(folder: &Path) {
+pub fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 

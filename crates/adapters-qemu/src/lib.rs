@@ -7,6 +7,7 @@
 mod binary_cache;
 mod bound;
 mod builds;
+mod checkpoint;
 mod console;
 mod firmware;
 mod guest;
@@ -20,6 +21,7 @@ mod stale_files;
 mod stderr_tail;
 
 pub use self::builds::QemuBuilds;
+pub use self::checkpoint::LocalCheckpoints;
 pub use self::console::QemuConsoles;
 pub use self::firmware::DescriptorCatalog;
 pub use self::guest::{QemuGuestAgents, QemuGuestPorts};

@@ -209,3 +209,10 @@ pub const PORT_READ_BYTES: usize = 128 << 10;
 
 /// The longest note in the lock of a set of ports: a nonce of 32 characters, and a newline.
 pub const MAX_PORT_NOTE_BYTES: usize = 64;
+
+/// How much of a file of a checkpoint is read at once: a millisecond or two, after which other work goes on, and as many
+/// pages as are written at once.
+pub const CHECKPOINT_CHUNK_BYTES: usize = 4 << 20;
+
+/// The largest manifest of a checkpoint that is read; one of a machine with a hundred drives has 100 KB.
+pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;

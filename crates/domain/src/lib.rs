@@ -18,6 +18,7 @@
 //! | [`machine`] | the checked description of a machine, and the configuration keys it is read from |
 //! | [`vm`], [`snapshot`] | VMs and their runs, and the state of a VM ([`vm::Status`]) |
 //! | [`backup`] | backups of disks, and how they build on each other |
+//! | [`checkpoint`] | checkpoints of running machines, and QEMU's migration stream |
 //! | [`command_line`] | QEMU's command line, computed from a machine ([`command_line::CommandLine`]) |
 //! | [`event`], [`history`], [`change`], [`revert`] | the event log, the history, the changes of a commit, and what a call has that reverts one |
 //! | [`metric`] | metrics and their histograms |
@@ -28,6 +29,7 @@
 
 pub mod backup;
 pub mod change;
+pub mod checkpoint;
 pub mod command_line;
 pub mod config;
 pub mod error;

@@ -5,6 +5,7 @@
 
 mod backup;
 mod build;
+mod checkpoint;
 mod console;
 mod copies;
 mod dial;
@@ -33,6 +34,9 @@ mod trash;
 
 pub use self::backup::{BackupImages, BackupListing, BackupStore, BackupStoreError, ByteProgress, ImageFacts};
 pub use self::build::{BuildUnavailable, Builds};
+pub use self::checkpoint::{
+    CheckpointFileError, CheckpointFiles, CheckpointListing, FoundCheckpoint, TakenApart, UnfinishedCheckpoint,
+};
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
@@ -73,6 +77,7 @@ pub use self::trash::{Trash, TrashError, TrashPlace};
 pub use self::{
     backup::{MockBackupImages, MockBackupStore},
     build::MockBuilds,
+    checkpoint::MockCheckpointFiles,
     console::MockConsoles,
     copies::MockVmCopies,
     dial::MockDialer,

@@ -39,6 +39,7 @@ enum Target {
     Qcow2,
     Qmp,
     Setting,
+    Stream,
     Value,
 }
 
@@ -53,6 +54,7 @@ impl Target {
             Self::Qcow2 => "qcow2",
             Self::Qmp => "qmp",
             Self::Setting => "setting",
+            Self::Stream => "stream",
             Self::Value => "value",
         }
     }
@@ -68,6 +70,7 @@ impl Target {
             Self::Qcow2 => &["fuzz/seeds/qcow2"],
             Self::Qmp => &["fuzz/seeds/qmp"],
             Self::Setting => &["fuzz/seeds/setting"],
+            Self::Stream => &["fuzz/seeds/stream"],
             Self::Value => &["fuzz/seeds/value"],
         }
     }
@@ -81,6 +84,7 @@ impl Target {
             Self::Config | Self::Setting | Self::Value => "fuzz/yaml.dict",
             Self::Output => "fuzz/output.dict",
             Self::Qcow2 => "fuzz/qcow2.dict",
+            Self::Stream => "fuzz/stream.dict",
         }
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
 mod binary;
+mod checkpoints;
 mod consoles;
 mod convert;
 mod damaged_images;
