@@ -77,3 +77,9 @@ pub fn round_to_millis(time: Duration) -> Duration {
 
 /// How much of an image is read at once for its checksum: some hundred microseconds, after which other work goes on.
 pub const CHECKSUM_CHUNK_BYTES: usize = 1 << 20;
+
+/// How much is read from ssh(1) in one call.
+pub const SSH_READ_BYTES: usize = 64 << 10;
+
+/// How much of what ssh(1) says about a connection is read; one message has a line or two.
+pub const MAX_SSH_MESSAGE_BYTES: usize = 4 << 10;

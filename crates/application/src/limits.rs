@@ -362,6 +362,15 @@ pub const EXEC_GIVE_UP: Duration = Duration::from_secs(3);
 /// How long what an earlier command has left may take to end before its ports are used.
 pub const EXEC_SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long it may take to log in by SSH: a second in an idle guest that is emulated, and 20 s on a busy host.
+pub const SSH_LOGIN_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a command that was run by SSH may take to end after SIGKILL, for which two connections are made.
+pub const SSH_GIVE_UP: Duration = Duration::from_secs(20);
+
+/// How much is kept of what a guest writes before a command begins, which explains why it does not.
+pub const MAX_PREFACE_BYTES: usize = 4 << 10;
+
 /// How often the agent is asked about a command that it captures: at first, and at most.
 pub const CAPTURE_POLLS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 

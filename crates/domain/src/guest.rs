@@ -13,13 +13,15 @@ mod info;
 mod progress;
 mod protocol;
 mod scripts;
+mod ssh;
 mod stage;
 mod status;
+mod tool;
 
 pub use self::channel::{GuestStream, PORT_SETS, PortSet, channel_ids, is_open};
 pub use self::command::{
     EnvironmentVariable, ExecFailure, ExecWay, GuestCommand, InvalidEnvironmentVariable, InvalidUserName, Nonce,
-    ProcessSignal, TerminalSize, UserName, had_exited, resize_command, signal_command, started_process, sweep_command,
+    ProcessSignal, TerminalSize, UserName, started_process,
 };
 pub use self::detached::{
     DetachedCommand, DetachedState, follow_detached, list_detached, remove_detached, signal_detached,
@@ -27,8 +29,10 @@ pub use self::detached::{
 pub use self::info::{AgentVersion, GuestAddress, GuestInterface, GuestSystem};
 pub use self::progress::{CloudInit, GuestBoot};
 pub use self::protocol::{AgentCommand, AgentDecoder, AgentReply, InvalidReply, SYNC_DELIMITER};
+pub use self::ssh::{SshLogin, SshStreams, begun_process};
 pub use self::stage::BootStage;
 pub use self::status::{CommandStatus, ExitStatus};
+pub use self::tool::{GuestTool, had_exited};
 
 /// The controller of the channels.
 pub const CONTROLLER: &str = "maqet-serial";

@@ -42,7 +42,10 @@ pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
 pub use self::disk::{DiskImages, ForeignBacking, ImageError, ImageInfo, ImageSummary, ImageUse, ImageUser};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, FirmwareRequest, SecureBoot, UefiFirmware};
-pub use self::guest::{AgentError, AgentSession, GuestAgents, GuestPorts, GuestStreams, PortClaim, PortError};
+pub use self::guest::{
+    AgentError, AgentSession, GuestAgents, GuestPorts, GuestStreams, PortClaim, PortError, SshClient, SshClients,
+    SshEnd, SshError,
+};
 pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm, PortObstacle, PortUser};
 pub use self::host_files::{
@@ -83,7 +86,10 @@ pub use self::{
     dial::MockDialer,
     disk::MockDiskImages,
     firmware::MockFirmwareCatalog,
-    guest::{MockAgentSession, MockGuestAgents, MockGuestPorts, MockGuestStreams, MockPortClaim},
+    guest::{
+        MockAgentSession, MockGuestAgents, MockGuestPorts, MockGuestStreams, MockPortClaim, MockSshClient,
+        MockSshClients,
+    },
     hook::MockHooks,
     host::{MockClock, MockHost, MockIdSource},
     host_files::{MockHostFiles, MockHostSource, MockHostTarget},

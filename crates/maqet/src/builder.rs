@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use maqet_adapters_linux::{
     FileCopies, FileJournal, FileLocks, FileMetrics, LinuxProcesses, LocalBackups, LocalFiles, LocalHooks, LocalHost,
-    LocalPaths, LocalProbe, LocalRecords, LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment, RandomIds,
-    SystemClock, TcpDialer,
+    LocalPaths, LocalProbe, LocalRecords, LocalSsh, LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment,
+    RandomIds, SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
     DescriptorCatalog, FilePictures, FileSchemas, QemuBuilds, QemuConsoles, QemuGuestAgents, QemuGuestPorts,
@@ -289,6 +289,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         consoles: Arc::new(QemuConsoles),
         agents: Arc::new(QemuGuestAgents),
         guest_ports: Arc::new(QemuGuestPorts),
+        ssh: Arc::new(LocalSsh::new(environment.clone())),
         host_files: Arc::new(LocalFiles),
         dialer: Arc::new(TcpDialer),
         hooks: Arc::new(LocalHooks::new(environment)),

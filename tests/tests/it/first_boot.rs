@@ -1,13 +1,13 @@
 //! The first boot of a real Debian guest with cloud-init, which all tests share.
 
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use maqet_testkit::{Finished, Shared, TestHome, guest};
 
 /// A guest that cloud-init has set up; its disk and its seed are those of the first start.
-struct Seeded(TestHome);
+pub(crate) struct Seeded(pub(crate) TestHome, Mutex<()>);
 
 static SEEDED: Shared<Seeded> = Shared::new();
 
@@ -15,7 +15,7 @@ static SEEDED: Shared<Seeded> = Shared::new();
 const STUBS: [&str; 2] = ["/usr/sbin/resize2fs", "/usr/sbin/update-locale"];
 
 impl Seeded {
-    fn get() -> Arc<Self> {
+    pub(crate) fn get() -> Arc<Self> {
         SEEDED.get_or_make(|| {
             let home = TestHome::new();
             make_key(&home, "key");
@@ -33,8 +33,13 @@ impl Seeded {
             home.maqet(["add"]).arg(&yaml).run().ok();
             let start = home.maqet(["start", "seeded", "--wait", "agent", "--timeout", "5m"]);
             start.deadline(Duration::from_mins(6)).run().ok();
-            Self(home)
+            Self(home, Mutex::new(()))
         })
+    }
+
+    /// Waits until no other test changes how to log in, or stops the agent.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shell(&self, script: &str) -> Finished {
@@ -52,6 +57,7 @@ fn make_key(home: &TestHome, name: &str) {
 #[test]
 fn test_seed_sets_up_the_guest() {
     let seeded = Seeded::get();
+    let _turn = seeded.turn();
 
     let wait = ["--format", "json", "wait", "seeded", "--for", "cloud-init", "--for", "boot", "--for", "address"];
     let wait = seeded.0.maqet(wait).args(["--for", "ssh", "--timeout", "5m"]).deadline(Duration::from_mins(6));

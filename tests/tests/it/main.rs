@@ -31,6 +31,7 @@ mod events;
 mod exec;
 mod exec_detached;
 mod exec_endings;
+mod exec_ssh;
 mod exec_terminal;
 mod firmware;
 mod firmware_files;

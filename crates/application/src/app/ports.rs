@@ -6,7 +6,7 @@ use std::sync::Arc;
 use maqet_domain::port::{
     BackupImages, BackupStore, Builds, Clock, Consoles, Databases, Dialer, DiskImages, FirmwareCatalog, GuestAgents,
     GuestPorts, Hooks, Host, HostFiles, Hypervisor, IdSource, ImageTools, Journal, Locks, MetricStore, Monitors, Paths,
-    Pictures, ProcessStats, Processes, Records, Schemas, Store, Trash,
+    Pictures, ProcessStats, Processes, Records, Schemas, SshClients, Store, Trash,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -43,6 +43,8 @@ pub struct Ports {
     pub agents: Arc<dyn GuestAgents>,
     /// Connects to the streams of commands in guests.
     pub guest_ports: Arc<dyn GuestPorts>,
+    /// Runs commands in guests by SSH.
+    pub ssh: Arc<dyn SshClients>,
     /// Reads and writes what is copied into guests and from there.
     pub host_files: Arc<dyn HostFiles>,
     /// Appends to the log of each VM.

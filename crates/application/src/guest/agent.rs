@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use maqet_domain::guest::{
-    AgentCommand, AgentVersion, CommandStatus, ExitStatus, GuestInterface, GuestSystem, Nonce, PortSet, ProcessSignal,
-    TerminalSize, had_exited, resize_command, signal_command, started_process, sweep_command,
+    AgentCommand, AgentVersion, CommandStatus, ExitStatus, GuestInterface, GuestSystem, GuestTool, Nonce, PortSet,
+    started_process,
 };
 use maqet_domain::port::{AgentError, AgentSession, GuestAgents};
 use maqet_domain::qmp::wording::is_unknown_process;
@@ -84,32 +84,14 @@ impl Agent<'_> {
         Ok(found)
     }
 
-    /// Sends a signal to a command; returns whether its process had exited before, once the signal was sent.
-    ///
-    /// With a nonce, the signal is for what runs on the terminal of the command.
-    pub(crate) async fn signal(
-        &self,
-        signal: ProcessSignal,
-        pid: i64,
-        on_terminal: Option<&Nonce>,
-    ) -> Result<bool, AgentError> {
-        let exit = self.run(&signal_command(signal, pid, on_terminal)).await?;
-        Ok(exit.is_some_and(had_exited))
-    }
-
-    /// Sets the size of the terminal of a command.
-    pub(crate) async fn resize(&self, nonce: &Nonce, size: TerminalSize) -> Result<(), AgentError> {
-        self.run(&resize_command(nonce, size)).await.map(drop)
-    }
-
     /// Kills every process that was started with this nonce, or has the output of these ports open.
     pub(crate) async fn sweep(&self, nonce: &Nonce, set: Option<PortSet>) -> Result<(), AgentError> {
-        self.run(&sweep_command(nonce, set)).await.map(drop)
+        self.run(&GuestTool::sweep(nonce, set)).await.map(drop)
     }
 
-    /// Runs a short program and waits until it has exited; returns how, if it has.
-    async fn run(&self, command: &AgentCommand) -> Result<Option<ExitStatus>, AgentError> {
-        Ok(self.complete(command, limits::AGENT_TOOL_POLLS).await?.and_then(|status| status.exit))
+    /// Runs a tool and waits until it has exited; returns how, if it has.
+    pub(crate) async fn run(&self, tool: &GuestTool) -> Result<Option<ExitStatus>, AgentError> {
+        Ok(self.complete(&tool.request(), limits::AGENT_TOOL_POLLS).await?.and_then(|status| status.exit))
     }
 
     /// Runs a short program and waits until it has exited, for at most `polls` intervals; returns its last status, if it

@@ -5,10 +5,10 @@ use maqet_domain::port::AgentError;
 use tokio::time::Instant;
 
 use super::agent::{Agent, HeldSession, ProcessState};
-use super::control::{Answer, Control, Started};
+use super::control::{Answer, Control, Started, Tools};
 use super::error::ExecError;
 use super::pump::PumpEnd;
-use super::request::{ExecRequest, at};
+use super::request::{ExecRequest, WayError, at};
 use super::streams::ExecStreams;
 use crate::vm::monitor::Monitored;
 use crate::{Error, limits};
@@ -27,7 +27,20 @@ pub(crate) async fn run(
     agent: Agent<'_>,
     request: &ExecRequest,
     streams: &dyn ExecStreams,
-) -> Result<Ended, Error> {
+) -> Result<Ended, WayError> {
+    run_with_input(vm, agent, request, streams).await.map_err(|error| match error {
+        // What was read of the input is gone.
+        WayError::NotReady(error) if streams.has_input() => error.into(),
+        error => error,
+    })
+}
+
+async fn run_with_input(
+    vm: &Monitored<'_>,
+    agent: Agent<'_>,
+    request: &ExecRequest,
+    streams: &dyn ExecStreams,
+) -> Result<Ended, WayError> {
     let name = &vm.entry.name;
     let input = match request.before_start(streams, whole_input(vm, streams)).await {
         Ok(input) => input?,
@@ -38,10 +51,10 @@ pub(crate) async fn run(
         Err(end) => return Ok(Ended::without_output(end)),
     };
     let start = request.command.start(&request.nonce, ExecWay::Agent, input.as_deref());
-    let failed = |source| ExecError::Agent { vm: name.clone(), source };
+    let failed = |source| WayError::of_start(vm, source);
     let (pid, held) = HeldSession::start(session, &start).await.map_err(failed)?;
     let started = Started {
-        agent,
+        tools: Tools::Agent(agent),
         pid,
         nonce: &request.nonce,
         set: None,
@@ -92,7 +105,7 @@ async fn status_at_end(control: &mut Control<'_>, streams: &dyn ExecStreams) -> 
                 }
                 Answer::State(Ok(ProcessState::Unknown)) => return Err(PumpEnd::Lost(None)),
                 Answer::State(Err(AgentError::Closed | AgentError::NoChannel)) => return Err(PumpEnd::Closed),
-                Answer::State(Err(error)) => return Err(PumpEnd::Lost(Some(error))),
+                Answer::State(Err(error)) => return Err(PumpEnd::Lost(Some(error.to_string()))),
                 Answer::HadExited | Answer::Done => {}
             },
         }

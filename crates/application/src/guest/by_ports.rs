@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 use super::agent::{Agent, HeldSession};
 use super::by_agent::Ended;
 use super::channels::Channels;
-use super::control::{Control, Started};
+use super::control::{Control, Started, Tools};
 use super::error::ExecError;
 use super::pump::{Pump, PumpEnd, PumpSetup};
-use super::request::ExecRequest;
+use super::request::{ExecRequest, WayError};
 use super::streams::ExecStreams;
 use crate::vm::monitor::Monitored;
-use crate::{App, Error, HumanDuration, limits};
+use crate::{App, HumanDuration, limits};
 
 /// A claimed set of ports that no command has open.
 pub(crate) struct FreePorts {
@@ -59,7 +59,7 @@ impl FreePorts {
         agent: Agent<'_>,
         request: &ExecRequest,
         streams: &dyn ExecStreams,
-    ) -> Result<Ended, Error> {
+    ) -> Result<Ended, WayError> {
         let name = &vm.entry.name;
         let port_error = |source| ExecError::Port { vm: name.clone(), source };
         let terminal = streams.terminal();
@@ -80,10 +80,10 @@ impl FreePorts {
         let way = ExecWay::Ports { set: self.set, has_input, is_merged, terminal };
         self.claim.note(Some(request.nonce.clone()));
         let start = request.command.start(&request.nonce, way, None);
-        let failed = |source| ExecError::Agent { vm: name.clone(), source };
+        let failed = |source| WayError::of_start(vm, source);
         let (pid, held) = HeldSession::start(session, &start).await.map_err(failed)?;
         let started = Started {
-            agent,
+            tools: Tools::Agent(agent),
             pid,
             nonce: &request.nonce,
             set: Some(self.set),

@@ -1,4 +1,4 @@
-//! What is requested of the agent while a command runs: how it is, signals, and its end once its time is over.
+//! What is requested of the guest while a command runs: how it is, signals, and its end once its time is over.
 //!
 //! One request goes on at a time, beside everything else: a guest that answers slowly must not keep a timeout or a signal
 //! from its effect.
@@ -8,11 +8,12 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::Duration;
 
-use maqet_domain::guest::{ExitStatus, Nonce, PortSet, ProcessSignal, TerminalSize};
+use maqet_domain::guest::{ExitStatus, GuestTool, Nonce, PortSet, ProcessSignal, TerminalSize, had_exited};
 use maqet_domain::port::AgentError;
 use tokio::time::Instant;
 
 use super::agent::{Agent, HeldSession, ProcessState};
+use super::by_ssh::Ssh;
 use super::pump::PumpEnd;
 use super::request::ExecRequest;
 use crate::limits;
@@ -28,7 +29,26 @@ pub(crate) async fn working<T>(work: &mut Work<'_, T>) -> T {
     }
 }
 
-/// A request to the agent about a command.
+/// By what tools are run in the guest, beside a command.
+#[derive(Clone, Copy)]
+pub(crate) enum Tools<'a> {
+    /// By the agent, which also knows how the command is.
+    Agent(Agent<'a>),
+    /// By another connection of ssh(1).
+    Ssh(Ssh<'a>),
+}
+
+impl Tools<'_> {
+    /// Runs a tool and waits until it has exited; returns how, if it has, or what failed.
+    async fn run(self, tool: &GuestTool) -> Result<Option<ExitStatus>, String> {
+        match self {
+            Tools::Agent(agent) => agent.run(tool).await.map_err(|error| error.to_string()),
+            Tools::Ssh(ssh) => ssh.run_tool(tool).await.map(Some),
+        }
+    }
+}
+
+/// A request about a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Status,
@@ -49,10 +69,10 @@ pub(crate) enum Answer {
     Done,
 }
 
-/// A command that the agent has started.
+/// A command that was started.
 #[derive(Clone, Copy)]
 pub(crate) struct Started<'a> {
-    pub(crate) agent: Agent<'a>,
+    pub(crate) tools: Tools<'a>,
     pub(crate) pid: i64,
     pub(crate) nonce: &'a Nonce,
     pub(crate) set: Option<PortSet>,
@@ -148,7 +168,7 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// Requests how the command is.
+    /// Requests how the command is, of the agent that has started it.
     pub(crate) fn ask_state(&mut self) {
         self.unsent.push_back(Request::Status);
     }
@@ -181,7 +201,11 @@ impl<'a> Control<'a> {
     pub(crate) fn kill(&mut self) {
         self.kill_at = None;
         self.unsent.extend([Request::Signal(ProcessSignal::Kill), Request::Sweep]);
-        self.give_up_at.get_or_insert(Instant::now() + limits::EXEC_GIVE_UP);
+        let give_up = match self.started.tools {
+            Tools::Agent(_) => limits::EXEC_GIVE_UP,
+            Tools::Ssh(_) => limits::SSH_GIVE_UP,
+        };
+        self.give_up_at.get_or_insert(Instant::now() + give_up);
     }
 
     /// Releases the session with the agent if it is time.
@@ -195,27 +219,31 @@ impl<'a> Control<'a> {
             return;
         }
         let Some(request) = self.unsent.pop_front() else { return };
-        let Started { agent, pid, nonce, set, has_terminal, reply_limit } = self.started;
+        let Started { tools, pid, nonce, set, has_terminal, reply_limit } = self.started;
         let on_terminal = has_terminal.then_some(nonce);
         let mut held = std::mem::take(&mut self.held);
         self.request = Some(Box::pin(async move {
-            if request == Request::Status {
-                let state = agent.state(&mut held, pid, reply_limit).await;
-                return (Answer::State(state), held);
-            }
+            let tool = match request {
+                Request::Status => None,
+                Request::TimeOut => Some(GuestTool::signal(ProcessSignal::Term, pid, on_terminal)),
+                Request::Signal(signal) => Some(GuestTool::signal(signal, pid, on_terminal)),
+                Request::Resize(size) => Some(GuestTool::resize(nonce, size)),
+                Request::Sweep => Some(GuestTool::sweep(nonce, set)),
+            };
+            let Some(tool) = tool else {
+                let answer = match tools {
+                    Tools::Agent(agent) => Answer::State(agent.state(&mut held, pid, reply_limit).await),
+                    Tools::Ssh(_) => Answer::Done,
+                };
+                return (answer, held);
+            };
             // Others take the agent for themselves.
             drop(held);
-            let done = match request {
-                Request::TimeOut => agent.signal(ProcessSignal::Term, pid, on_terminal).await,
-                Request::Signal(signal) => agent.signal(signal, pid, on_terminal).await.map(|_| false),
-                Request::Resize(size) => agent.resize(nonce, size).await.map(|()| false),
-                Request::Sweep | Request::Status => agent.sweep(nonce, set).await.map(|()| false),
-            };
-            let answer = match done {
-                Ok(true) => Answer::HadExited,
-                Ok(false) => Answer::Done,
+            let answer = match tools.run(&tool).await {
+                Ok(Some(exit)) if request == Request::TimeOut && had_exited(exit) => Answer::HadExited,
+                Ok(_) => Answer::Done,
                 Err(error) => {
-                    tracing::warn!(%error, ?request, "the guest agent failed");
+                    tracing::warn!(error, ?request, "cannot control the command in the guest");
                     Answer::Done
                 }
             };

@@ -2,12 +2,12 @@
 
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::guest::{ExecFailure, GuestCommand, InvalidEnvironmentVariable, InvalidUserName};
-use maqet_domain::port::{AgentError, PortError};
+use maqet_domain::port::{AgentError, PortError, SshError};
 use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
 
 use super::quiesce::QuiesceError;
-use super::request::ExecWayRefused;
+use super::request::{ExecVia, ExecWayRefused};
 use crate::{HumanDuration, limits};
 
 /// Why a command in a guest was not started.
@@ -57,7 +57,20 @@ pub enum ExecError {
     #[error("no guest agent runs in VM `{vm}`")]
     NoAgent { vm: VmName },
     #[error("no way to run a command in VM `{vm}`{}", listed(refused))]
-    NoWay { vm: VmName, refused: Vec<ExecWayRefused> },
+    NoWay {
+        vm: VmName,
+        refused: Vec<ExecWayRefused>,
+        /// Why the first one was refused, which is what to do something about.
+        first: Option<Box<Self>>,
+    },
+    #[error("a command that is run by `{via}` {what}")]
+    WayUnsupported { via: ExecVia, what: &'static str },
+    #[error("cannot log in to VM `{vm}` by SSH: no host port is forwarded to its port 22")]
+    NoSshForward { vm: VmName },
+    #[error("cannot log in to VM `{vm}` by SSH: {reason}")]
+    SshUnavailable { vm: VmName, reason: String },
+    #[error("cannot run a command in VM `{vm}` by SSH")]
+    Ssh { vm: VmName, source: SshError },
     #[error("the guest agent of VM `{vm}` does not run commands")]
     Agent { vm: VmName, source: AgentError },
     #[error("cannot connect to the streams of a command in VM `{vm}`")]
@@ -76,6 +89,15 @@ fn listed(refused: &[ExecWayRefused]) -> String {
 }
 
 impl ExecError {
+    /// Returns whether no agent answers, so that another way may do.
+    pub(crate) const fn has_no_agent(&self) -> bool {
+        match self {
+            Self::NoAgent { .. } => true,
+            Self::Agent { source, .. } => matches!(source, AgentError::NoChannel | AgentError::Unresponsive { .. }),
+            _ => false,
+        }
+    }
+
     /// Makes the error of what the script in the guest has found.
     pub(crate) fn of(failure: ExecFailure, vm: &VmName, command: &GuestCommand) -> Self {
         let vm = vm.clone();
@@ -132,7 +154,15 @@ impl Explain for ExecError {
             Self::NoAgent { vm } => Explanation::new("guest.agent-unavailable", Fault::State)
                 .hint(format!("wait until it has booted: `maqet wait {vm} --for agent`"))
                 .hint("install the agent in the guest: `apt install qemu-guest-agent`"),
-            Self::NoWay { .. } => Explanation::new("guest.exec-unavailable", Fault::State),
+            Self::NoWay { first: Some(first), .. } => first.explain(),
+            Self::WayUnsupported { .. } => Explanation::new("guest.way-unsupported", Fault::Usage),
+            Self::NoSshForward { .. } => Explanation::new("guest.ssh-unavailable", Fault::State)
+                .hint("add a forwarded port under `network`, such as `forward: [\"0:22\"]`"),
+            Self::SshUnavailable { vm, .. } => Explanation::new("guest.ssh-unavailable", Fault::State)
+                .hint(format!("wait until its server answers: `maqet wait {vm} --for ssh`"))
+                .hint("check the user and the key: `ssh: {user: NAME, key: FILE}`"),
+            Self::Ssh { source, .. } => source.explain(),
+            Self::NoWay { first: None, .. } => Explanation::new("guest.exec-unavailable", Fault::State),
             Self::Quiesce(inner) => inner.explain(),
             Self::Agent { source, .. } => source.explain(),
             Self::Port { source, .. } => source.explain(),

@@ -38,8 +38,8 @@ pub(crate) enum PumpEnd {
     Silent,
     /// QEMU closed the ports.
     Closed,
-    /// The guest closed the ports, and its agent does not know the command or does not answer.
-    Lost(Option<AgentError>),
+    /// The guest closed the streams, and does not say how the command ended; why, where that is known.
+    Lost(Option<String>),
 }
 
 /// What the pump works with.
@@ -54,10 +54,10 @@ pub(crate) struct PumpSetup<'a> {
 
 /// One direction out of the guest.
 #[derive(Debug, Default)]
-struct Output {
+pub(super) struct Output {
     /// What came before the nonce of the command, up to its length: it was left by another one.
     head: Vec<u8>,
-    has_begun: bool,
+    pub(super) has_begun: bool,
     /// On its way to the caller.
     pending: Option<Vec<u8>>,
     /// Whether the caller still reads it.
@@ -309,7 +309,7 @@ impl<'a> Pump<'a> {
             }
             Answer::State(Ok(_)) if self.exit.is_none() => return Ok(Some(PumpEnd::Lost(None))),
             Answer::State(Err(AgentError::Closed)) => return Ok(Some(PumpEnd::Closed)),
-            Answer::State(Err(error)) if self.quiet >= 2 => return Ok(Some(PumpEnd::Lost(Some(error)))),
+            Answer::State(Err(error)) if self.quiet >= 2 => return Ok(Some(PumpEnd::Lost(Some(error.to_string())))),
             Answer::State(Err(error)) => tracing::warn!(%error, "the guest agent failed"),
             Answer::State(Ok(_)) | Answer::HadExited | Answer::Done => {}
         }
@@ -325,7 +325,7 @@ impl<'a> Pump<'a> {
 
 impl Output {
     /// Returns what of `bytes` the command has written: all after the line with its nonce.
-    fn after_head(&mut self, bytes: Vec<u8>, first_line: &[u8]) -> Vec<u8> {
+    pub(super) fn after_head(&mut self, bytes: Vec<u8>, first_line: &[u8]) -> Vec<u8> {
         if self.has_begun {
             return bytes;
         }

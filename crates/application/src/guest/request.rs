@@ -4,7 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use maqet_domain::guest::{GuestCommand, Nonce};
-use maqet_domain::port::AgentSession;
+use maqet_domain::port::{AgentError, AgentSession};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
@@ -12,8 +12,8 @@ use super::agent::Agent;
 use super::error::ExecError;
 use super::pump::PumpEnd;
 use super::streams::ExecStreams;
-use crate::limits;
 use crate::vm::monitor::Monitored;
+use crate::{Error, limits};
 
 /// By what a command is connected.
 #[derive(
@@ -30,6 +30,8 @@ pub enum ExecVia {
     Ports,
     /// The guest agent alone: the output comes at the end, at most 16 MiB of each stream.
     Agent,
+    /// The `ssh` of the host, by a forwarded port.
+    Ssh,
 }
 
 /// A way that was not taken.
@@ -40,6 +42,35 @@ pub struct ExecWayRefused {
     pub via: ExecVia,
     /// Why.
     pub reason: String,
+}
+
+/// Why a command was not run in one way.
+pub(crate) enum WayError {
+    /// The way is not ready, and nothing of the command has reached the guest.
+    NotReady(ExecError),
+    /// It would be no better in another way, or it may have begun.
+    Failed(Error),
+}
+
+impl From<Error> for WayError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<ExecError> for WayError {
+    fn from(error: ExecError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl WayError {
+    /// Returns the error of an agent that did not start the command: one that refuses to has not.
+    pub(super) fn of_start(vm: &Monitored<'_>, source: AgentError) -> Self {
+        let is_refused = matches!(source, AgentError::Refused { .. });
+        let error = ExecError::Agent { vm: vm.entry.name.clone(), source };
+        if is_refused { Self::NotReady(error) } else { error.into() }
+    }
 }
 
 /// A command, and how it is run.
@@ -73,10 +104,10 @@ impl ExecRequest {
         vm: &Monitored<'_>,
         agent: Agent<'_>,
         streams: &dyn ExecStreams,
-    ) -> Result<Result<Box<dyn AgentSession>, PumpEnd>, ExecError> {
+    ) -> Result<Result<Box<dyn AgentSession>, PumpEnd>, WayError> {
         match self.before_start(streams, agent.session(limits::AGENT_TIMEOUT)).await {
             Ok(session) => {
-                let failed = |source| ExecError::Agent { vm: vm.entry.name.clone(), source };
+                let failed = |source| WayError::NotReady(ExecError::Agent { vm: vm.entry.name.clone(), source });
                 session.map(Ok).map_err(failed)
             }
             Err(end) => Ok(Err(end)),

@@ -3,7 +3,9 @@
 mod cp;
 mod detached;
 mod exec;
+mod login;
 mod ssh_config;
+mod ways;
 
 pub use self::cp::{Copied, Cp};
 pub use self::detached::{DetachedEnded, ExecAttach, ExecLs, ExecStop};

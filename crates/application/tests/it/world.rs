@@ -15,8 +15,8 @@ use maqet_domain::port::{
     MockClock, MockConsoles, MockDatabases, MockDialer, MockDiskImages, MockFirmwareCatalog, MockGuestAgents,
     MockGuestPorts, MockHooks, MockHost, MockHostFiles, MockHypervisor, MockIdSource, MockImageTools, MockJournal,
     MockLocks, MockMetricStore, MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses,
-    MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary,
-    Store,
+    MockRecords, MockSchemas, MockSshClients, MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind,
+    QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -187,6 +187,7 @@ impl World {
             processes: Arc::new(std::mem::take(&mut self.processes)),
             agents: Arc::new(std::mem::take(&mut self.agents)),
             guest_ports: Arc::new(MockGuestPorts::new()),
+            ssh: Arc::new(MockSshClients::new()),
             host_files: Arc::new(MockHostFiles::new()),
             dialer: Arc::new(MockDialer::new()),
             hooks: Arc::new(MockHooks::new()),

@@ -51,7 +51,7 @@ pub(crate) struct CpArgs {
     /// Timeout
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Connection to the guest: `ports` of the VM, the guest `agent` alone, or the first that is ready
+    /// Connection to the guest: `ports` of the VM, the guest `agent` alone, `ssh`, or the first that is ready
     #[arg(long, value_name = "WAY", default_value = "auto", value_parser = way)]
     pub(crate) via: ExecVia,
 }

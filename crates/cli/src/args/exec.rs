@@ -25,7 +25,7 @@ Examples:
 
 /// Run a command in a running VM
 ///
-/// The guest needs QEMU's guest agent. No shell is implied. Standard output and standard error are those of the command,
+/// The guest needs QEMU's guest agent, or a server for SSH at a forwarded port 22. No shell is implied. Standard output and standard error are those of the command,
 /// unbuffered and apart. Ctrl-C interrupts the command; the second time it gets SIGTERM, the third time SIGKILL.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_help = AFTER)]
@@ -113,7 +113,7 @@ pub(crate) struct ExecRunArgs {
     /// Write the result to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Connection to the command: `ports` of the VM, the guest `agent` alone, or the first that is ready
+    /// Connection to the command: `ports` of the VM, the guest `agent` alone, `ssh`, or the first that is ready
     #[arg(long, value_name = "WAY", default_value = "auto", value_parser = way)]
     pub(crate) via: ExecVia,
 }
@@ -127,7 +127,7 @@ Examples:
 
 /// Open a login shell in a running VM
 ///
-/// The guest needs QEMU's guest agent, and script(1), which makes the terminal. Keys, size and colors are those of this
+/// The guest needs QEMU's guest agent or a server for SSH, and script(1), which makes the terminal. Keys, size and colors are those of this
 /// terminal: Ctrl-C interrupts what runs in the shell.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_SHELL)]
@@ -143,10 +143,13 @@ pub(crate) struct ShellArgs {
     /// Set a variable, or copy it from the environment of maqet; can be given several times
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) environment: Vec<String>,
+    /// Connection to the shell: `ports` of the VM, `ssh`, or the first that is ready
+    #[arg(long, value_name = "WAY", default_value = "auto", value_parser = way)]
+    pub(crate) via: ExecVia,
 }
 
 impl From<ShellArgs> for ExecRunArgs {
-    fn from(ShellArgs { vm, user, workdir, environment }: ShellArgs) -> Self {
+    fn from(ShellArgs { vm, user, workdir, environment, via }: ShellArgs) -> Self {
         Self {
             vm,
             command: Vec::new(),
@@ -161,11 +164,11 @@ impl From<ShellArgs> for ExecRunArgs {
             detach: false,
             capture: false,
             report: None,
-            via: ExecVia::Auto,
+            via,
         }
     }
 }
 
 pub(super) fn way(text: &str) -> Result<ExecVia, String> {
-    text.parse().map_err(|_| "expected `auto`, `ports` or `agent`".to_owned())
+    text.parse().map_err(|_| "expected `auto`, `ports`, `agent` or `ssh`".to_owned())
 }

@@ -73,7 +73,7 @@ pub(crate) struct RunArgs {
     /// Write the output at the end, as part of the result; at most 16 MiB of each stream
     #[arg(long)]
     pub(crate) capture: bool,
-    /// Connection to the command: `ports` of the VM, the guest `agent` alone, or the first that is ready
+    /// Connection to the command: `ports` of the VM, the guest `agent` alone, `ssh`, or the first that is ready
     #[arg(long, value_name = "WAY", default_value = "auto", value_parser = way)]
     pub(crate) via: ExecVia,
     /// Copy a file or directory into the guest before; can be given several times

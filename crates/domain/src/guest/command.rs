@@ -16,12 +16,11 @@ use serde_json::Value;
 use super::channel::PortSet;
 use super::detached::About;
 use super::protocol::AgentCommand;
-use super::scripts::{ON_TERMINAL, RESIZE, RUN_DETACHED, SIGNAL, START, SWEEP};
-use super::status::ExitStatus;
+use super::scripts::{ON_TERMINAL, RUN_DETACHED, START};
 use crate::text::quote;
 
 /// Where programs are searched for.
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A command for a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +51,17 @@ pub enum ExecWay {
     },
     /// The agent, which passes on a whole input, and the output at the end.
     Agent,
+    /// The streams of the shell that runs the script.
+    Streams {
+        /// Whether that shell is of the user already.
+        is_user: bool,
+        /// Whether it has a standard input.
+        has_input: bool,
+        /// Whether its standard error goes where its standard output goes.
+        is_merged: bool,
+        /// The size of its terminal, if it has one.
+        terminal: Option<TerminalSize>,
+    },
     /// Files in the guest: the command is detached.
     Detached {
         /// Whether its standard error goes where its standard output goes.
@@ -73,8 +83,20 @@ pub struct TerminalSize {
 impl GuestCommand {
     /// Returns the request that starts the command; `input` is its whole standard input, where the agent passes that on.
     pub fn start(&self, nonce: &Nonce, way: ExecWay, input: Option<&[u8]>) -> AgentCommand {
+        let arguments = self.arguments(nonce, way);
+        let args = ["-c", START, "maqet-exec"].into_iter().chain(arguments.iter().map(String::as_str));
+        let request = shell(args.collect()).argument("capture-output", true).argument("env", vec![PATH]);
+        match input {
+            Some(input) => request.argument("input-data", STANDARD.encode(input)),
+            None => request,
+        }
+    }
+
+    /// Returns the arguments of the script that becomes the command.
+    pub(super) fn arguments(&self, nonce: &Nonce, way: ExecWay) -> Vec<String> {
         let name = self.user.as_ref().map_or("root", |user| user.0.as_str());
         let mut about = String::new();
+        let line_on = |terminal: Option<TerminalSize>| terminal.map(|size| self.line_on(size)).unwrap_or_default();
         let (set, how, line) = match way {
             ExecWay::Agent => (String::new(), String::new(), String::new()),
             ExecWay::Detached { is_merged, started_at } => {
@@ -83,8 +105,11 @@ impl GuestCommand {
             }
             ExecWay::Ports { set, has_input, is_merged, terminal } => {
                 let how = [(has_input, 'i'), (is_merged, 'm'), (terminal.is_some(), 't')];
-                let how = how.iter().filter(|(has, _)| *has).map(|(_, letter)| *letter).collect();
-                (set.to_string(), how, terminal.map(|size| self.line_on(size)).unwrap_or_default())
+                (set.to_string(), letters(&how), line_on(terminal))
+            }
+            ExecWay::Streams { is_user, has_input, is_merged, terminal } => {
+                let how = [(true, 's'), (is_user, 'u'), (has_input, 'i'), (is_merged, 'm'), (terminal.is_some(), 't')];
+                (String::new(), letters(&how), line_on(terminal))
             }
         };
         let user = self.user.as_ref().map_or("", |user| user.0.as_str());
@@ -92,14 +117,8 @@ impl GuestCommand {
         let path = self.environment.iter().rev().find(|variable| variable.name == "PATH");
         let path = path.map_or("", |path| path.value.as_str());
         let variables: String = self.environment.iter().map(EnvironmentVariable::export).collect();
-        let mut args =
-            vec!["-c", START, "maqet-exec", &nonce.0, &set, user, directory, &how, path, &variables, &line, &about];
-        args.extend(self.args.iter().map(String::as_str));
-        let request = shell(args).argument("capture-output", true).argument("env", vec![PATH]);
-        match input {
-            Some(input) => request.argument("input-data", STANDARD.encode(input)),
-            None => request,
-        }
+        let arguments = [&nonce.0, &*set, user, directory, &how, path, &variables, &line, &about].map(str::to_owned);
+        arguments.into_iter().chain(self.args.iter().cloned()).collect()
     }
 
     /// Returns the command line that a shell on a terminal runs.
@@ -110,32 +129,9 @@ impl GuestCommand {
     }
 }
 
-/// Returns the request that sends a signal to a command; with the nonce of one on a terminal, to what runs there.
-pub fn signal_command(signal: ProcessSignal, pid: i64, on_terminal: Option<&Nonce>) -> AgentCommand {
-    let (signal, nonce) = match (signal, on_terminal) {
-        // script(1) ignores SIGHUP. The kernel hangs the terminal up once that is gone.
-        (ProcessSignal::Hup | ProcessSignal::Kill, Some(_)) => (ProcessSignal::Kill, ""),
-        (signal, Some(nonce)) => (signal, nonce.0.as_str()),
-        (signal, None) => (signal, ""),
-    };
-    shell(vec!["-c", SIGNAL, "maqet-signal", signal.into(), &pid.to_string(), nonce])
-}
-
-/// Returns whether a command had exited before it was signaled, according to how the program that did so has exited.
-pub fn had_exited(signaled: ExitStatus) -> bool {
-    signaled == ExitStatus::Code(3)
-}
-
-/// Returns the request that sets the size of a command's terminal.
-pub fn resize_command(nonce: &Nonce, size: TerminalSize) -> AgentCommand {
-    let [rows, columns] = [size.rows, size.columns].map(|length| length.to_string());
-    shell(vec!["-c", RESIZE, "maqet-resize", &nonce.0, &rows, &columns])
-}
-
-/// Returns the request that kills what is left of a command, and what has the output of its ports open.
-pub fn sweep_command(nonce: &Nonce, set: Option<PortSet>) -> AgentCommand {
-    let set = set.map(|set| set.to_string()).unwrap_or_default();
-    shell(vec!["-c", SWEEP, "maqet-end", &nonce.0, &set])
+/// Returns the letters of what is the case.
+fn letters(claims: &[(bool, char)]) -> String {
+    claims.iter().filter(|(is_so, _)| *is_so).map(|(_, letter)| *letter).collect()
 }
 
 pub(super) fn shell(args: Vec<&str>) -> AgentCommand {

@@ -5,8 +5,8 @@
 /// The script that becomes a command.
 ///
 /// Its arguments: the nonce, the number of the port set or nothing, the user or nothing, the directory or nothing, the
-/// streams (`i`: with standard input, `m`: standard error is merged, `t`: on a terminal, `d`: detached), the `PATH` of the
-/// command or nothing, a script that exports its variables, the command line for a terminal or nothing, the line for the
+/// streams (`i`: with standard input, `m`: standard error is merged, `t`: on a terminal, `d`: detached, `s`: those of the
+/// shell itself; `u`: the shell is of the user already), the `PATH` of the command or nothing, a script that exports its variables, the command line for a terminal or nothing, the line for the
 /// record of a detached command or nothing, the command or, on a terminal, nothing.
 ///
 /// What has to outlive the export is in the positional parameters, as the names of variables are those of the user.
@@ -53,6 +53,9 @@ case $how in
     [ -x "$found" ] || fail no-terminal 125
     set -- "$found" -qefc "$line" /dev/null
     ;;
+esac
+case $how in
+*u*) user= ;;
 esac
 if [ -n "$user" ]; then
     find setpriv "$PATH"
@@ -118,8 +121,20 @@ if [ -n "$n" ]; then
     *) exec 3</dev/null ;;
     esac
 fi
+case $how in
+*s*)
+    exec 3<&0 4>&1 5>&2
+    case $how in
+    *m*) exec 5>&4 ;;
+    esac
+    case $how in
+    *i*) ;;
+    *) exec 3</dev/null ;;
+    esac
+    ;;
+esac
 unset SHELL
-set -- "$id" "$n" "$how" "$variables" "$shell" "$record" "$@"
+set -- "$id" "$n" "$how" "$variables" "$shell" "${record:-$pid}" "$@"
 eval "$4"
 export MAQET_EXEC="$1"
 case $3 in
@@ -136,11 +151,16 @@ case $3 in
     exit
     ;;
 esac
-[ -n "$2" ] || { shift 6; exec "$@"; }
-echo "$1" >&4
 case $3 in
-*m*) ;;
-*) echo "$1" >&5 ;;
+*s*) echo "$1 $6" >&2 ;;
+*)
+    [ -n "$2" ] || { shift 6; exec "$@"; }
+    echo "$1" >&4
+    case $3 in
+    *m*) ;;
+    *) echo "$1" >&5 ;;
+    esac
+    ;;
 esac
 case $3 in
 *t*) export MAQET_SHELL="${SHELL:-$5}" SHELL=/bin/sh ;;

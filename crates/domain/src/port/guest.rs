@@ -1,12 +1,13 @@
 //! The channels to the guests of running VMs: the agent, and the ports of commands.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::error::{Cause, Explain, Explanation, Fault};
-use crate::guest::{AgentCommand, GuestStream, InvalidReply, Nonce, PortSet};
+use crate::guest::{AgentCommand, GuestStream, InvalidReply, Nonce, PortSet, SshLogin};
 use crate::qmp::wording::{is_command_disabled, is_frozen};
 use crate::vm::RunPaths;
 
@@ -163,4 +164,69 @@ pub trait GuestStreams: Send + Sync {
 
     /// Ends the standard input, after what was written.
     fn end_input(&self);
+}
+
+/// Why ssh(1) cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum SshError {
+    #[error("program `ssh` not found")]
+    NotFound,
+    #[error("cannot run `{}`", program.display())]
+    Failed { program: PathBuf, source: Cause },
+}
+
+impl Explain for SshError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NotFound => Explanation::new("guest.ssh-not-found", Fault::State)
+                .hint("install it: it is in package `openssh-client` or `openssh-clients`"),
+            Self::Failed { .. } => Explanation::new("guest.ssh-failed", Fault::Failed),
+        }
+    }
+}
+
+/// How ssh(1) ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshEnd {
+    /// Its exit code, which is that of the command unless it has a message; `None` if a signal killed it.
+    pub code: Option<u8>,
+    /// What it says about the connection, such as why there is none.
+    pub message: String,
+}
+
+/// Runs ssh(1).
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait SshClients: Send + Sync {
+    /// Starts a client that logs in and runs `command` by the shell of the user.
+    ///
+    /// Errors: `NotFound`, `Failed`.
+    async fn start(&self, login: &SshLogin, command: &str) -> Result<Box<dyn SshClient>, SshError>;
+}
+
+/// A running ssh(1), which is killed when it is dropped.
+///
+/// Reading and writing may run concurrently; all methods are cancel safe.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait SshClient: Send + Sync {
+    /// Returns the next bytes of a stream; none at its end.
+    ///
+    /// Errors: `Failed`.
+    async fn read(&self, stream: GuestStream) -> Result<Vec<u8>, SshError>;
+
+    /// Sends as many of `bytes` as fit to the standard input, waiting until some do; returns how many, 0 once nothing reads
+    /// it any more.
+    ///
+    /// Errors: `Failed`.
+    async fn write(&self, bytes: &[u8]) -> Result<usize, SshError>;
+
+    /// Ends the standard input, after what was written.
+    fn end_input(&self);
+
+    /// Waits until it has ended; returns how.
+    ///
+    /// Errors: `Failed`.
+    async fn end(&self) -> Result<SshEnd, SshError>;
 }

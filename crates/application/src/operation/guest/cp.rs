@@ -31,6 +31,7 @@ use crate::guest::request::{ExecVia, ExecWayRefused};
 use crate::guest::streams::ExecStreams;
 use crate::job::Job;
 use crate::vm::monitor::Monitored;
+use crate::wait::watcher::ssh_forward;
 use crate::{App, Error, HumanDuration, ProgressUnit, limits};
 
 /// Copies files and directories between host and guest.
@@ -213,11 +214,14 @@ type Outcome = (CopySummary, ExecVia, Vec<ExecWayRefused>);
 impl Running<'_> {
     async fn upload(&self, host: HostSide<'_>) -> Result<Outcome, Error> {
         // A stream may be read only once it is known by what it goes.
-        let refused = match self.cp.via {
-            ExecVia::Agent => Vec::new(),
-            _ => match Box::pin(self.upload_by_ports(&host)).await {
-                Err(error) => self.refused_ports(error)?,
-                Ok(summary) => return Ok((summary, ExecVia::Ports, Vec::new())),
+        let refused = match self.streaming_way() {
+            None => Vec::new(),
+            Some(via) => match Box::pin(self.upload_by_streams(&host, via)).await {
+                Err(error) => match self.refused(error)? {
+                    (refused, ExecVia::Agent) => refused,
+                    (refused, via) => return Ok((Box::pin(self.upload_by_streams(&host, via)).await?, via, refused)),
+                },
+                Ok(summary) => return Ok((summary, via, Vec::new())),
             },
         };
         let (streams, facts, name) = self.open_upload(&host).await?;
@@ -237,10 +241,10 @@ impl Running<'_> {
         ran.map(|_| (summary, ExecVia::Agent, refused))
     }
 
-    async fn upload_by_ports(&self, host: &HostSide<'_>) -> Result<CopySummary, Error> {
+    async fn upload_by_streams(&self, host: &HostSide<'_>, via: ExecVia) -> Result<CopySummary, Error> {
         let (streams, facts, name) = self.open_upload(host).await?;
         let script = self.target(&facts, name.as_deref(), None).script(&self.id);
-        let ran = self.run_script(script, &streams, ExecVia::Ports).await;
+        let ran = self.run_script(script, &streams, via).await;
         let (summary, error) = streams.sent().await;
         match error {
             // The guest only says that the end is missing.
@@ -280,11 +284,16 @@ impl Running<'_> {
     }
 
     async fn download(&self, host: HostSide<'_>) -> Result<Outcome, Error> {
-        let refused = match self.cp.via {
-            ExecVia::Agent => Vec::new(),
-            _ => match Box::pin(self.download_by_ports(&host)).await {
-                Err(error) => self.refused_ports(error)?,
-                Ok(summary) => return Ok((summary, ExecVia::Ports, Vec::new())),
+        let refused = match self.streaming_way() {
+            None => Vec::new(),
+            Some(via) => match Box::pin(self.download_by_streams(&host, via)).await {
+                Err(error) => match self.refused(error)? {
+                    (refused, ExecVia::Agent) => refused,
+                    (refused, via) => {
+                        return Ok((Box::pin(self.download_by_streams(&host, via)).await?, via, refused));
+                    }
+                },
+                Ok(summary) => return Ok((summary, via, Vec::new())),
             },
         };
         let output = self.stage().await?;
@@ -309,12 +318,12 @@ impl Running<'_> {
         Ok(self.complete(received).await?)
     }
 
-    async fn download_by_ports(&self, host: &HostSide<'_>) -> Result<CopySummary, Error> {
+    async fn download_by_streams(&self, host: &HostSide<'_>, via: ExecVia) -> Result<CopySummary, Error> {
         let (streams, pieces) = CopyStreams::sending();
         let filter = CopyFilter::new(&self.cp.exclude);
         let script = self.source(&filter, None).script(&self.id);
         let run = async {
-            let ran = self.run_script(script, &streams, ExecVia::Ports).await;
+            let ran = self.run_script(script, &streams, via).await;
             streams.end_output();
             ran
         };
@@ -401,14 +410,31 @@ impl Running<'_> {
         self.job.ticking(work, report).await
     }
 
-    /// Returns why the ports were not taken, or the error if the agent is not an alternative.
-    fn refused_ports(&self, error: Error) -> Result<Vec<ExecWayRefused>, Error> {
-        let refused = match (self.cp.via, &error) {
-            (ExecVia::Auto, Error::Exec(ExecError::NoWay { refused, .. })) => refused.clone(),
-            _ => return Err(error),
+    /// Returns the way by which the bytes go at first; none if the agent copies by itself.
+    fn streaming_way(&self) -> Option<ExecVia> {
+        match self.cp.via {
+            ExecVia::Agent => None,
+            ExecVia::Auto | ExecVia::Ports => Some(ExecVia::Ports),
+            ExecVia::Ssh => Some(ExecVia::Ssh),
+        }
+    }
+
+    /// Returns why the ports were not taken, and the way that is tried instead, or the error if there is none.
+    fn refused(&self, error: Error) -> Result<(Vec<ExecWayRefused>, ExecVia), Error> {
+        let (refused, via) = match (self.cp.via, error) {
+            (ExecVia::Auto, Error::Exec(ExecError::NoWay { refused, .. })) => (refused, ExecVia::Agent),
+            (ExecVia::Auto, Error::Exec(error)) if error.has_no_agent() && self.is_forwarded() => {
+                (vec![ExecWayRefused { via: ExecVia::Agent, reason: error.to_string() }], ExecVia::Ssh)
+            }
+            (_, error) => return Err(error),
         };
-        tracing::info!(reason = refused.first().map(|refused| refused.reason.as_str()), "copying by the agent alone");
-        Ok(refused)
+        tracing::info!(reason = refused.first().map(|refused| refused.reason.as_str()), %via, "copying in another way");
+        Ok((refused, via))
+    }
+
+    /// Returns whether a port is forwarded to the server for SSH of the guest.
+    fn is_forwarded(&self) -> bool {
+        ssh_forward(&self.vm.entry, &self.vm.run).is_ok()
     }
 
     fn agent(&self) -> Agent<'_> {

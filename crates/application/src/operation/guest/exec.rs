@@ -6,17 +6,13 @@ use std::sync::Arc;
 use derive_setters::Setters;
 use jiff::Timestamp;
 use maqet_domain::guest::{ExitStatus, GuestCommand};
-use maqet_domain::port::AgentError;
-use maqet_domain::qmp::RunState;
-use maqet_domain::vm::{MonitorAnswer, StopReason};
+use maqet_domain::vm::StopReason;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::ways::{Ways, unless_stopped};
 use crate::app::operations::{Done, Effect, Operation};
-use crate::guest::agent::Agent;
-use crate::guest::by_agent::{self, Ended};
-use crate::guest::by_ports::FreePorts;
-use crate::guest::channels::Channels;
+use crate::guest::by_agent::Ended;
 use crate::guest::detached::DetachedCommands;
 use crate::guest::error::ExecError;
 use crate::guest::pump::PumpEnd;
@@ -135,14 +131,6 @@ pub struct ExecResult {
     pub stderr: Option<String>,
 }
 
-/// A way to run a command.
-enum ReadyWay {
-    /// By ports.
-    Ports(FreePorts),
-    /// By the agent alone, since these are not ready.
-    Agent(Vec<ExecWayRefused>),
-}
-
 impl fmt::Debug for Exec {
     /// Without the environment and the input, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,6 +180,9 @@ impl Exec {
         if self.detach && (has_terminal || self.input.is_some()) {
             return Err(ExecError::DetachedConflict);
         }
+        if self.detach && self.via == ExecVia::Ssh {
+            return Err(ExecError::WayUnsupported { via: self.via, what: "cannot be detached" });
+        }
         if self.command.iter().chain(&self.directory).any(|text| text.contains('\0')) {
             return Err(ExecError::CommandInvalid);
         }
@@ -222,62 +213,6 @@ impl Exec {
         let end = commands.start(request, started_at, streams).await?;
         Ok((Ended::without_output(end), ExecVia::Agent, Vec::new()))
     }
-
-    /// Runs the command by the first way that is ready; returns how it ended, that way, and those that were not ready.
-    async fn run_by_ways(
-        &self,
-        app: &App,
-        vm: &Monitored<'_>,
-        request: &ExecRequest,
-        streams: &dyn ExecStreams,
-    ) -> Result<(Ended, ExecVia, Vec<ExecWayRefused>), Error> {
-        let agent = Agent { agents: &*app.ports.agents, paths: &vm.run.paths };
-        match request.before_start(streams, self.ready_way(app, vm, agent, streams.terminal().is_some())).await {
-            Err(end) => Ok((Ended::without_output(end), self.via, Vec::new())),
-            Ok(way) => match way? {
-                ReadyWay::Ports(ports) => {
-                    Ok((ports.run(vm, agent, request, streams).await?, ExecVia::Ports, Vec::new()))
-                }
-                ReadyWay::Agent(refused) => {
-                    Ok((by_agent::run(vm, agent, request, streams).await?, ExecVia::Agent, refused))
-                }
-            },
-        }
-    }
-
-    /// Returns the first way that is ready.
-    async fn ready_way(
-        &self,
-        app: &App,
-        vm: &Monitored<'_>,
-        agent: Agent<'_>,
-        needs_ports: bool,
-    ) -> Result<ReadyWay, Error> {
-        let name = &vm.entry.name;
-        let channels = vm.or_unresponsive(Channels::query(vm).await)?;
-        let no_channel = || ExecError::Agent { vm: name.clone(), source: AgentError::NoChannel };
-        if !channels.agent().ok_or_else(no_channel)? {
-            return Err(ExecError::NoAgent { vm: name.clone() }.into());
-        }
-        if self.via == ExecVia::Agent && needs_ports {
-            let refused = vec![ExecWayRefused { via: ExecVia::Agent, reason: "it has no terminal".to_owned() }];
-            return Err(ExecError::NoWay { vm: name.clone(), refused }.into());
-        }
-        if self.via == ExecVia::Agent {
-            return Ok(ReadyWay::Agent(Vec::new()));
-        }
-        let reason = match FreePorts::claim(app, vm, agent, &channels).await {
-            Ok(Some(ports)) => return Ok(ReadyWay::Ports(ports)),
-            Ok(None) => "other commands have all sets of ports".to_owned(),
-            Err(ExecError::Port { source, .. }) => source.to_string(),
-            Err(error) => return Err(error.into()),
-        };
-        let refused = vec![ExecWayRefused { via: ExecVia::Ports, reason }];
-        if self.via == ExecVia::Ports || needs_ports {
-            return Err(ExecError::NoWay { vm: name.clone(), refused }.into());
-        }
-        Ok(ReadyWay::Agent(refused))
-    }
 }
 
 impl Operation for Exec {
@@ -295,7 +230,7 @@ impl Operation for Exec {
         let ended = if self.detach {
             Box::pin(Self::start_detached(app, &vm, &request, started_at, streams)).await
         } else {
-            Box::pin(self.run_by_ways(app, &vm, &request, streams)).await
+            Box::pin(Ways { app, vm: &vm, request: &request, streams, via: self.via }.run()).await
         };
         let (ended, via, refused) = match ended {
             Ok(ended) => ended,
@@ -324,20 +259,6 @@ impl Operation for Exec {
             stderr: text(&output.stderr),
         };
         Ok(Done::reading(result).about(vm.entry.id))
-    }
-}
-
-/// Returns the error of a command that was not started; that the guest's CPUs are stopped, if that is why.
-pub(super) async fn unless_stopped(app: &App, vm: &Monitored<'_>, error: Error) -> Error {
-    if !matches!(&error, Error::Exec(ExecError::Agent { source: AgentError::Unresponsive { .. }, .. })) {
-        return error;
-    }
-    match app.ports.monitors.answer(&vm.run.paths, limits::QUERY_TIMEOUT).await {
-        MonitorAnswer::State(state) if state != RunState::Running => {
-            let state = app.observer().observe(vm.entry.clone()).await.1.described();
-            ExecError::Stopped { vm: vm.entry.name.clone(), state }.into()
-        }
-        _ => error,
     }
 }
 
@@ -388,7 +309,7 @@ async fn conclude(app: &App, vm: &Monitored<'_>, end: &PumpEnd) -> Conclusion {
         PumpEnd::Lost(error) => match (reason().await, error) {
             (Some(reason), _) => of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some(&ended_by(Some(reason)))),
             (None, None) => of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some("the guest was reset")),
-            (None, Some(error)) => of(ExecOutcome::Lost, ExitStatus::Code(ENDED), Some(&error.to_string())),
+            (None, Some(error)) => of(ExecOutcome::Lost, ExitStatus::Code(ENDED), Some(error)),
         },
     }
 }

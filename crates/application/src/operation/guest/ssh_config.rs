@@ -1,12 +1,12 @@
 //! `ssh-config`: how to log in to a running VM, for the configuration of ssh(1).
 
-use maqet_domain::network::Forward;
+use maqet_domain::guest::SshLogin;
 use serde::{Deserialize, Serialize};
 
+use super::login::login;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
 use crate::vm::monitor::Monitored;
-use crate::wait::watcher::ssh_forward;
 use crate::{App, Error};
 
 /// Show the configuration of ssh for a running VM
@@ -54,23 +54,15 @@ impl Operation for SshConfig {
     type Output = SshConfigured;
 
     async fn run(&self, app: &App) -> Result<Done<SshConfigured>, Error> {
-        let vm = app.vms().find(&self.vm).await?;
-        let machine = app.machine(&vm)?;
-        let monitored = Monitored::find_unchecked(app, &vm.entry.id.to_string()).await?;
-        let Forward { host_address, host_port, .. } = ssh_forward(&monitored.entry, &monitored.run)?;
-        // That of all addresses is that of this host, too.
-        let host = match host_address {
-            address if !address.is_unspecified() => address.to_string(),
-            address if address.is_ipv4() => "127.0.0.1".to_owned(),
-            _ => "::1".to_owned(),
-        };
+        let vm = Monitored::find_unchecked(app, &self.vm).await?;
+        let SshLogin { address, port, user, key } = login(app, &vm).await?;
         let configured = SshConfigured {
             id: vm.entry.id.to_string(),
             name: vm.entry.name.to_string(),
-            host,
-            port: *host_port,
-            user: machine.ssh.user(machine.seed.as_ref()).to_owned(),
-            key: machine.ssh.key.as_deref().map(shown),
+            host: address.to_string(),
+            port,
+            user,
+            key: key.as_deref().map(shown),
         };
         Ok(Done::reading(configured).about(vm.entry.id))
     }

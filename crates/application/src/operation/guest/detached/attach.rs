@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::guest::detached::DetachedCommands;
 use crate::guest::streams::ExecStreams;
-use crate::operation::guest::exec::{Exec, ExecOutcome, ExecResult, unless_stopped};
+use crate::operation::guest::exec::{Exec, ExecOutcome, ExecResult};
+use crate::operation::guest::ways::unless_stopped;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
 

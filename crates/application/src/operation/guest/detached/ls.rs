@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::guest::detached::DetachedCommands;
-use crate::operation::guest::exec::unless_stopped;
+use crate::operation::guest::ways::unless_stopped;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error};
 
