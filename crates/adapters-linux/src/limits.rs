@@ -83,3 +83,6 @@ pub const SSH_READ_BYTES: usize = 64 << 10;
 
 /// How much of what ssh(1) says about a connection is read; one message has a line or two.
 pub const MAX_SSH_MESSAGE_BYTES: usize = 4 << 10;
+
+/// How long ssh-keygen may take, which needs a few milliseconds, and random numbers of the kernel.
+pub const KEY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,16 +1,18 @@
-//! The port [`SshClients`]: ssh(1), with its streams.
+//! The port [`SshClients`]: ssh(1) with its streams, and keys for it.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::UnixStream as Pair;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use async_trait::async_trait;
 use maqet_domain::guest::{GuestStream, SshLogin};
 use maqet_domain::port::{SshClient, SshClients, SshEnd, SshError};
+use maqet_domain::text::escaped;
 use process_wrap::std::{CommandWrap, ProcessGroup};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{Shutdown, shutdown};
@@ -18,8 +20,9 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use crate::environment::{ProcessEnvironment, ProgramError};
-use crate::limits::{MAX_SSH_MESSAGE_BYTES, SSH_READ_BYTES};
-use crate::process::ChildGuard;
+use crate::limits::{KEY_TIMEOUT, MAX_SSH_MESSAGE_BYTES, SSH_READ_BYTES};
+use crate::private_file::private_folder;
+use crate::process::{CaptureError, Captured, ChildGuard, Group, capture, display_status};
 
 /// Runs ssh(1) of the host.
 #[derive(Debug)]
@@ -46,22 +49,72 @@ impl LocalSsh {
 #[async_trait]
 impl SshClients for LocalSsh {
     async fn start(&self, login: &SshLogin, command: &str) -> Result<Box<dyn SshClient>, SshError> {
-        let program = match self.environment.find(OsStr::new("ssh")) {
-            Ok(program) => program,
-            Err(ProgramError::NotFound) => return Err(SshError::NotFound),
-            Err(ProgramError::NotExecutable(program, error)) => {
-                return Err(SshError::Failed { program, source: error.into() });
-            }
-        };
+        let program = self.program("ssh")?;
         match self.spawn(&program, login, command) {
             Ok(client) => Ok(Box::new(client)),
             Err(error) => Err(SshError::Failed { program, source: error.into() }),
         }
     }
+
+    async fn make_key(&self, path: &Path, comment: &str) -> Result<(), SshError> {
+        let public = with_suffix(path, ".pub");
+        if path.is_file() && public.is_file() {
+            return Ok(());
+        }
+        let program = self.program("ssh-keygen")?;
+        let failed = |error: io::Error| SshError::Failed { program: program.clone(), source: error.into() };
+        private_folder(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+        let new = with_suffix(path, ".new");
+        let new_public = with_suffix(&new, ".pub");
+        for left in [&new, &new_public] {
+            // By a process that was killed; ssh-keygen would ask whether to replace it.
+            let _ = fs::remove_file(left);
+        }
+        let mut command = self.environment.english_command(&program);
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(&new).current_dir("/");
+        let made = capture(command, Stdio::null(), Group::Inherited, KEY_TIMEOUT, MAX_SSH_MESSAGE_BYTES).await;
+        let reason = match made {
+            Ok(Captured { status, .. }) if status.success() => {
+                return put_key([&new, path], [&new_public, &public]).map_err(failed);
+            }
+            Ok(Captured { status, output }) => {
+                let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                if text.is_empty() { display_status(status).to_string() } else { escaped(&text, MAX_SSH_MESSAGE_BYTES) }
+            }
+            Err(CaptureError::Spawn(error) | CaptureError::Io(error)) => return Err(failed(error)),
+            Err(CaptureError::TimedOut) => format!("`ssh-keygen` has not ended within {} s", KEY_TIMEOUT.as_secs()),
+            Err(CaptureError::OutputTooLarge) => "`ssh-keygen` writes without end".to_owned(),
+        };
+        Err(SshError::KeyFailed { reason })
+    }
+}
+
+/// Puts a pair of keys in its place, the private one last: with it, the pair is complete.
+fn put_key([new, path]: [&Path; 2], [new_public, public]: [&Path; 2]) -> io::Result<()> {
+    fs::set_permissions(new, Permissions::from_mode(0o600))?;
+    for (from, to) in [(new_public, public), (new, path)] {
+        // The guest has the public key for good once it has booted.
+        File::open(from)?.sync_all()?;
+        fs::rename(from, to)?;
+    }
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
 }
 
 impl LocalSsh {
-    fn spawn(&self, program: &std::path::Path, login: &SshLogin, command: &str) -> io::Result<LocalSshClient> {
+    fn program(&self, name: &'static str) -> Result<PathBuf, SshError> {
+        self.environment.find(OsStr::new(name)).map_err(|error| match error {
+            ProgramError::NotFound => SshError::NotFound { program: name },
+            ProgramError::NotExecutable(program, error) => SshError::Failed { program, source: error.into() },
+        })
+    }
+
+    fn spawn(&self, program: &Path, login: &SshLogin, command: &str) -> io::Result<LocalSshClient> {
         // Without a name, so that nothing of it is left.
         let log = File::from(memfd_create("maqet-ssh", MemfdFlags::CLOEXEC)?);
         let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), log.as_raw_fd()));
@@ -135,4 +188,41 @@ impl SshClient for LocalSshClient {
 
 fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local() -> LocalSsh {
+        LocalSsh::new([("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())].into_iter().collect())
+    }
+
+    #[tokio::test]
+    async fn test_key_is_private_and_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("vm/ssh-key");
+        fs::create_dir(key.parent().unwrap()).unwrap();
+        // As a killed process leaves them.
+        fs::write(with_suffix(&key, ".new"), "").unwrap();
+        fs::write(&key, "").unwrap();
+
+        local().make_key(&key, "maqet-web").await.unwrap();
+        let first = fs::read(&key).unwrap();
+        local().make_key(&key, "maqet-web").await.unwrap();
+
+        let public = fs::read_to_string(with_suffix(&key, ".pub")).unwrap();
+        assert!(public.starts_with("ssh-ed25519 ") && public.ends_with(" maqet-web\n"), "{public}");
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(first.starts_with(b"-----BEGIN") && fs::read(&key).unwrap() == first);
+        assert_eq!(fs::read_dir(key.parent().unwrap()).unwrap().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn test_key_without_the_program_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = LocalSsh::new(ProcessEnvironment::default()).make_key(&folder.path().join("key"), "x").await;
+
+        assert!(matches!(made, Err(SshError::NotFound { program: "ssh-keygen" })), "{made:?}");
+    }
 }

@@ -1,5 +1,8 @@
 //! The first boot of a real Debian guest with cloud-init, which all tests share.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -155,10 +158,7 @@ fn test_seed_image_is_made_at_each_start() {
     home.maqet(["add"]).arg(&path).run().ok();
     let read = || {
         home.json(&["start", "web"]);
-        let pid = home.json(&["status", "web"])["pid"].as_u64().unwrap();
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
-        let image = open.map(|fd| fd.path()).find(|fd| std::fs::read_link(fd).unwrap().ends_with("seed.iso (deleted)"));
-        let image = std::fs::read(image.unwrap()).unwrap();
+        let image = seed_image(&home, "web");
         home.json(&["stop", "web", "--force"]);
         image
     };
@@ -169,4 +169,81 @@ fn test_seed_image_is_made_at_each_start() {
 
     assert!(first == second, "the same seed is another image");
     assert!(first != third, "another seed is the same image");
+}
+
+/// Returns the image of the seed that a running VM has open.
+fn seed_image(home: &TestHome, vm: &str) -> Vec<u8> {
+    let pid = home.json(&["status", vm])["pid"].as_u64().unwrap();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let image = open.map(|fd| fd.path()).find(|fd| fs::read_link(fd).unwrap().ends_with("seed.iso (deleted)"));
+    fs::read(image.unwrap()).unwrap()
+}
+
+/// Starts a VM that is paused, with this YAML, and returns the key of its `ssh-config`.
+fn key_of(home: &TestHome, name: &str, yaml: &str) -> Option<PathBuf> {
+    let forward = "network: [{mode: user, forward: [\"0:22\"]}]";
+    let yaml = home.write(format!("{name}.yaml"), format!("{}{forward}\n{yaml}\n", guest::paused_yaml(name)));
+    home.maqet(["add"]).arg(&yaml).run().ok();
+    home.json(&["start", name]);
+    home.json(&["ssh-config", name])["key"].as_str().map(PathBuf::from)
+}
+
+/// A guest without any other key gets one of its VM: private, the same at each start, and removed with the VM.
+#[test]
+fn test_seed_without_keys_gets_one_of_the_vm() {
+    let home = TestHome::new();
+    make_key(&home, "other");
+    let key = key_of(&home, "own", "seed: {users: [alice]}").unwrap();
+    let private = fs::read_to_string(&key).unwrap();
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let image = seed_image(&home, "own");
+    home.json(&["stop", "own", "--force"]);
+    home.json(&["start", "own"]);
+
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(image.windows(public.trim().len()).any(|window| window == public.trim().as_bytes()), "{public}");
+    assert!(fs::read_to_string(&key).unwrap() == private && seed_image(&home, "own") == image);
+    let secret = private.lines().nth(2).unwrap();
+    let found = Command::new("grep").args(["-rlF", secret]).arg(home.root()).output().unwrap();
+    assert_eq!(String::from_utf8(found.stdout).unwrap().trim(), key.to_str().unwrap());
+    home.json(&["stop", "own", "--force"]);
+    home.json(&["rm", "own"]);
+    assert!(!key.exists() && !key.with_extension("pub").exists());
+}
+
+/// Keys of the definition are instead of one of the VM, and root gets it without a seed, too.
+#[test]
+fn test_ssh_key_of_the_vm_is_for_those_without_another_one() {
+    let home = TestHome::new();
+    make_key(&home, "other");
+
+    let root = key_of(&home, "root", "ssh: {user: root}");
+    let chosen = key_of(&home, "chosen", "seed: {users: [alice]}\nssh: {key: other}");
+    let given = key_of(&home, "given", "seed: {users: [alice], ssh_keys: [\"@other.pub\"]}");
+    let nothing = key_of(&home, "nothing", "");
+
+    assert!(root.unwrap().is_file());
+    assert_eq!((chosen, given, nothing), (Some(home.path("other")), None, None));
+}
+
+/// Without `ssh-keygen`, the VM starts all the same, and says that it has no key.
+#[test]
+fn test_seed_without_ssh_keygen_starts_with_a_warning() {
+    let home = TestHome::new();
+    let path = home.write("web.yaml", format!("{}seed: {{users: [alice]}}\n", guest::paused_yaml("web")));
+    home.maqet(["add"]).arg(&path).run().ok();
+    let programs = home.path("programs");
+    fs::create_dir(&programs).unwrap();
+    let search = std::env::var_os("PATH").unwrap();
+    for name in ["qemu-system-x86_64", "qemu-img", "setpriv", "sh"] {
+        let found = std::env::split_paths(&search).map(|path| path.join(name)).find(|path| path.is_file());
+        std::os::unix::fs::symlink(found.unwrap(), programs.join(name)).unwrap();
+    }
+
+    let started = home.maqet(["--format", "json", "start", "web"]).env("PATH", &programs).run().ok().json_value();
+
+    assert_eq!(
+        started["warnings"],
+        serde_json::json!(["the guest gets no key for SSH: program `ssh-keygen` not found"])
+    );
 }

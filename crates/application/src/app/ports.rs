@@ -110,6 +110,11 @@ impl Directories {
         self.state.join(id.to_string())
     }
 
+    /// Returns the private key for SSH that was made for a VM; its public key is beside it.
+    pub fn vm_key(&self, id: &VmId) -> PathBuf {
+        self.vm_records(id).join("ssh-key")
+    }
+
     /// Returns the paths of one run of a VM.
     pub fn run(&self, id: &VmId, boot: BootNumber) -> RunPaths {
         RunPaths::new(&self.vm_sockets(id), &self.vm_records(id), boot)

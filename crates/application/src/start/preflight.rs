@@ -71,7 +71,7 @@ impl Preflight<'_> {
         self.check_device_files(machine).await?;
         self.check_huge_pages(machine).await?;
         self.check_firmware_files(entry, machine).await?;
-        let credentials = self.credentials(machine).await?;
+        let credentials = self.credentials(entry, machine).await?;
         let files = self.start_files(entry, machine, paths, &credentials).await?;
         let command_line = self.command_line_with(entry, machine, paths, credentials).await?;
         let taps = self.check_tap_devices(machine)?;
@@ -97,7 +97,7 @@ impl Preflight<'_> {
         machine: &Machine,
         paths: &RunPaths,
     ) -> Result<CommandLine, Error> {
-        self.command_line_with(entry, machine, paths, self.credentials(machine).await?).await
+        self.command_line_with(entry, machine, paths, self.credentials(entry, machine).await?).await
     }
 
     async fn command_line_with(

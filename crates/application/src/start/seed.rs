@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use maqet_domain::first_boot::{HostFiles, InvalidSeed, PassedCredential, SeedFiles, SeedOwner};
+use maqet_domain::first_boot::{HostFiles, InvalidSeed, PassedCredential, SeedFiles, SeedOwner, SshAccess};
 use maqet_domain::machine::Machine;
-use maqet_domain::port::RunFile;
+use maqet_domain::port::{PathKind, RunFile};
 use maqet_domain::vm::{RunPaths, VmEntry};
 
 use super::disk_error::DiskError;
@@ -28,9 +28,19 @@ impl Preflight<'_> {
         Ok(image.into_iter().chain(credentials).collect())
     }
 
+    /// Returns how its user logs in to the guest: with the key that was made for the VM, if it is to have one and has.
+    pub(crate) async fn ssh_access(&self, entry: &VmEntry, machine: &Machine) -> SshAccess {
+        let key = self.folders.vm_key(&entry.id);
+        if machine.ssh.wants_own_key(machine.seed.as_ref()) && self.paths.kind(&key).await == PathKind::File {
+            return machine.ssh.with_own_key(&key);
+        }
+        machine.ssh.clone()
+    }
+
     /// Returns the credentials of a machine, with the values of its files as they are now.
-    pub(crate) async fn credentials(&self, machine: &Machine) -> Result<Vec<PassedCredential>, Error> {
-        let credentials = machine.ssh.with_root_key(machine.credentials.clone(), machine.seed.as_ref());
+    pub(crate) async fn credentials(&self, entry: &VmEntry, machine: &Machine) -> Result<Vec<PassedCredential>, Error> {
+        let access = self.ssh_access(entry, machine).await;
+        let credentials = access.with_root_key(machine.credentials.clone(), machine.seed.as_ref());
         if credentials.is_empty() {
             return Ok(Vec::new());
         }
@@ -50,7 +60,8 @@ impl Preflight<'_> {
 
     /// Returns the files of a machine's seed, made from those of the host as they are now.
     pub(crate) async fn seed(&self, entry: &VmEntry, machine: &Machine) -> Result<Option<SeedFiles>, Error> {
-        let Some(seed) = machine.seed.clone().map(|seed| machine.ssh.with_key(seed)) else { return Ok(None) };
+        let Some(seed) = machine.seed.clone() else { return Ok(None) };
+        let seed = self.ssh_access(entry, machine).await.with_key(seed);
         let limit = limits::MAX_SEED_BYTES;
         let files = self.host_files(seed.host_files()).await?;
         let owner = SeedOwner { id: &entry.id.to_string(), name: entry.name.as_str() };

@@ -1,6 +1,6 @@
 //! How its user logs in to a guest by SSH.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::credentials::Credentials;
 use super::seed::{Seed, SeedSource, TextSource};
@@ -28,6 +28,24 @@ impl SshAccess {
             SeedSource::File(_) => None,
         });
         self.user.as_deref().or_else(|| of_seed.map(|user| user.name.as_str())).unwrap_or(ROOT)
+    }
+
+    /// Returns whether the VM is to have a key of its own: no other one lets anybody log in, and the guest can be given it.
+    pub fn wants_own_key(&self, seed: Option<&Seed>) -> bool {
+        let has_place = match seed.map(|seed| &seed.source) {
+            Some(SeedSource::Keys(config)) => {
+                config.ssh_keys.is_empty() && config.users.iter().all(|user| user.ssh_keys.is_empty())
+            }
+            Some(SeedSource::File(_)) => false,
+            None => self.user.as_deref() == Some(ROOT),
+        };
+        has_place && self.key.is_none()
+    }
+
+    /// Returns the same with a key of the VM.
+    #[must_use]
+    pub fn with_own_key(&self, key: &Path) -> Self {
+        Self { user: self.user.clone(), key: Some(key.to_owned()) }
     }
 
     fn public_key(&self) -> Option<TextSource> {
@@ -75,6 +93,24 @@ mod tests {
         assert_eq!(access(Some("bob")).user(Some(&seed(&["alice"]))), "bob");
         assert_eq!(access(None).user(None), "root");
         assert_eq!(access(None).user(Some(&seed(&[]))), "root");
+    }
+
+    #[test]
+    fn test_ssh_own_key_is_for_guests_without_another_one() {
+        let none = |user: Option<&str>| SshAccess { user: user.map(str::to_owned), key: None };
+        let keys = |config| Seed { source: SeedSource::Keys(config), ..Seed::default() };
+        let key = || vec![TextSource::Text("ssh-ed25519 AAAA".to_owned())];
+        let of_all = keys(CloudConfig { ssh_keys: key(), ..CloudConfig::default() });
+        let alice = GuestUser { ssh_keys: key(), ..GuestUser::new("alice") };
+        let of_one = keys(CloudConfig { users: vec![alice], ..CloudConfig::default() });
+        let file = Seed { source: SeedSource::File("/u".into()), ..Seed::default() };
+
+        assert!(none(None).wants_own_key(Some(&seed(&["alice"]))));
+        assert!(none(Some("root")).wants_own_key(None));
+        assert!(!access(None).wants_own_key(Some(&seed(&["alice"]))));
+        assert_eq!([&of_all, &of_one, &file].map(|seed| none(None).wants_own_key(Some(seed))), [false; 3]);
+        assert!(!none(None).wants_own_key(None) && !none(Some("alice")).wants_own_key(None));
+        assert_eq!(none(Some("bob")).with_own_key(Path::new("/k/id")), access(Some("bob")));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The channels to the guests of running VMs: the agent, and the ports of commands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -170,18 +170,20 @@ pub trait GuestStreams: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum SshError {
-    #[error("program `ssh` not found")]
-    NotFound,
+    #[error("program `{program}` not found")]
+    NotFound { program: &'static str },
     #[error("cannot run `{}`", program.display())]
     Failed { program: PathBuf, source: Cause },
+    #[error("cannot make a key for SSH: {reason}")]
+    KeyFailed { reason: String },
 }
 
 impl Explain for SshError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NotFound => Explanation::new("guest.ssh-not-found", Fault::State)
+            Self::NotFound { .. } => Explanation::new("guest.ssh-not-found", Fault::State)
                 .hint("install it: it is in package `openssh-client` or `openssh-clients`"),
-            Self::Failed { .. } => Explanation::new("guest.ssh-failed", Fault::Failed),
+            Self::Failed { .. } | Self::KeyFailed { .. } => Explanation::new("guest.ssh-failed", Fault::Failed),
         }
     }
 }
@@ -195,7 +197,7 @@ pub struct SshEnd {
     pub message: String,
 }
 
-/// Runs ssh(1).
+/// Runs ssh(1), and ssh-keygen(1).
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait SshClients: Send + Sync {
@@ -203,6 +205,12 @@ pub trait SshClients: Send + Sync {
     ///
     /// Errors: `NotFound`, `Failed`.
     async fn start(&self, login: &SshLogin, command: &str) -> Result<Box<dyn SshClient>, SshError>;
+
+    /// Makes a pair of keys unless it is there: the private key at `path`, the public key beside it with `.pub` at its end,
+    /// each whole or not at all. No other process may do so meanwhile.
+    ///
+    /// Errors: `NotFound`, `Failed`, `KeyFailed`.
+    async fn make_key(&self, path: &Path, comment: &str) -> Result<(), SshError>;
 }
 
 /// A running ssh(1), which is killed when it is dropped.

@@ -33,10 +33,7 @@ pub(super) async fn login(app: &App, monitored: &Monitored<'_>) -> Result<SshLog
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    Ok(SshLogin {
-        address,
-        port: *host_port,
-        user: machine.ssh.user(machine.seed.as_ref()).to_owned(),
-        key: machine.ssh.key.clone(),
-    })
+    let access = app.preflight().ssh_access(&monitored.entry, &machine).await;
+    let user = access.user(machine.seed.as_ref()).to_owned();
+    Ok(SshLogin { address, port: *host_port, user, key: access.key })
 }

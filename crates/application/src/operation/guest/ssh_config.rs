@@ -11,8 +11,9 @@ use crate::{App, Error};
 
 /// Show the configuration of ssh for a running VM
 ///
-/// The VM needs a forwarded port 22. User and key are those of `ssh` in its definition. Its host key is not checked, as the
-/// connection does not leave this host and each new guest has another one.
+/// The VM needs a forwarded port 22. User and key are those of `ssh` in its definition; without a key there or in its seed,
+/// the key is one that was made for the VM. Its host key is not checked, as the connection does not leave this host and each
+/// new guest has another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -36,7 +37,7 @@ pub struct SshConfigured {
     pub port: u16,
     /// The user.
     pub user: String,
-    /// The file with the private key, if the definition has one.
+    /// The file with the private key, if the definition has one, or one was made for the VM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }

@@ -26,6 +26,7 @@ use crate::app::shown;
 use crate::job::Job;
 use crate::log::failure::LogFailure;
 use crate::log::keeper::LogKeeper;
+use crate::maintenance::error_chain;
 use crate::start::create_disks::DiskCreator;
 use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
@@ -164,7 +165,9 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
     let prepare = async {
         let preflight = app.preflight();
         preflight.require_unused(&vm.entry, &paths).await?;
-        let checked = preflight.check(&vm.entry, &machine, &paths, recreate).await?;
+        let key_warning = make_key(app, &vm.entry, &machine).await;
+        let mut checked = preflight.check(&vm.entry, &machine, &paths, recreate).await?;
+        checked.disks.warnings.extend(key_warning);
         preflight.require_unlocked(&checked.disks.drives).await?;
         require_free_ports(app, &vm.entry.name, &machine).await?;
         require_free_sockets(app, &vm.entry.name, checked.command_line.args(), &paths.sockets).await?;
@@ -230,6 +233,15 @@ pub(super) async fn check(app: &App, vm: &Vm, recreate: &[String]) -> Result<(),
     app.preflight().resolve_architecture(&mut machine).await?;
     let (_, paths) = app.folders.next_run(&vm.entry);
     app.preflight().check(&vm.entry, &machine, &paths, recreate).await.map(drop)
+}
+
+/// Makes the key for SSH of a VM that is to have one; returns why it has none, which is in the way of nothing else.
+async fn make_key(app: &App, entry: &VmEntry, machine: &Machine) -> Option<String> {
+    if !machine.ssh.wants_own_key(machine.seed.as_ref()) {
+        return None;
+    }
+    let made = app.ports.ssh.make_key(&app.folders.vm_key(&entry.id), &format!("maqet-{}", entry.name)).await;
+    made.err().map(|error| format!("the guest gets no key for SSH: {}", error_chain(&error)))
 }
 
 /// Observes a VM; waits for a QEMU whose starting process was killed and that may not be up yet.
