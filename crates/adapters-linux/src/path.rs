@@ -10,8 +10,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
-use maqet_domain::port::{FileError, PathKind, Paths};
-use rustix::fs::{OFlags, major};
+use maqet_domain::machine::FileAccess;
+use maqet_domain::port::{FileError, PathKind, PathObstacle, Paths};
+use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat, major, statfs};
+use rustix::io::Errno;
 
 use crate::block_device::below;
 use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
@@ -34,6 +36,18 @@ impl Paths for LocalPaths {
 
     async fn resolve(&self, path: &Path) -> PathBuf {
         resolve_links(path).unwrap_or_else(|| path.to_owned())
+    }
+
+    async fn obstacle(&self, path: &Path, access: FileAccess) -> Option<PathObstacle> {
+        obstacle(path, access)
+    }
+
+    async fn is_huge_pages(&self, path: &Path) -> bool {
+        /// `HUGETLBFS_MAGIC` of `linux/magic.h`.
+        const HUGE_PAGES: i64 = 0x9584_58f6;
+        #[expect(clippy::useless_conversion, reason = "the type differs between architectures")]
+        let kind = statfs(path).ok().and_then(|found| i64::try_from(found.f_type).ok());
+        kind == Some(HUGE_PAGES)
     }
 
     async fn below(&self, path: &Path) -> Vec<PathBuf> {
@@ -69,6 +83,62 @@ impl Paths for LocalPaths {
         }
         Ok(content)
     }
+}
+
+/// Returns what keeps this user from a file.
+fn obstacle(path: &Path, access: FileAccess) -> Option<PathObstacle> {
+    let closed =
+        |path: &Path, reason: &str| Some(PathObstacle::Closed { path: path.to_owned(), reason: reason.to_owned() });
+    let error = match fs::metadata(path) {
+        Ok(_) if access == FileAccess::Replace => return create_obstacle(path),
+        Ok(found) => {
+            // A socket is connected to by writing.
+            let read = if found.is_dir() { Access::READ_OK | Access::EXEC_OK } else { Access::READ_OK };
+            let needed = if access == FileAccess::Read { read } else { Access::WRITE_OK };
+            return access_obstacle(path, needed);
+        }
+        Err(error) => error,
+    };
+    match error.kind() {
+        io::ErrorKind::NotFound if access == FileAccess::Connect => None,
+        io::ErrorKind::NotFound if fs::symlink_metadata(path).is_ok() => {
+            let target = resolve_links(path).unwrap_or_default();
+            Some(PathObstacle::DanglingLink { path: path.to_owned(), target })
+        }
+        io::ErrorKind::NotFound if access == FileAccess::Read => Some(PathObstacle::NotFound { path: path.to_owned() }),
+        io::ErrorKind::NotFound => create_obstacle(path),
+        io::ErrorKind::PermissionDenied => {
+            let seen = path.ancestors().skip(1).find(|directory| fs::metadata(directory).is_ok());
+            closed(seen.unwrap_or(path), "permission denied")
+        }
+        io::ErrorKind::NotADirectory => {
+            let seen = path.ancestors().skip(1).find(|directory| fs::metadata(directory).is_ok());
+            closed(seen.unwrap_or(path), "it is not a directory")
+        }
+        _ => None,
+    }
+}
+
+/// Returns what keeps this user from creating a file.
+fn create_obstacle(path: &Path) -> Option<PathObstacle> {
+    let directory = path.parent()?;
+    match obstacle(directory, FileAccess::Read) {
+        None => access_obstacle(directory, Access::WRITE_OK | Access::EXEC_OK),
+        // One that is not to be listed can be written to.
+        Some(PathObstacle::Closed { path, .. }) if path == directory => {
+            access_obstacle(directory, Access::WRITE_OK | Access::EXEC_OK)
+        }
+        found => found,
+    }
+}
+
+fn access_obstacle(path: &Path, needed: Access) -> Option<PathObstacle> {
+    let reason = match accessat(CWD, path, needed, AtFlags::EACCESS) {
+        Err(Errno::ACCESS | Errno::PERM) => "permission denied",
+        Err(Errno::ROFS) => "read-only file system",
+        Ok(()) | Err(_) => return None,
+    };
+    Some(PathObstacle::Closed { path: path.to_owned(), reason: reason.to_owned() })
 }
 
 /// Tells a drive for CDs, whose driver of the kernel is `sr`, from other block devices.
@@ -252,6 +322,32 @@ mod tests {
 
         assert_eq!(block_device_kind(makedev(11, 0)), PathKind::CdDrive);
         assert_eq!([7, 8, 253].map(|driver| block_device_kind(makedev(driver, 0))), [PathKind::BlockDevice; 3]);
+    }
+
+    #[test]
+    fn test_obstacle_names_what_is_missing() {
+        let (_folder, root) = tree();
+        let at = |path: &str| root.join(path);
+        let missing = |path: &str| Some(PathObstacle::NotFound { path: at(path) });
+
+        assert_eq!(obstacle(&at("chain"), FileAccess::Read), None);
+        assert_eq!(obstacle(&at("real/new"), FileAccess::Read), missing("real/new"));
+        assert_eq!(obstacle(&at("real/new"), FileAccess::Write), None);
+        assert_eq!(obstacle(&at("real/new/deep"), FileAccess::Write), missing("real/new"));
+        assert_eq!(obstacle(&at("none/socket"), FileAccess::Replace), missing("none"));
+        let target = PathBuf::from("/etc/soon");
+        let dangling = Some(PathObstacle::DanglingLink { path: at("dangling"), target });
+        assert_eq!(obstacle(&at("dangling"), FileAccess::Read), dangling);
+        let reason = "it is not a directory".to_owned();
+        let closed = Some(PathObstacle::Closed { path: at("real/file"), reason });
+        assert_eq!(obstacle(&at("real/file/x"), FileAccess::Read), closed);
+    }
+
+    #[tokio::test]
+    async fn test_is_huge_pages_of_other_file_systems_is_false() {
+        for path in ["/", "/proc", "/nonexistent"] {
+            assert!(!LocalPaths.is_huge_pages(Path::new(path)).await, "{path}");
+        }
     }
 
     proptest! {

@@ -94,8 +94,11 @@ fn is_ours(found: &Metadata) -> bool {
 
 /// Tells whether a missing directory can be created, as `private_folder` does it.
 fn missing(path: &Path) -> DirectoryState {
-    let Some(parent) = path.ancestors().skip(1).find(|folder| folder.exists()) else { return DirectoryState::Missing };
-    let refusal = if parent.is_dir() {
+    let is_there = |folder: &&Path| fs::symlink_metadata(folder).is_ok();
+    let Some(parent) = path.ancestors().skip(1).find(is_there) else { return DirectoryState::Missing };
+    let refusal = if !parent.exists() {
+        Some(io::Error::other("it is a symbolic link to nothing"))
+    } else if parent.is_dir() {
         let access = accessat(CWD, parent, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
         access.map_err(io::Error::from).and_then(|()| require_trusted_parent(parent)).err()
     } else {
@@ -164,6 +167,18 @@ mod tests {
 
         assert_eq!(missing, DirectoryState::Missing);
         assert_eq!(below_file, DirectoryState::Hidden { parent: file, reason: is_file });
+    }
+
+    #[tokio::test]
+    async fn test_directory_below_a_dangling_link_cannot_be_created() {
+        let root = tempfile::tempdir().unwrap();
+        let link = root.path().join("link");
+        std::os::unix::fs::symlink("nothing", &link).unwrap();
+
+        let state = LocalProbe.directory(&link.join("share/maqet")).await;
+
+        let reason = "it is a symbolic link to nothing".to_owned();
+        assert_eq!(state, DirectoryState::NotCreatable { parent: link, reason });
     }
 
     #[tokio::test]

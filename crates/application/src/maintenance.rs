@@ -8,6 +8,7 @@
 //! | `hosts` | other hosts that share the database and are away |
 //! | `missing` | VMs of which there are copies, and that the database lacks |
 //! | `vm` | whether each VM can start, and whether its records agree with what runs |
+//! | `vm_files` | whether a start can use the files of a VM besides its drives |
 //! | `stale_files` | files and processes that belong to no VM |
 //! | `trash` | what killed processes left in the trash |
 //! | `removal` | removes a stale file under the lock of its VM |
@@ -21,6 +22,7 @@ mod removal;
 mod stale_files;
 mod trash;
 mod vm;
+mod vm_files;
 
 use std::sync::Arc;
 

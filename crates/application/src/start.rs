@@ -25,6 +25,7 @@ pub(crate) mod image_owner;
 pub(crate) mod link_listeners;
 mod link_sockets;
 pub(crate) mod lost_images;
+mod memory_files;
 pub(crate) mod mismatches;
 mod path_policy;
 pub(crate) mod preflight;

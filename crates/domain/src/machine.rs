@@ -27,6 +27,7 @@ mod switches;
 mod tap_devices;
 mod throw_away;
 mod tpm;
+mod used_files;
 mod user_images;
 mod written_files;
 
@@ -49,6 +50,7 @@ pub use self::switches::{
 };
 pub use self::tap_devices::TapUse;
 pub use self::tpm::tpm_device;
+pub use self::used_files::{FileAccess, UsedFile};
 pub use self::user_images::UserImage;
 pub use self::written_files::{WrittenAs, WrittenFile, files_used_otherwise};
 

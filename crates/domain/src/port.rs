@@ -63,7 +63,7 @@ pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
 pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMaintenance, VmCopy, VmPresence};
 pub use self::metric::{MetricError, MetricStore, MetricsAdded};
 pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
-pub use self::path::{FileError, PathKind, Paths};
+pub use self::path::{FileError, PathKind, PathObstacle, Paths};
 pub use self::picture::{PictureError, PictureFile, Pictures};
 pub use self::probe::{ClosedPath, DirectoryFacts, DirectoryState, Probe, Space};
 pub use self::process_stats::{ProcessStats, ProcessUsage};

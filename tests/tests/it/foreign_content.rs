@@ -109,15 +109,41 @@ fn test_image_that_qemu_would_empty_or_remove_is_refused() {
     let before = [&disk, &image, &raw].map(|path| fs::read(path).unwrap());
     let drives = "storage: [{name: d, file: ./d.qcow2}, {name: r, type: raw, file: ./r.raw}]";
     let pmem = "{object: \"memory-backend-file,id=m,size=1M,mem-path=./x.vmdk,share=on\"}";
-    for (keys, message) in [
-        (format!("{drives}\nserial: file:./d.qcow2"), "`-serial` would empty"),
-        (format!("{drives}\narguments: [{{parallel: file:./link.raw}}]"), "`-parallel` would empty"),
-        ("arguments: [{hda: ./r.raw}, {D: ./r.raw}]".to_owned(), "`-D` would empty"),
-        ("arguments: [{chardev: null, id: n, logfile: ./x.vmdk}]".to_owned(), "`-chardev` would empty"),
-        ("arguments: [{monitor: \"unix:./x.vmdk,server=on,wait=off\"}]".to_owned(), "`-monitor` would remove"),
-        (format!("arguments: [{pmem}]"), "`-object` would write to"),
-    ] {
+    let filter = "{netdev: \"user,id=n\"}, {object: \"filter-dump,id=f,netdev=n,file=./x.vmdk\"}";
+    let at_check = [
+        (format!("{drives}\nserial: file:./d.qcow2"), "serial", "`-serial` would empty"),
+        (format!("{drives}\narguments: [{{parallel: file:./link.raw}}]"), "arguments[0]", "`-parallel` would empty"),
+        ("arguments: [{hda: ./r.raw}, {D: ./r.raw}]".to_owned(), "arguments[1]", "`-D` would empty"),
+        ("args: [-hda, ./r.raw, -D, ./r.raw]".to_owned(), "args[2]", "`-D` would empty"),
+        ("arguments: [{chardev: null, id: n, logfile: ./x.vmdk}]".to_owned(), "arguments[0]", "`-chardev` would empty"),
+        (
+            "arguments: [{monitor: \"unix:./x.vmdk,server=on,wait=off\"}]".to_owned(),
+            "arguments[0]",
+            "`-monitor` would remove",
+        ),
+        (format!("arguments: [{pmem}]"), "arguments[0]", "`-object` would write to"),
+        (format!("arguments: [{filter}]"), "arguments[1]", "`-object` would empty"),
+    ];
+    for (keys, at, message) in &at_check {
+        let file = home.write("web.yaml", format!("name: web\naccel: tcg\nmemory: 16M\n{keys}\n"));
+
+        let refused = home.json_error(&["config", "check", file.to_str().unwrap()], 2);
+
+        let problem = &refused["problems"][0];
+        assert!(problem["path"].as_str().unwrap().starts_with(at), "{keys}: {refused}");
+        assert!(problem["message"].as_str().unwrap().starts_with(message), "{keys}: {refused}");
+    }
+    // Those that are images only once the VM is defined.
+    let hidden = [(home.path("x.vmdk"), home.path("x.away")), (home.path("link.raw"), home.path("link.away"))];
+    for index in [1, 4, 5, 6, 7] {
+        let (keys, _, message) = &at_check[index];
+        for (path, away) in &hidden {
+            fs::rename(path, away).unwrap();
+        }
         home.add(&format!("name: web\naccel: tcg\nmemory: 16M\n{keys}\n"));
+        for (path, away) in &hidden {
+            fs::rename(away, path).unwrap();
+        }
 
         let refused = home.json_error(&["start", "web"], 2);
 
@@ -126,6 +152,37 @@ fn test_image_that_qemu_would_empty_or_remove_is_refused() {
         assert!(refused["message"].as_str().unwrap().starts_with(message), "{keys}: {refused}");
     }
     assert_eq!([&disk, &image, &raw].map(|path| fs::read(path).unwrap()), before);
+}
+
+/// A raw image and a CD have no header that tells.
+#[test]
+fn test_image_of_another_vm_is_not_for_output() {
+    let home = TestHome::new();
+    let raw = create(&home, "raw", "r.raw");
+    let iso = home.write("cd.iso", vec![1; 4096]).display().to_string();
+    home.add(&format!(
+        "{}storage: [{{name: r, type: raw, file: {raw}}}, {{name: cd, type: iso, file: {iso}}}]\n",
+        guest::paused_yaml("db")
+    ));
+    let before = [&raw, &iso].map(|path| fs::read(path).unwrap());
+    fs::hard_link(&raw, home.path("link.raw")).unwrap();
+    for file in ["r.raw", "link.raw", "cd.iso"] {
+        let yaml = format!("name: web\naccel: tcg\nmemory: 16M\nserial: \"file:./{file}\"\n");
+        let path = home.write("web.yaml", yaml);
+
+        let refused = home.json_error(&["config", "check", path.to_str().unwrap()], 2);
+
+        let message = refused["problems"][0]["message"].as_str().unwrap();
+        assert!(message.ends_with("which VM `db` uses as an image"), "{message}");
+    }
+    home.add(&format!("{}serial: \"file:./later.raw\"\n", guest::paused_yaml("later")));
+    fs::rename(home.path("link.raw"), home.path("later.raw")).unwrap();
+
+    let refused = home.json_error(&["start", "later"], 2);
+
+    assert_eq!(refused["code"], "storage.use-conflict", "{refused}");
+    assert!(refused["message"].as_str().unwrap().ends_with("which VM `db` uses as an image"), "{refused}");
+    assert_eq!([&raw, &iso].map(|path| fs::read(path).unwrap()), before);
 }
 
 #[test]

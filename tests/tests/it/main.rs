@@ -44,6 +44,7 @@ mod guides;
 mod hardware;
 mod health;
 mod health_access;
+mod health_files;
 mod hooks;
 mod host_failures;
 mod host_files;

@@ -31,6 +31,26 @@ fn test_port_in_use_names_the_process_that_has_it() {
             "UDP",
             udp_port,
         ),
+        (
+            format!(
+                "arguments: [{{netdev: \"stream,id=n,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port={tcp_port}\"}}]\n"
+            ),
+            "TCP",
+            tcp_port,
+        ),
+        (
+            format!("arguments: [{{nic: \"stream,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port={tcp_port}\"}}]\n"),
+            "TCP",
+            tcp_port,
+        ),
+        (
+            format!(
+                "arguments: [{{netdev: \"dgram,id=n,local.type=inet,local.host=127.0.0.1,local.port={udp_port},\
+                 remote.type=inet,remote.host=127.0.0.1,remote.port=9\"}}]\n"
+            ),
+            "UDP",
+            udp_port,
+        ),
         (format!("arguments: [{{incoming: \"tcp:127.0.0.1:{tcp_port}\"}}]\n"), "TCP", tcp_port),
         (format!("arguments: [{{vnc: \"127.0.0.1:{display},websocket={tcp_port}\"}}]\n"), "TCP", tcp_port),
     ]

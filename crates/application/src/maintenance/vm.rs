@@ -8,6 +8,7 @@ use maqet_domain::port::{ImageSummary, LockName, VmCopy};
 use maqet_domain::text::quote;
 use maqet_domain::vm::{Phase, Status, Vm, VmEntry, VmId};
 
+use super::vm_files::file_findings;
 use super::{Area, Finding, Severity, count_vms, error_chain};
 use crate::app::commit::read_vm_copy;
 use crate::app::shown;
@@ -102,6 +103,7 @@ impl VmCheck<'_> {
                 }
                 if vm.entry.pending.is_none() {
                     findings.extend(self.check_disks(vm, &machine).await?);
+                    findings.extend(file_findings(self.app, &vm.entry, &machine).await);
                 }
             }
             Err(error) => findings.push(

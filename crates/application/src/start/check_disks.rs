@@ -3,10 +3,10 @@
 //! Files that maqet does not create must exist, an image that it created once must not be gone (`lost_images`), and
 //! QEMU must be able to open all images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use maqet_domain::machine::Machine;
-use maqet_domain::port::{ImageSummary, PathKind};
+use maqet_domain::machine::{FileAccess, Machine};
+use maqet_domain::port::{ImageSummary, PathKind, PathObstacle};
 use maqet_domain::storage::Preparation;
 use maqet_domain::vm::VmEntry;
 
@@ -84,6 +84,7 @@ impl Preflight<'_> {
         match &drive.preparation {
             Preparation::Nothing => Ok(None),
             Preparation::Existing(path) if drive.image_use().is_none() => {
+                self.require_reachable(path, FileAccess::Connect).await?;
                 if self.images.exists(path).await {
                     Ok(None)
                 } else {
@@ -98,16 +99,33 @@ impl Preflight<'_> {
                 }
                 error.into()
             }),
-            Preparation::Directory(path) => match self.paths.kind(path).await {
-                PathKind::Directory => Ok(None),
-                PathKind::NotFound | PathKind::File | PathKind::BlockDevice | PathKind::CdDrive | PathKind::Other => {
-                    Err(Error::DirectoryNotFound { path: path.clone() })
+            Preparation::Directory(path) => {
+                self.require_reachable(path, FileAccess::Read).await?;
+                match self.paths.kind(path).await {
+                    PathKind::Directory => Ok(None),
+                    PathKind::NotFound
+                    | PathKind::File
+                    | PathKind::BlockDevice
+                    | PathKind::CdDrive
+                    | PathKind::Other => Err(Error::DirectoryNotFound { path: path.clone() }),
                 }
-            },
-            Preparation::Image(plan) => match self.examine(drive).await? {
-                Some(image) => Ok(Some(image)),
-                None => self.check_backing(drive, plan, earlier).await.map(|()| None),
-            },
+            }
+            Preparation::Image(plan) => {
+                if let Some(image) = self.examine(drive).await? {
+                    return Ok(Some(image));
+                }
+                self.require_reachable(&plan.path, FileAccess::Write).await?;
+                self.check_backing(drive, plan, earlier).await.map(|()| None)
+            }
+        }
+    }
+
+    /// Refuses a path that this user may not use, so that nothing at it is said not to exist.
+    pub(super) async fn require_reachable(&self, path: &Path, access: FileAccess) -> Result<(), DiskError> {
+        match self.paths.obstacle(path, access).await {
+            Some(source @ PathObstacle::Closed { .. }) => Err(DiskError::Unreachable { path: path.to_owned(), source }),
+            // What is missing may be created, and is reported where it is needed.
+            Some(PathObstacle::NotFound { .. } | PathObstacle::DanglingLink { .. }) | None => Ok(()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
 use maqet_domain::first_boot::InvalidSeed;
-use maqet_domain::port::{FileError, ImageError};
+use maqet_domain::port::{FileError, ImageError, PathObstacle};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::UnusableImage;
 use maqet_domain::text::quote;
@@ -15,6 +15,7 @@ use super::firmware::VARIABLES_NAME;
 use super::firmware_files::FirmwareRefusal;
 use super::foreign_content::ForeignContent;
 use super::lost_images::ImagesLost;
+use super::memory_files::MemoryRefusal;
 use super::written_files::OutputRefusal;
 
 /// An overlay that would be smaller than its backing file.
@@ -73,8 +74,13 @@ pub enum DiskError {
     #[error("VM `{vm}` uses `{}` twice: `{}` is a part or a view of it", path.display(), device.display())]
     Overlap { vm: VmName, path: PathBuf, device: PathBuf },
     /// A file that QEMU would create among the devices of the host.
-    #[error("`{}`, which {purpose}, does not exist; as root, QEMU would create a regular file", path.display())]
-    DeviceNotFound { path: PathBuf, purpose: &'static str, hint: String },
+    #[error("`{}`, which QEMU is to write to, does not exist; as root, it would create a regular file", path.display())]
+    DeviceNotFound { path: PathBuf },
+    #[error(transparent)]
+    Memory(#[from] MemoryRefusal),
+    /// A file that may exist: this user cannot enter its directory, or not use it.
+    #[error("`{}` cannot be used", path.display())]
+    Unreachable { path: PathBuf, source: PathObstacle },
     #[error("disk image `{}` of drive `{drive}` exists", path.display())]
     RecreateConflict { drive: String, path: PathBuf },
     #[error("maqet does not create the image of drive `{drive}` of VM `{vm}`")]
@@ -117,8 +123,12 @@ impl Explain for DiskError {
                     None => "set `readonly: true` for the drive in both VMs, if neither writes it".to_owned(),
                 }),
             Self::UsedByHost { readonly, error } => error.explain_host_use(readonly),
-            Self::DeviceNotFound { hint, .. } => Explanation::new("qemu.file-not-found", Fault::NotFound)
-                .hint(hint.as_str())
+            Self::Memory(refusal) => refusal.explain(),
+            Self::Unreachable { source, .. } => {
+                Explanation::new("host.path-refused", Fault::Host).hint(source.hint())
+            }
+            Self::DeviceNotFound { .. } => Explanation::new("qemu.file-not-found", Fault::NotFound)
+                .hint("plug the device in; `ls /dev` lists those of the host")
                 .hint("correct the path under `arguments` or `args`, or that of `serial`"),
             Self::UsedTwice { .. } | Self::Overlap { .. } => Explanation::new("storage.use-conflict", Fault::Usage)
                 .hint("remove one of the two, under `storage`, `arguments` or `args`")

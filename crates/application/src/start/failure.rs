@@ -18,6 +18,7 @@ use super::tpm::TPM_NAME;
 use crate::App;
 
 mod files;
+mod memory;
 mod ports;
 
 pub(crate) use self::files::uses_of;
@@ -95,8 +96,12 @@ impl Diagnosis<'_> {
                     self.vm
                 ));
             }
-            Lookup::ReplacedSwitch => explanation.hints.extend(self.recognized.switch.and_then(replaced_switch)),
-            Lookup::Nothing | Lookup::Kvm | Lookup::Tpm => {}
+            Lookup::ReplacedSwitch => {
+                explanation.hints.extend(self.recognized.switch.as_deref().and_then(replaced_switch));
+            }
+            Lookup::Numbers => explanation.hints.extend(self.numbers()),
+            Lookup::MemoryPath => return self.memory_path(Path::new(part), &names).await,
+            Lookup::Nothing | Lookup::Kvm | Lookup::Tpm | Lookup::SwitchHelp => {}
             Lookup::Names(NameList::Device) if self.own_models().await.is_some() => {
                 explanation.hints.extend(self.own_models().await);
                 return (self.recognized.cause(&names), explanation);
@@ -132,13 +137,28 @@ impl Diagnosis<'_> {
 
     /// Returns which models a key of the definition can have with this QEMU, if the device of the message is that of a key.
     async fn own_models(&self) -> Option<String> {
-        let (_, argument) = self.recognized.switch?.split_once(' ')?;
+        let (_, argument) = self.recognized.switch.as_deref()?.split_once(' ')?;
         let id = OptionString::parse("device", argument).get("id")?.to_owned();
         let listed = self.listed(NameList::Device).await;
         let (key, models) = models_of(&id, |driver| listed.iter().any(|device| device.name == driver))?;
         let models: Vec<String> = models.iter().map(|model| format!("`{model}`")).collect();
         let models = if models.is_empty() { "none".to_owned() } else { models.join(", ") };
         Some(format!("set another `model` under `{key}`; those of this QEMU: {models}"))
+    }
+
+    /// Returns the largest numbers among the options of the user's switches, on which a QEMU that crashes may do so.
+    fn numbers(&self) -> Option<String> {
+        const MAX_SHOWN: usize = 3;
+        let mut numbers: Vec<(u64, String)> = Vec::new();
+        for (name, argument) in self.machine.user_switches() {
+            let options = OptionString::parse(name, argument.unwrap_or_default());
+            let of_switch = options.iter().filter_map(|option| Some((option.value.parse().ok()?, option)));
+            let shown = of_switch.map(|(number, option)| (number, format!("`{}={number}` of `-{name}`", option.key)));
+            numbers.extend(shown);
+        }
+        numbers.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+        let shown: Vec<String> = numbers.into_iter().map(|(_, shown)| shown).take(MAX_SHOWN).collect();
+        if shown.is_empty() { None } else { Some(format!("set smaller numbers, as for {}", shown.join(", "))) }
     }
 
     /// Returns the machine type that QEMU has taken, if none is given and the message names it.
@@ -163,14 +183,14 @@ impl Diagnosis<'_> {
 
     /// Returns whether the switch of the message adds a network card.
     fn is_network_card(&self) -> bool {
-        let argument = self.recognized.switch.and_then(|switch| switch.split_once(' '));
+        let argument = self.recognized.switch.as_deref().and_then(|switch| switch.split_once(' '));
         argument.is_some_and(|(_, argument)| OptionString::parse("device", argument).get("netdev").is_some())
     }
 
     /// Returns how to start the program that serves a socket, by what uses its character device.
     fn server_hints(&self, socket: &str) -> Vec<String> {
         let socket = quote(socket);
-        let user = self.recognized.switch.and_then(|switch| user_of(switch, self.command_line.args()));
+        let user = self.recognized.switch.as_deref().and_then(|switch| user_of(switch, self.command_line.args()));
         if user.as_deref().is_some_and(|user| user.starts_with("vhost-user-fs")) {
             return vec![virtiofsd_hint(&socket)];
         }

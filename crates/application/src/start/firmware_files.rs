@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use maqet_domain::error::{Explain, Explanation, Fault};
-use maqet_domain::machine::{Firmware, FirmwareImage, LayoutConflict, Machine, is_bios_size, is_uefi_code_size};
+use maqet_domain::machine::{
+    FileAccess, Firmware, FirmwareImage, LayoutConflict, Machine, is_bios_size, is_uefi_code_size,
+};
 use maqet_domain::port::{ImageUse, PathKind};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::ImageAccess;
@@ -124,7 +126,7 @@ impl From<FirmwareRefusal> for Error {
 
 impl Preflight<'_> {
     /// Refuses firmware files that QEMU could not load, or that do not fit each other.
-    pub(super) async fn check_firmware_files(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
+    pub(crate) async fn check_firmware_files(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
         let bios = match &machine.firmware {
             Firmware::File(path) => Some(path.clone()),
             Firmware::Default | Firmware::Uefi(_) => machine.bios_image(),
@@ -181,6 +183,7 @@ impl Preflight<'_> {
     /// Returns a firmware image that exists, with its size if that is known.
     async fn firmware_file(&self, image: &FirmwareImage) -> Result<Option<SizedFile>, Error> {
         let path = || image.path.clone();
+        self.require_reachable(&image.path, FileAccess::Read).await?;
         match self.paths.kind(&image.path).await {
             PathKind::NotFound => Err(FirmwareRefusal::ImageNotFound { path: path() }.into()),
             // A device such as `/dev/zero` has no end.

@@ -6,7 +6,9 @@ use std::path::Path;
 use maqet_domain::error::{Explanation, Fault};
 use maqet_domain::hotplug::{failed_backends, pending_backends};
 use maqet_domain::machine::Machine;
+use maqet_domain::network::NetworkSpec;
 use maqet_domain::port::{PathKind, PortObstacle};
+use maqet_domain::qemu::OptionString;
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::wording::{Endpoint, ListeningSocket, StreamBackend, Transport};
 use maqet_domain::text::quote;
@@ -18,19 +20,34 @@ use super::failure::{StartFailure, port_obstacle, user_and_cure};
 use super::link_sockets::REPLACED;
 use crate::{App, Error, limits};
 
-/// Refuses a card whose port another process has; only an address in numbers is tried.
+/// Refuses a card whose port another process has, also one of the user's switches; only an address in numbers is tried.
 pub(crate) async fn require_free_ports(app: &App, vm: &VmName, machine: &Machine) -> Result<(), Error> {
-    for card in &machine.network {
-        let Some((host, port)) = card.listening_port() else { continue };
-        let Ok(address) = host.parse() else { continue };
-        let endpoint = Endpoint { transport: Transport::Tcp, address, port };
+    let of_card = |card: &NetworkSpec| {
+        let (host, port) = card.listening_port()?;
+        let endpoint = Endpoint { transport: Transport::Tcp, address: host.parse().ok()?, port };
+        Some((format!("network card `{}`", card.name), endpoint))
+    };
+    let of_switches = machine.user_switches().filter_map(|(name, argument)| stream_port(name, argument?));
+    for (what, endpoint) in machine.network.iter().filter_map(of_card).chain(of_switches) {
         if let Some(obstacle) = app.ports.host.port_obstacle(&endpoint) {
             let (cause, explanation) = port_obstacle(app, &endpoint, obstacle).await;
-            let cause = format!("network card `{}` cannot listen: {cause}", card.name);
+            let cause = format!("{what} cannot listen: {cause}");
             return Err(failure(vm, cause, explanation));
         }
     }
     Ok(())
+}
+
+/// Returns the port of a stream of the user's switches that listens, with its name.
+fn stream_port(switch: &str, argument: &str) -> Option<(String, Endpoint)> {
+    let options = OptionString::parse(switch, argument);
+    let is_listening = options.head() == "stream" && options.is_on("server") == Some(true);
+    if !is_listening || !matches!(switch, "netdev" | "nic" | "net") {
+        return None;
+    }
+    let endpoint = Endpoint::of_switch(&format!("-{switch} {argument}")).into_iter().next()?;
+    let name = options.get("id").map_or_else(|| format!("`-{switch} {argument}`"), |id| format!("network card `{id}`"));
+    Some((name, endpoint))
 }
 
 /// Refuses sockets at whose paths others listen, and files: QEMU would remove them. `own` is the directory of the run.

@@ -69,14 +69,14 @@ impl Preflight<'_> {
         self.check_paths(machine).await?;
         self.check_link_sockets(machine).await?;
         self.check_device_files(machine).await?;
-        self.check_huge_pages(machine).await?;
+        self.check_memory_files(machine).await?;
         self.check_firmware_files(entry, machine).await?;
         let credentials = self.credentials(entry, machine).await?;
         let files = self.start_files(entry, machine, paths, &credentials).await?;
         let command_line = self.command_line_with(entry, machine, paths, credentials).await?;
         let taps = self.check_tap_devices(machine)?;
         let mut disks = self.check_disks(entry, machine, recreate).await?;
-        self.check_written_files(machine, command_line.args(), &disks).await?;
+        self.check_written_files(entry, machine, command_line.args(), &disks).await?;
         disks.warnings.extend(taps);
         disks.warnings.extend(self.usb_warnings(machine));
         Ok(CheckedStart { command_line, files, disks })

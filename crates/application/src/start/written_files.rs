@@ -1,11 +1,15 @@
-//! Files that QEMU would empty, replace or write, and that are images, or files that this VM uses otherwise.
+//! Files that QEMU would empty, replace or write, and that are images, by their content or because a VM has them, or
+//! files that this VM uses otherwise.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use maqet_domain::config::{Node, Problem};
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::machine::{Machine, WrittenAs, WrittenFile, files_used_otherwise};
 use maqet_domain::port::{ImageUse, PathKind};
 use maqet_domain::storage::ImageAccess;
+use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 
 use super::check_disks::CheckedDisks;
 use super::disk_error::DiskError;
@@ -19,6 +23,8 @@ enum OutputConflict {
     Used(PathBuf),
     /// It is an image in this format.
     Image(&'static str),
+    /// It is an image of this VM.
+    OfVm(VmName),
     /// It is a disk of the host.
     BlockDevice,
 }
@@ -45,6 +51,7 @@ impl std::fmt::Display for OutputRefusal {
             }
             OutputConflict::Used(other) => write!(f, "which is `{}`, which the VM uses otherwise", other.display()),
             OutputConflict::Image(format) => write!(f, "which looks like an image in format {format}"),
+            OutputConflict::OfVm(vm) => write!(f, "which VM `{vm}` uses as an image"),
             OutputConflict::BlockDevice => f.write_str("which is a block device"),
         }
     }
@@ -61,47 +68,106 @@ impl Explain for OutputRefusal {
         };
         match self.conflict {
             OutputConflict::Image(_) => explanation.hint("move it away if it is not an image"),
-            OutputConflict::Used(_) | OutputConflict::BlockDevice => explanation,
+            OutputConflict::Used(_) | OutputConflict::OfVm(_) | OutputConflict::BlockDevice => explanation,
         }
     }
+}
+
+/// Files that a VM writes, and those that are not to be written to: each resolved, with what it is.
+struct Known {
+    /// Those that the VM uses otherwise, by these paths.
+    used: Vec<(PathBuf, PathBuf)>,
+    /// The images of other VMs.
+    of_others: Vec<(PathBuf, VmName)>,
 }
 
 impl Preflight<'_> {
     /// Refuses files that QEMU writes besides images if they are images, or if the VM uses them otherwise.
     pub(super) async fn check_written_files(
         &self,
+        entry: &VmEntry,
         machine: &Machine,
         args: &[String],
         disks: &CheckedDisks<'_>,
     ) -> Result<(), Error> {
-        let is_written = |file: &WrittenFile| file.written_as != WrittenAs::Memory { is_shared: false };
         let files: Vec<WrittenFile> = machine.written_files().into_iter().filter(is_written).collect();
         if files.is_empty() {
             return Ok(());
         }
         let of_drives = disks.drives.iter().filter_map(|drive| Some(drive.image_use()?.path));
-        let mut used = Vec::new();
-        for path in of_drives.chain(disks.backing.iter().cloned()).chain(files_used_otherwise(args)) {
-            used.push((self.paths.resolve(&path).await, path));
-        }
+        let used = of_drives.chain(disks.backing.iter().cloned()).chain(files_used_otherwise(args)).collect();
+        let known = self.known_files(&entry.name, used).await?;
         for file in files {
-            if let Some(conflict) = self.output_conflict(&file, &used).await {
+            if let Some(conflict) = self.output_conflict(&file, &known).await {
                 return Err(DiskError::from(OutputRefusal { file, conflict }).into());
             }
         }
         Ok(())
     }
 
-    async fn output_conflict(&self, file: &WrittenFile, used: &[(PathBuf, PathBuf)]) -> Option<OutputConflict> {
+    /// Returns such files as problems of the definition.
+    pub(crate) async fn written_file_problems(
+        &self,
+        machine: &Machine,
+        definition: &Node,
+    ) -> Result<Vec<Problem>, Error> {
+        let files = machine.written_files_in(definition).into_iter().filter(|(.., file)| is_written(file));
+        let files: Vec<_> = files.collect();
+        let Some(name) = definition.get("name").and_then(Node::written) else { return Ok(Vec::new()) };
+        let (false, Ok(name)) = (files.is_empty(), VmName::parse(&name)) else { return Ok(Vec::new()) };
+        let drives = self.drives(&name, machine);
+        let of_drives = drives.iter().filter_map(|drive| Some(drive.image_use()?.path));
+        let backing = drives.iter().filter_map(|drive| Some(drive.plan()?.backing.as_ref()?.file.clone()));
+        let of_switches =
+            machine.user_switches().filter_map(|(name, argument)| Some([format!("-{name}"), argument?.to_owned()]));
+        let args: Vec<String> = of_switches.flatten().collect();
+        let used = of_drives.chain(backing).chain(files_used_otherwise(&args)).collect();
+        let known = self.known_files(&name, used).await?;
+        let mut problems = Vec::new();
+        for (at, node, file) in files {
+            let Some(conflict) = self.output_conflict(&file, &known).await else { continue };
+            let refusal = OutputRefusal { file, conflict };
+            let help = refusal.explain().hints.into_iter().next();
+            let location = node.location().cloned();
+            problems.push(Problem { help, location, ..Problem::new(at.to_string(), refusal.to_string()) });
+        }
+        Ok(problems)
+    }
+
+    /// Returns the files that a VM does not write, those that it uses otherwise and those of other VMs.
+    async fn known_files(&self, vm: &VmName, used: Vec<PathBuf>) -> Result<Known, Error> {
+        let mut known = Known { used: Vec::new(), of_others: Vec::new() };
+        for path in used {
+            known.used.push((self.paths.resolve(&path).await, path));
+        }
+        let vms = self.store.vms().await?;
+        let others: HashMap<VmId, &Vm> =
+            vms.iter().filter(|other| other.entry.name != *vm).map(|other| (other.entry.id, other)).collect();
+        let recorded = self.store.all_storage().await?.into_iter();
+        let recorded = recorded.filter_map(|record| Some((record.path, others.get(&record.vm?)?.entry.name.clone())));
+        let defined =
+            others.values().flat_map(|other| images_of(other).into_iter().map(|path| (path, other.entry.name.clone())));
+        for (path, vm) in recorded.chain(defined) {
+            known.of_others.push((self.paths.resolve(&path).await, vm));
+        }
+        Ok(known)
+    }
+
+    async fn output_conflict(&self, file: &WrittenFile, known: &Known) -> Option<OutputConflict> {
         let kind = self.paths.kind(&file.path).await;
         if kind == PathKind::Directory {
             // Memory in a file of QEMU's own there; for the others, QEMU fails.
             return None;
         }
         let resolved = self.paths.resolve(&file.path).await;
-        for (other, path) in used {
+        for (other, path) in &known.used {
             if *other == resolved || self.is_one_file(&resolved, other).await {
                 return Some(OutputConflict::Used(path.clone()));
+            }
+        }
+        for (other, vm) in &known.of_others {
+            if *other == resolved || self.is_one_file(&resolved, other).await {
+                return Some(OutputConflict::OfVm(vm.clone()));
             }
         }
         let is_memory = matches!(file.written_as, WrittenAs::Memory { .. });
@@ -121,6 +187,19 @@ impl Preflight<'_> {
         let first = self.images.shared_id(first).await;
         first.is_some() && first == self.images.shared_id(second).await
     }
+}
+
+/// Returns whether QEMU changes the content of a file.
+fn is_written(file: &WrittenFile) -> bool {
+    file.written_as != WrittenAs::Memory { is_shared: false }
+}
+
+/// Returns the images that the definition of a VM names under `storage`, also before its first start.
+fn images_of(vm: &Vm) -> Vec<PathBuf> {
+    let entries = vm.definition.get("storage").map(Node::items).unwrap_or_default();
+    let named = entries.iter().flat_map(|entry| ["file", "backing_file"].map(|key| entry.get(key)));
+    let paths = named.filter_map(|node| Some(PathBuf::from(node?.written()?)));
+    paths.filter(|path| path.is_absolute()).collect()
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use maqet_domain::Timestamp;
+use maqet_domain::machine::FileAccess;
 use maqet_domain::port::{
     Clock, DiskImages, FileError, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair,
-    ImageSummary, ImageTools, ImageUse, ImageUser, ImageWork, PathKind, Paths, RewritePlan, RewrittenImage, Trash,
-    TrashError, TrashPlace,
+    ImageSummary, ImageTools, ImageUse, ImageUser, ImageWork, PathKind, PathObstacle, Paths, RewritePlan,
+    RewrittenImage, Trash, TrashError, TrashPlace,
 };
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::ImageSnapshot;
@@ -131,6 +132,15 @@ impl Paths for Disks {
 
     async fn resolve(&self, path: &Path) -> PathBuf {
         path.to_owned()
+    }
+
+    async fn obstacle(&self, path: &Path, access: FileAccess) -> Option<PathObstacle> {
+        let is_missing = access == FileAccess::Read && !self.files().images.contains_key(path);
+        is_missing.then(|| PathObstacle::NotFound { path: path.to_owned() })
+    }
+
+    async fn is_huge_pages(&self, _path: &Path) -> bool {
+        false
     }
 
     async fn below(&self, _path: &Path) -> Vec<PathBuf> {

@@ -78,7 +78,7 @@ pub(super) struct Refusal {
 
 impl Machine {
     /// Returns the user's switches, with their arguments, in the order in which QEMU gets them.
-    pub(super) fn user_switches(&self) -> impl DoubleEndedIterator<Item = (&str, Option<&str>)> {
+    pub fn user_switches(&self) -> impl DoubleEndedIterator<Item = (&str, Option<&str>)> {
         let parts: Vec<RawPart<'_>> = raw_parts(&self.args).collect();
         let value = |index: usize| match parts.get(index + 1) {
             Some(RawPart::Value(_)) => self.args.get(index + 1).map(String::as_str),

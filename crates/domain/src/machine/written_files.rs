@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::keys::{CHARACTER_DEVICES, file_of_character_device, listener_of_character_device};
+use super::switches::UserSwitch;
 use super::{Machine, Serial};
+use crate::config::{KeyPath, Node};
 use crate::qemu::{OptionString, switch_values};
 
 /// What QEMU does to a file that it writes.
@@ -40,6 +42,17 @@ impl Machine {
         let serial = if let Serial::Qemu(text) = &self.serial { Some(("serial", text.as_str())) } else { None };
         let switches = self.user_switches().filter_map(|(name, argument)| Some((name, argument?)));
         serial.into_iter().chain(switches).flat_map(|(name, argument)| written_files(name, argument)).collect()
+    }
+
+    /// Returns them with their positions in the definition.
+    pub fn written_files_in<'d>(&self, definition: &'d Node) -> Vec<(KeyPath, &'d Node, WrittenFile)> {
+        let switches = self.switches_in(definition).into_iter();
+        let switches = switches.filter(|switch| !switch.is_key || switch.name == "serial");
+        let files = |switch: UserSwitch<'d>| {
+            let files = written_files(&switch.name, &switch.argument).into_iter();
+            files.map(move |file| (switch.at.clone(), switch.node, file))
+        };
+        switches.flat_map(files).collect()
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use crate::error::{Cause, Explain, Explanation, Fault};
+use crate::machine::FileAccess;
 use crate::storage::FileKind;
+use crate::text::quote;
 
 /// The kind of file that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +68,32 @@ impl Explain for FileError {
     }
 }
 
+/// What keeps this user from a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum PathObstacle {
+    #[error("`{}` does not exist", path.display())]
+    NotFound { path: PathBuf },
+    /// A symbolic link to nothing.
+    #[error("`{}` is a symbolic link to `{}`, which does not exist", path.display(), target.display())]
+    DanglingLink { path: PathBuf, target: PathBuf },
+    /// The directory above, or the file itself, that this user may not use.
+    #[error("you may not use `{}`: {reason}", path.display())]
+    Closed { path: PathBuf, reason: String },
+}
+
+impl PathObstacle {
+    /// Returns how to remove it.
+    pub fn hint(&self) -> String {
+        let quoted = |path: &Path| quote(&path.to_string_lossy());
+        match self {
+            Self::NotFound { .. } => "create it, mount its volume, or correct the path".to_owned(),
+            Self::DanglingLink { path, .. } => format!("correct the link, or remove it: `rm {}`", quoted(path)),
+            Self::Closed { path, .. } => format!("correct its owner and its mode: `ls -ld {}`", quoted(path)),
+        }
+    }
+}
+
 /// Inspects paths of the host.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
@@ -75,6 +103,12 @@ pub trait Paths: Send + Sync {
 
     /// Returns `path` with every symbolic link and `..` resolved as far as it exists; the rest is appended as written.
     async fn resolve(&self, path: &Path) -> PathBuf;
+
+    /// Returns what keeps this user from a file, if anything does; what cannot be found out is no obstacle.
+    async fn obstacle(&self, path: &Path, access: FileAccess) -> Option<PathObstacle>;
+
+    /// Returns whether a path that exists is in a mount of huge pages.
+    async fn is_huge_pages(&self, path: &Path) -> bool;
 
     /// Returns what a block device is a part or a view of, nearest first: the disk of a partition, the file of a loop
     /// device. Nothing for another path.

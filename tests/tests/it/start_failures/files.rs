@@ -96,7 +96,7 @@ fn test_files_that_qemu_cannot_use_are_named_with_their_place() {
             "correct the path in `-smbios file=HOME/none`",
         ),
         (
-            "arguments: [{m: \"32M\"}, {mem-path: /none/x}]\n",
+            "arguments: [{object: \"memory-backend-file,id=m,size=32M,mem-path=/none/x,share=on\"}]\n",
             3,
             "qemu.file-not-found",
             "`/none/x`",

@@ -3,9 +3,11 @@
 //! Each failure is a real one, on each version of QEMU. No hint of a known failure is only to look at the command line.
 
 mod files;
+mod memory;
 mod mistakes;
 mod options;
 mod rare;
+mod unusual;
 mod values;
 
 use std::ffi::OsString;

@@ -63,7 +63,7 @@ impl Diagnosis<'_> {
 
     /// Returns which format the image of the switch has, if it is another one.
     pub(super) async fn format_hint(&self) -> Option<String> {
-        let (key, path) = image_of(self.recognized.switch?)?;
+        let (key, path) = image_of(self.recognized.switch.as_deref()?)?;
         let image = ImageUse { path: PathBuf::from(&path), format: Some("raw".to_owned()), access: ImageAccess::Read };
         let found = self.app.ports.images.examine(&image).await.ok()?.resembles.unwrap_or("raw");
         let by_type = if is_image_type(found) {
@@ -82,9 +82,12 @@ fn location(args: &[String], machine: &Machine, recognized: &Recognized<'_>) -> 
     let of_file = parts().find_map(|part| Some(machine.shown_location(SwitchArgument::with_file(args, part)?, part)));
     let of_option =
         || parts().find_map(|part| Some(machine.shown_location(SwitchArgument::with_option(args, part)?, "")));
-    match (of_file, recognized.switch) {
+    match (of_file, recognized.switch.as_deref()) {
         (Some(location), _) => location,
-        (None, Some(switch)) => format!("`{switch}`"),
+        (None, Some(switch)) => match switch.trim_start_matches('-').split_once(' ') {
+            Some((switch, argument)) => machine.shown_location(SwitchArgument { switch, argument }, ""),
+            None => format!("`{switch}`"),
+        },
         (None, None) => of_option().unwrap_or_else(|| "`arguments`".to_owned()),
     }
 }

@@ -29,7 +29,7 @@ impl Diagnosis<'_> {
 
     /// Returns the port that the switch of the message could not listen at, of those that it has.
     pub(super) fn listening_port(&self) -> Option<Endpoint> {
-        let all = self.recognized.switch.map(Endpoint::of_switch).unwrap_or_default();
+        let all = self.recognized.switch.as_deref().map(Endpoint::of_switch).unwrap_or_default();
         let is_obstructed = |at: &&Endpoint| self.app.ports.host.port_obstacle(at).is_some() || self.listeners(at) > 1;
         all.iter().find(is_obstructed).or(all.first()).copied()
     }

@@ -4,12 +4,16 @@
 //! text; `{}` in the text stands for anything, and `<1>`, `<2>`, … in the cause and the hints for what that was. The last
 //! line that a row matches is the reason, as QEMU exits after it; for each line, rows are tried in order, so that a row for
 //! a special case comes before the general one. Each text was seen in the versions of its row, by provoking the failure.
+//!
+//! A message that no row has is known by the switch that it names, or that has its words (`general`).
 
 mod devices;
 mod files;
+mod general;
 mod host;
 mod options;
 mod recognized;
+mod values;
 
 pub use self::recognized::{Names, Recognized, recognize};
 
@@ -81,6 +85,12 @@ pub enum Lookup {
     ReplacedSwitch,
     /// Whether the TPM is that of the VM.
     Tpm,
+    /// Where the definition has the switch, and how to list its options.
+    SwitchHelp,
+    /// Which options of the user are numbers.
+    Numbers,
+    /// Whether the path `<1>` of the guest's RAM exists, and is in a mount of huge pages.
+    MemoryPath,
 }
 
 /// A list of names that a QEMU prints.
@@ -119,7 +129,7 @@ impl ExitMessage {
 
 /// Returns all rows, in the order in which they are tried.
 pub fn exit_messages() -> impl Iterator<Item = &'static ExitMessage> {
-    [host::ROWS, devices::ROWS, files::ROWS, options::ROWS].into_iter().flatten()
+    [host::ROWS, devices::ROWS, files::ROWS, values::ROWS, options::ROWS].into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -155,6 +155,22 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .hints(&["create the directory"])
         .lookup(Lookup::File),
     refused("net dump: can't open {}: {}", "`<1>` cannot be created: <2>").hints(OWN_DIRECTORY),
+    missing("Could not create '{}': No such file or directory", "the directory of `<1>` does not exist", FILE)
+        .hints(&["create the directory"])
+        .lookup(Lookup::File),
+    refused("Could not create '{}': {}", "`<1>` cannot be created: <2>").hints(OWN_DIRECTORY),
+    refused("failed to unlink socket {}: {}", "a socket cannot be created at `<1>`: <2>").hints(OWN_DIRECTORY),
+    missing("Replay: open {}: No such file or directory", "the recording `<1>`, or its directory, does not exist", FILE)
+        .hints(&["record it first, with `rr=record`, or create the directory"])
+        .lookup(Lookup::File),
+    usage("Replay: invalid input log file version", "the file to replay is not a recording of this QEMU")
+        .hints(&["record it again, with `rr=record`"]),
+    missing("Could not load certificates from {}", "the file `<1>`, which TLS needs, cannot be used", FILE)
+        .hints(&["create the certificates and keys, and name their directory in `x509-dir` of `spice`"])
+        .seen_in(&[TESTED[0]]),
+    missing("bind: No such file or directory", "the directory of a socket of `spice` does not exist", FILE)
+        .hints(&["create the directory"])
+        .seen_in(&[TESTED[0]]),
     missing("Error opening logfile {}: No such file or directory", "the directory of `<1>` does not exist", FILE)
         .hints(&["create the directory"])
         .lookup(Lookup::File),

@@ -60,7 +60,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
         "you may not create the guest's RAM in `<1>`",
         "qemu.file-refused",
     )
-    .hints(&["name a directory of yours", "for huge pages, permit it: `sudo chmod a+rwx <1>`"]),
+    .lookup(Lookup::MemoryPath),
     memory_file("can't open backing store {} for guest RAM: {}", "`<1>` cannot hold the guest's RAM: <2>"),
     memory_file(
         "backing store size {} does not match 'size' option {}",
@@ -114,6 +114,8 @@ pub(super) const ROWS: &[ExitMessage] = &[
     ]),
     bridge("failed to get mtu of bridge `{}': {}", "bridge `<1>` cannot be used: <2>")
         .hints(&["create it: `sudo ip link add <1> type bridge`", BRIDGE_ELSE]),
+    bridge("name `{}' too long: {}", "the name `<1>` of a bridge or a tap device has more than 15 characters")
+        .hints(&["correct the name", BRIDGE_ELSE]),
     bridge("bridge helper failed", "QEMU's bridge helper failed for bridge `<bridge>`")
         .hints(&["check that the helper and the bridge exist: `ip link show <bridge>`", BRIDGE_ELSE])
         .role(Role::Summary),
@@ -143,6 +145,16 @@ pub(super) const ROWS: &[ExitMessage] = &[
         Fault::NotFound,
     )
     .hints(&["start it first: `vde_switch -d -s DIRECTORY` (Debian: `apt install vde2`), and set `sock=DIRECTORY` in `<switch>`"]),
+    host(
+        "cannot bind memory to host NUMA nodes: {}",
+        "the host does not have a NUMA node of `host-nodes`: <1>",
+        "host.numa-node-not-found",
+    )
+    .hints(&["list the nodes of the host: `ls -d /sys/devices/system/node/node*`", "remove `host-nodes` and `policy`"]),
+    host("socket creation failed, errno = {}", "`<switch>` needs rights that you do not have", "host.socket-refused")
+        .hints(&["add `udp=on`, `srcport` and `dstport` to `l2tpv3`", RIGHTS]),
+    host("failed to create CAN_RAW socket: {}", "the host has no CAN bus: <1>", "host.device-not-found")
+        .hints(&["load the module with `modprobe can_raw`"]),
     inherited("Can't use file descriptor {}: {}"),
     inherited("can't get socket option SO_TYPE").seen_in(&[TESTED[1]]),
     inherited("File descriptor '{}' is not a socket"),
@@ -150,6 +162,14 @@ pub(super) const ROWS: &[ExitMessage] = &[
     // Devices of the host (`hw/usb/host-libusb.c`, `hw/virtio/vhost-vsock.c`, `backends/tpm/tpm_passthrough.c`).
     device("failed to find host usb device {}", "the host has no USB device `<1>`")
         .hints(&["list the devices with `lsusb`, and plug it in"]),
+    device("Failed to open /dev/vfio/vfio: {}", "the host cannot pass devices through: `/dev/vfio/vfio`: <1>")
+        .hints(&["load the module with `modprobe vfio-pci`, and bind the device to its driver", RIGHTS]),
+    device("open vhost char device failed: {}", "the kernel's vhost, which `<switch>` uses, is not available: <1>").hints(&[
+        "load its module, as `modprobe vhost_net` or `modprobe vhost_scsi`, and permit its file in `/dev`",
+        "remove `vhost=on`",
+    ]),
+    device("is not an evdev device", "`<switch>` names a file that is not an input device")
+        .hints(&["list the devices with `ls /dev/input`"]),
     device("vhost-vsock: failed to open vhost device: {}", "the host's vsock cannot be used: <1>")
         .hints(&["load the module with `modprobe vhost_vsock`, and permit it: `sudo chmod a+rw /dev/vhost-vsock`"]),
     device("Cannot access TPM device using '{}': {}", "the TPM `<1>` of the host cannot be used: <2>")
@@ -186,6 +206,8 @@ const RESERVE: &str = "reserve huge pages for the RAM: `sudo sysctl vm.nr_hugepa
 const ORDINARY_MEMORY: &str = "use ordinary memory: remove the huge pages from `arguments`";
 
 const TUN: &str = "load the module with `modprobe tun`; in a container, pass `/dev/net/tun`";
+
+const RIGHTS: &str = "run maqet as a user who has these rights";
 
 const BRIDGE_ELSE: &str = "use `mode: user` or `mode: passt`, which need no permissions";
 

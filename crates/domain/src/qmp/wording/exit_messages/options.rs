@@ -20,7 +20,7 @@ pub(super) const ROWS: &[ExitMessage] = &[
         .role(Role::Lack),
     usage(
         "machine type does not support if={},bus={},unit={}",
-        "machine type `<machine>` has no interface `<1>`",
+        "machine type `<machine>` has no place for a drive of interface `<1>` at bus <2>, unit <3>",
         VALUE,
     )
     .hints(&["add the drive under `storage`, with `interface: virtio` or `interface: scsi`"]),

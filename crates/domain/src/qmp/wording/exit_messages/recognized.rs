@@ -1,6 +1,9 @@
 //! Which row of the tables the standard error of a QEMU matches.
 
-use super::{ExitMessage, Role, exit_messages};
+use std::borrow::Cow;
+
+use super::general::{CRASHED, MEANT, REASONS, REFUSED, help_of, parsed, switch_meant};
+use super::{ExitMessage, Lookup, Role, exit_messages};
 use crate::text::quote;
 
 /// A row that matches, and what it matches.
@@ -11,7 +14,7 @@ pub struct Recognized<'t> {
     /// What stands for each `{}`.
     pub parts: Vec<&'t str>,
     /// The switch with its argument that QEMU names before the text, as in `-vnc :0`.
-    pub switch: Option<&'t str>,
+    pub switch: Option<Cow<'t, str>>,
 }
 
 /// What the placeholders of a cause and its hints stand for, besides the parts of the text.
@@ -51,7 +54,26 @@ pub fn recognize<'t>(stderr: &'t str, status: &'t str, args: &[String]) -> Optio
             _ => {}
         }
     }
-    last
+    last.or_else(|| in_general(stderr, status, args))
+}
+
+/// Returns what a message without a row says in general: that QEMU crashed, or which switch it refuses.
+///
+/// Without a status, the message is not of QEMU.
+fn in_general<'t>(stderr: &'t str, status: &str, args: &[String]) -> Option<Recognized<'t>> {
+    let recognized = |message, line, switch| Recognized { message, parts: vec![line], switch };
+    if status.starts_with("signal 6 ") || status.starts_with("signal 11 ") {
+        return Some(recognized(&CRASHED, "", None));
+    }
+    let lines: Vec<&str> = reasons(stderr).into_iter().rev().filter(|_| !status.is_empty()).collect();
+    let named = |line: &&'t str| switch_in(line, args).map(|switch| (*line, &line[switch.len()..], switch));
+    if let Some((line, text, switch)) = lines.iter().find_map(named) {
+        let message = REASONS.iter().find(|message| text.ends_with(message.text)).unwrap_or(&REFUSED);
+        return Some(recognized(message, line, Some(switch.into())));
+    }
+    let meant = |line: &&'t str| Some((*line, switch_meant(line, args)?));
+    let (line, switch) = lines.iter().find_map(meant)?;
+    Some(recognized(&MEANT, line, Some(switch.into())))
 }
 
 /// Returns the lines that can be the reason: not warnings and information, and nothing that QEMU went on after.
@@ -79,7 +101,9 @@ fn is_warning(line: &str) -> bool {
 fn row_of<'t>(line: &'t str, args: &[String]) -> Option<Recognized<'t>> {
     let switch = switch_in(line, args);
     let text = &line[switch.map_or(0, str::len)..];
-    exit_messages().find_map(|message| Some(Recognized { message, parts: parts(text, message.text)?, switch }))
+    let switch = || switch.map(Cow::from);
+    exit_messages()
+        .find_map(|message| Some(Recognized { message, parts: parts(text, message.text)?, switch: switch() }))
 }
 
 /// Returns the switch that a line begins with, as it is in the arguments: its value can have the text of a row.
@@ -98,7 +122,9 @@ impl Recognized<'_> {
 
     /// Returns the hints; what replaces placeholders in commands is quoted for a shell.
     pub fn hints(&self, names: &Names<'_>) -> Vec<String> {
-        self.message.hints.iter().map(|hint| self.filled(hint, names, Quoting::Commands)).collect()
+        let help = self.switch.as_deref().filter(|_| self.message.lookup == Lookup::SwitchHelp).map(help_of);
+        let hints = help.iter().flatten().chain(self.message.hints);
+        hints.map(|hint| self.filled(hint, names, Quoting::Commands)).collect()
     }
 
     /// Replaces the placeholders of a text; what replaces them is not searched for more.
@@ -118,14 +144,14 @@ impl Recognized<'_> {
             let Some((name, after)) = after.split_once('>') else { break };
             filled.push_str(before);
             let value = self.value(name, names);
-            filled.push_str(&if is_command { quote(value) } else { value.to_owned() });
+            filled.push_str(&if is_command { quote(&value) } else { value.into_owned() });
             rest = after;
         }
         filled + rest
     }
 
-    fn value<'a>(&'a self, name: &str, names: &Names<'a>) -> &'a str {
-        match name {
+    fn value<'a>(&'a self, name: &str, names: &Names<'a>) -> Cow<'a, str> {
+        let value = match name {
             "vm" => names.vm,
             "qemu" => names.qemu,
             "binary" => names.binary,
@@ -133,9 +159,16 @@ impl Recognized<'_> {
             "bridge" => names.bridge,
             "kvm" => names.kvm,
             "location" => names.location,
-            "switch" => self.switch.unwrap_or(names.location.trim_matches('`')),
+            "switch" => self.switch.as_deref().unwrap_or(names.location.trim_matches('`')),
+            "driver" => return self.driver().into(),
             number => number.parse().ok().and_then(|at: usize| self.parts.get(at - 1).copied()).unwrap_or_default(),
-        }
+        };
+        value.into()
+    }
+
+    /// Returns the first value of the switch, as the driver of a device.
+    fn driver(&self) -> String {
+        self.switch.as_deref().and_then(parsed).map(|(_, options)| options.head().to_owned()).unwrap_or_default()
     }
 }
 
@@ -296,7 +329,7 @@ mod tests {
         ] {
             let recognized = recognize(line, "exit code 1", &args).unwrap();
 
-            assert_eq!(recognized.switch.unwrap_or("none"), expected);
+            assert_eq!(recognized.switch.as_deref().unwrap_or("none"), expected);
             assert_eq!(recognized.message.code == "host.open-files-full", line == "Too many open files");
         }
     }
