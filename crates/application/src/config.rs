@@ -87,7 +87,7 @@ pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> 
     let mut missing = app.preflight().drive_conflict_problems(&machine, &whole).await;
     missing.extend(app.preflight().backing_problems(&machine, &whole).await);
     missing.extend(app.preflight().foreign_content_problems(&machine, &whole).await);
-    missing.extend(app.preflight().written_file_problems(&machine, &whole).await?);
+    missing.extend(app.preflight().written_file_problems(&machine, &whole).await);
     missing.extend(app.preflight().tap_warnings(&machine, &whole));
     let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
     problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::machine::{Machine, WrittenAs, WrittenFile, files_used_otherwise};
-use maqet_domain::port::{ImageUse, PathKind};
+use maqet_domain::port::{ImageUse, PathKind, StoreError};
 use maqet_domain::storage::ImageAccess;
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 
@@ -96,7 +96,7 @@ impl Preflight<'_> {
         }
         let of_drives = disks.drives.iter().filter_map(|drive| Some(drive.image_use()?.path));
         let used = of_drives.chain(disks.backing.iter().cloned()).chain(files_used_otherwise(args)).collect();
-        let known = self.known_files(&entry.name, used).await?;
+        let known = self.known_files(used, self.images_of_others(&entry.name).await?).await;
         for file in files {
             if let Some(conflict) = self.output_conflict(&file, &known).await {
                 return Err(DiskError::from(OutputRefusal { file, conflict }).into());
@@ -106,15 +106,11 @@ impl Preflight<'_> {
     }
 
     /// Returns such files as problems of the definition.
-    pub(crate) async fn written_file_problems(
-        &self,
-        machine: &Machine,
-        definition: &Node,
-    ) -> Result<Vec<Problem>, Error> {
+    pub(crate) async fn written_file_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
         let files = machine.written_files_in(definition).into_iter().filter(|(.., file)| is_written(file));
         let files: Vec<_> = files.collect();
-        let Some(name) = definition.get("name").and_then(Node::written) else { return Ok(Vec::new()) };
-        let (false, Ok(name)) = (files.is_empty(), VmName::parse(&name)) else { return Ok(Vec::new()) };
+        let Some(name) = definition.get("name").and_then(Node::written) else { return Vec::new() };
+        let (false, Ok(name)) = (files.is_empty(), VmName::parse(&name)) else { return Vec::new() };
         let drives = self.drives(&name, machine);
         let of_drives = drives.iter().filter_map(|drive| Some(drive.image_use()?.path));
         let backing = drives.iter().filter_map(|drive| Some(drive.plan()?.backing.as_ref()?.file.clone()));
@@ -122,7 +118,9 @@ impl Preflight<'_> {
             machine.user_switches().filter_map(|(name, argument)| Some([format!("-{name}"), argument?.to_owned()]));
         let args: Vec<String> = of_switches.flatten().collect();
         let used = of_drives.chain(backing).chain(files_used_otherwise(&args)).collect();
-        let known = self.known_files(&name, used).await?;
+        // A definition can be checked without the database.
+        let of_others = self.images_of_others(&name).await.unwrap_or_default();
+        let known = self.known_files(used, of_others).await;
         let mut problems = Vec::new();
         for (at, node, file) in files {
             let Some(conflict) = self.output_conflict(&file, &known).await else { continue };
@@ -131,15 +129,23 @@ impl Preflight<'_> {
             let location = node.location().cloned();
             problems.push(Problem { help, location, ..Problem::new(at.to_string(), refusal.to_string()) });
         }
-        Ok(problems)
+        problems
     }
 
-    /// Returns the files that a VM does not write, those that it uses otherwise and those of other VMs.
-    async fn known_files(&self, vm: &VmName, used: Vec<PathBuf>) -> Result<Known, Error> {
+    /// Resolves the files that a VM uses otherwise, and those of other VMs.
+    async fn known_files(&self, used: Vec<PathBuf>, of_others: Vec<(PathBuf, VmName)>) -> Known {
         let mut known = Known { used: Vec::new(), of_others: Vec::new() };
         for path in used {
             known.used.push((self.paths.resolve(&path).await, path));
         }
+        for (path, vm) in of_others {
+            known.of_others.push((self.paths.resolve(&path).await, vm));
+        }
+        known
+    }
+
+    /// Returns the images of other VMs: those that they were started with, and those of their definitions.
+    async fn images_of_others(&self, vm: &VmName) -> Result<Vec<(PathBuf, VmName)>, StoreError> {
         let vms = self.store.vms().await?;
         let others: HashMap<VmId, &Vm> =
             vms.iter().filter(|other| other.entry.name != *vm).map(|other| (other.entry.id, other)).collect();
@@ -147,10 +153,7 @@ impl Preflight<'_> {
         let recorded = recorded.filter_map(|record| Some((record.path, others.get(&record.vm?)?.entry.name.clone())));
         let defined =
             others.values().flat_map(|other| images_of(other).into_iter().map(|path| (path, other.entry.name.clone())));
-        for (path, vm) in recorded.chain(defined) {
-            known.of_others.push((self.paths.resolve(&path).await, vm));
-        }
-        Ok(known)
+        Ok(recorded.chain(defined).collect())
     }
 
     async fn output_conflict(&self, file: &WrittenFile, known: &Known) -> Option<OutputConflict> {

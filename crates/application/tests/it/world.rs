@@ -273,6 +273,8 @@ fn paths(there: Vec<PathBuf>) -> MockPaths {
     let kind = move |path: &Path| if there.iter().any(|one| one == path) { PathKind::File } else { PathKind::NotFound };
     paths.expect_kind().returning(kind);
     paths.expect_resolve().returning(Path::to_owned);
+    paths.expect_obstacle().returning(|_, _| None);
+    paths.expect_is_huge_pages().returning(|_| false);
     paths
 }
 
