@@ -12,7 +12,11 @@ use crate::jitter::retry_pause;
 
 /// An open file that is locked until it is dropped.
 #[derive(Debug)]
-pub struct LockedFile(File);
+pub struct LockedFile {
+    file: File,
+    /// Whether another process has the same open file, and the lock with it.
+    is_passed_on: bool,
+}
 
 impl LockedFile {
     /// Locks a file; returns the file if it is locked elsewhere.
@@ -20,7 +24,7 @@ impl LockedFile {
     /// Errors: whatever the system reports.
     pub fn try_lock(file: File) -> io::Result<Result<Self, File>> {
         match file.try_lock() {
-            Ok(()) => Ok(Ok(Self(file))),
+            Ok(()) => Ok(Ok(Self { file, is_passed_on: false })),
             Err(TryLockError::WouldBlock) => Ok(Err(file)),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -38,20 +42,27 @@ impl LockedFile {
             retry_pause().await;
         }
     }
+
+    /// Closes the file without unlocking it: another process has received it (`SCM_RIGHTS`, unix(7)), and the lock with it.
+    pub fn passed_on(mut self) {
+        self.is_passed_on = true;
+    }
 }
 
 impl Deref for LockedFile {
     type Target = File;
 
     fn deref(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // A close is not enough: a child that is being spawned has a copy of the file until its `exec`.
-        let _ = self.0.unlock();
+        if !self.is_passed_on {
+            // A close is not enough: a child that is being spawned has a copy of the file until its `exec`.
+            let _ = self.file.unlock();
+        }
     }
 }
 
@@ -79,6 +90,24 @@ mod tests {
         let free = LockedFile::try_lock(open()).unwrap();
 
         assert!(in_use.is_err() && free.is_ok());
+    }
+
+    #[test]
+    fn test_lock_passed_on_is_released_by_its_receiver() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lock");
+        let open = || File::options().create(true).append(true).open(&path).unwrap();
+        let held = LockedFile::try_lock(open()).unwrap().unwrap();
+        let received = held.try_clone().unwrap();
+
+        held.passed_on();
+        let in_use = LockedFile::try_lock(open()).unwrap().is_err();
+        let received = LockedFile::try_lock(received).unwrap();
+        let has_lock = received.is_ok();
+        drop(received);
+        let free = LockedFile::try_lock(open()).unwrap();
+
+        assert!(in_use && has_lock && free.is_ok());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! of ports for a command.
 
 mod agent;
+mod handover;
 mod ports;
 
 use std::io;
@@ -14,6 +15,7 @@ use maqet_domain::guest::PortSet;
 use maqet_domain::vm::RunPaths;
 
 pub use self::agent::QemuGuestAgents;
+pub(crate) use self::handover::waiting;
 pub use self::ports::QemuGuestPorts;
 
 /// Returns the file that is locked while a maqet process talks with the agent.
@@ -21,7 +23,7 @@ pub(crate) fn agent_lock(paths: &RunPaths) -> PathBuf {
     paths.sockets.join("agent.lock")
 }
 
-/// Returns the file that is locked while a maqet process waits for that.
+/// Returns the file that older versions of maqet locked while they waited for that.
 pub(crate) fn agent_queue(paths: &RunPaths) -> PathBuf {
     paths.sockets.join("agent.queue")
 }

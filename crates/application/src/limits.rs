@@ -323,6 +323,10 @@ pub const DETACHED_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the file systems of a guest may take to be frozen, which writes what is not on its disks yet, or to be thawed.
 pub const FREEZE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long they may be frozen: the guest thaws them then on its own, even if the process that froze them was killed. They
+/// are frozen for as long as it takes to write what is not on the disks yet, and then for a second or less.
+pub const FREEZE_LIMIT: Duration = Duration::from_secs(90);
+
 /// How long the agent may take to set the clock: it also starts a program, for the real-time clock.
 pub const SET_CLOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -371,8 +375,17 @@ pub const SSH_GIVE_UP: Duration = Duration::from_secs(20);
 /// How much is kept of what a guest writes before a command begins, which explains why it does not.
 pub const MAX_PREFACE_BYTES: usize = 4 << 10;
 
-/// How often the agent is asked about a command that it captures: at first, and at most.
-pub const CAPTURE_POLLS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// How soon the agent is asked first about a command that it captures.
+pub const MIN_CAPTURE_POLL: Duration = Duration::from_millis(10);
+
+/// How often it is asked at least in the first seconds.
+pub const MAX_CAPTURE_POLL: Duration = Duration::from_millis(250);
+
+/// From then on, it is asked after this part of the time that the command has run: so much later its end is noticed.
+pub const CAPTURE_POLL_SHARE: u32 = 8;
+
+/// How often it is asked at least later, or if it has many to answer: each answer takes 3 ms of an emulated guest.
+pub const MAX_BUSY_CAPTURE_POLL: Duration = Duration::from_secs(1);
 
 /// How many pieces of a copy are read ahead, each as large as what a port passes on at once.
 pub const COPY_PIECES_AHEAD: usize = 16;

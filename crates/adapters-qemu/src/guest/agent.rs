@@ -1,23 +1,19 @@
 //! Requests to a guest agent.
 
-use std::fs::{File, TryLockError};
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maqet_adapters_linux::LockedFile;
-use maqet_adapters_linux::private_file::private_file;
 use maqet_adapters_linux::random_number;
 use maqet_domain::guest::{AgentCommand, AgentDecoder, AgentReply};
 use maqet_domain::port::{AgentError, AgentSession, GuestAgents};
 use maqet_domain::vm::RunPaths;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{agent_lock, agent_queue, is_missing};
+use super::handover::{self, Turn};
+use super::is_missing;
 use crate::limits::{AGENT_QUEUE_TIMEOUT, AGENT_READ_BYTES, MIN_AGENT_BYTES_PER_SECOND};
 
 /// The agents of guests, at the sockets of QEMU.
@@ -26,12 +22,9 @@ pub struct QemuGuestAgents;
 
 /// A synchronized connection, which owns the lock of the socket.
 struct QemuAgentSession {
-    /// Closed before the lock is released, so that the next process finds the socket free.
-    stream: UnixStream,
+    turn: Turn,
     decoder: AgentDecoder,
     buffer: Vec<u8>,
-    queue: PathBuf,
-    _lock: LockedFile,
 }
 
 #[async_trait]
@@ -42,25 +35,20 @@ impl GuestAgents for QemuGuestAgents {
         if socket.symlink_metadata().is_err() {
             return Err(AgentError::NoChannel);
         }
-        let Some(lock) = lock(paths, Instant::now() + AGENT_QUEUE_TIMEOUT).await.map_err(failed)? else {
+        let Some(lock) = handover::acquire(paths, Instant::now() + AGENT_QUEUE_TIMEOUT).await.map_err(failed)? else {
             return Err(AgentError::Busy);
         };
         let until = Instant::now() + timeout;
-        let stream = match timeout_at(until, UnixStream::connect(&socket)).await {
-            Ok(stream) => {
-                stream.map_err(|error| if is_missing(&error) { AgentError::Closed } else { failed(error) })?
-            }
+        let turn = match timeout_at(until, lock.connect(&socket)).await {
+            Ok(turn) => turn.map_err(|error| if is_missing(&error) { AgentError::Closed } else { failed(error) })?,
             Err(_) => return Err(AgentError::Unresponsive { after: timeout }),
         };
         let id = random_number();
-        let mut session = QemuAgentSession {
-            stream,
-            decoder: AgentDecoder::new(id),
-            buffer: Vec::new(),
-            queue: agent_queue(paths),
-            _lock: lock,
-        };
-        session.exchange(&AgentCommand::sync(id), "guest-sync-delimited", timeout, until).await?;
+        let mut session = QemuAgentSession { turn, decoder: AgentDecoder::new(id), buffer: Vec::new() };
+        // One that was passed on has nothing stale in it: all that was requested on it was answered.
+        if !session.turn.is_passed_on {
+            session.exchange(&AgentCommand::sync(id), "guest-sync-delimited", timeout, until).await?;
+        }
         Ok(Box::new(session))
     }
 }
@@ -81,7 +69,7 @@ impl AgentSession for QemuAgentSession {
     }
 
     fn is_wanted(&self) -> bool {
-        File::open(&self.queue).is_ok_and(|queue| matches!(queue.try_lock(), Err(TryLockError::WouldBlock)))
+        self.turn.is_wanted()
     }
 }
 
@@ -97,9 +85,10 @@ impl QemuAgentSession {
         deadline: Instant,
     ) -> Result<AgentReply, AgentError> {
         let mut unsent = request;
+        self.turn.is_idle = false;
         loop {
             let until = deadline.min(Instant::now() + timeout);
-            let (mut reader, mut writer) = self.stream.split();
+            let (mut reader, mut writer) = self.turn.stream.split();
             self.buffer.clear();
             self.buffer.reserve(AGENT_READ_BYTES);
             // A guest that does not read must not keep us from reading what it sends.
@@ -117,6 +106,7 @@ impl QemuAgentSession {
             }
             let reply = self.decoder.push(&self.buffer);
             if let Some(reply) = reply.map_err(|source| AgentError::Invalid { command, source })? {
+                self.turn.is_idle = unsent.is_empty();
                 return Ok(reply);
             }
         }
@@ -126,19 +116,6 @@ impl QemuAgentSession {
 /// Returns how long so many bytes may take.
 fn transfer_time(bytes: usize) -> Duration {
     Duration::from_secs((bytes / MIN_AGENT_BYTES_PER_SECOND) as u64)
-}
-
-/// Locks the agent; `None` if it is still locked at `deadline`. A process that waits holds a shared lock of the queue.
-async fn lock(paths: &RunPaths, deadline: Instant) -> io::Result<Option<LockedFile>> {
-    let file = match LockedFile::try_lock(private_file(&agent_lock(paths))?)? {
-        Ok(lock) => return Ok(Some(lock)),
-        Err(file) => file,
-    };
-    let queue = private_file(&agent_queue(paths))?;
-    queue.lock_shared()?;
-    let lock = LockedFile::lock(file, deadline).await?;
-    queue.unlock()?;
-    Ok(lock.ok())
 }
 
 fn failed(error: io::Error) -> AgentError {

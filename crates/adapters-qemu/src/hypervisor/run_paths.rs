@@ -21,7 +21,7 @@ use super::error::io_error;
 use super::evidence::spare_start_notes;
 use super::helper;
 use crate::console::console_lock;
-use crate::guest::{agent_lock, agent_queue, port_lock};
+use crate::guest::{agent_lock, agent_queue, port_lock, waiting};
 use crate::image::user_of;
 use crate::limits::{LOG_RESERVE_BYTES, QMP_LOG_RESERVE_BYTES};
 use crate::picture;
@@ -125,9 +125,10 @@ pub(super) fn remove_start_files(paths: &RunPaths) {
     }
 }
 
-/// Returns the locks of the channels to the guest.
+/// Returns the files by which processes take turns at the channels to the guest.
 fn guest_locks(paths: &RunPaths) -> impl Iterator<Item = PathBuf> + '_ {
-    PortSet::all().map(|set| port_lock(paths, set)).chain([agent_lock(paths), agent_queue(paths)])
+    let of_agent = [agent_lock(paths), agent_queue(paths)].into_iter().chain(waiting(&paths.sockets));
+    PortSet::all().map(|set| port_lock(paths, set)).chain(of_agent)
 }
 
 /// Makes the files that QEMU created private, whatever the umask; their folders are private already.

@@ -35,7 +35,9 @@ impl HeldSession {
         command: &AgentCommand,
     ) -> Result<(i64, Self), AgentError> {
         let pid = start(&mut *session, command).await?;
-        Ok((pid, Self { session: Some(session), until: Some(Instant::now() + limits::AGENT_HOLD) }))
+        let mut held = Self { session: Some(session), until: Some(Instant::now() + limits::AGENT_HOLD) };
+        held.release_if_due();
+        Ok((pid, held))
     }
 
     /// Releases the session if another process waits for the agent, or the command takes long.
@@ -144,12 +146,12 @@ fn hostname(reply: &Value) -> Option<String> {
     Some(name.chars().filter(|char| !char.is_control()).take(limits::MAX_HOSTNAME_CHARS).collect())
 }
 
-async fn start(session: &mut dyn AgentSession, command: &AgentCommand) -> Result<i64, AgentError> {
+pub(super) async fn start(session: &mut dyn AgentSession, command: &AgentCommand) -> Result<i64, AgentError> {
     let reply = session.execute(command, limits::MAX_AGENT_REPLY_BYTES, limits::AGENT_TIMEOUT).await?;
     started_process(&reply).ok_or(AgentError::Unexpected { command: command.execute })
 }
 
-async fn state(session: &mut dyn AgentSession, pid: i64, limit: usize) -> Result<ProcessState, AgentError> {
+pub(super) async fn state(session: &mut dyn AgentSession, pid: i64, limit: usize) -> Result<ProcessState, AgentError> {
     let command = AgentCommand::exec_status(pid);
     match session.execute(&command, limit, limits::AGENT_TIMEOUT).await {
         Ok(reply) => {

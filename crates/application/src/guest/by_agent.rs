@@ -1,5 +1,7 @@
 //! A command whose input and output the agent passes on, each as a whole.
 
+use std::time::Duration;
+
 use maqet_domain::guest::{CommandStatus, ExecFailure, ExecWay, GuestStream};
 use maqet_domain::port::AgentError;
 use tokio::time::Instant;
@@ -82,15 +84,16 @@ async fn run_with_input(
 
 /// Waits until the command has ended and nothing has its output open; returns what the agent says then, or why it does not.
 async fn status_at_end(control: &mut Control<'_>, streams: &dyn ExecStreams) -> Result<CommandStatus, PumpEnd> {
-    let (mut interval, most) = limits::CAPTURE_POLLS;
-    let mut next = Some(Instant::now() + interval);
+    let began = Instant::now();
+    let mut interval = limits::MIN_CAPTURE_POLL;
+    let (mut next, mut asked) = (Some(began + interval), began);
     loop {
         if control.has_given_up() {
             return Err(control.end(None).unwrap_or(PumpEnd::Lost(None)));
         }
         if next.is_some_and(|next| Instant::now() >= next) {
             control.ask_state();
-            next = None;
+            (next, asked) = (None, Instant::now());
         }
         control.start_next();
         let due = [next, control.due_at()].into_iter().flatten().min();
@@ -100,7 +103,7 @@ async fn status_at_end(control: &mut Control<'_>, streams: &dyn ExecStreams) -> 
             answer = control.answer() => match answer {
                 Answer::State(Ok(ProcessState::Known(status))) if status.exit.is_some() => return Ok(status),
                 Answer::State(Ok(ProcessState::Known(_))) => {
-                    interval = (interval * 2).min(most);
+                    interval = next_interval(interval, began.elapsed(), asked.elapsed());
                     next = Some(Instant::now() + interval);
                 }
                 Answer::State(Ok(ProcessState::Unknown)) => return Err(PumpEnd::Lost(None)),
@@ -110,6 +113,13 @@ async fn status_at_end(control: &mut Control<'_>, streams: &dyn ExecStreams) -> 
             },
         }
     }
+}
+
+/// Returns when to ask again after an interval, for a command that has run for so long, if the answer took so long: an agent
+/// that has many to answer is asked less often.
+fn next_interval(interval: Duration, elapsed: Duration, took: Duration) -> Duration {
+    let usual = (interval * 2).min(limits::MAX_CAPTURE_POLL);
+    usual.max(elapsed / limits::CAPTURE_POLL_SHARE).max(took * 2).min(limits::MAX_BUSY_CAPTURE_POLL)
 }
 
 impl Ended {
@@ -133,5 +143,24 @@ async fn whole_input(vm: &Monitored<'_>, streams: &dyn ExecStreams) -> Result<Op
         if input.len() > limits::MAX_CAPTURED_BYTES {
             return Err(ExecError::InputTooLarge { vm: vm.entry.name.clone() }.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_interval_grows_with_the_command_and_the_answers() {
+        let next = |interval, elapsed, took| {
+            let [interval, elapsed, took] = [interval, elapsed, took].map(Duration::from_millis);
+            next_interval(interval, elapsed, took).as_millis()
+        };
+
+        assert_eq!(next(10, 12, 2), 20);
+        assert_eq!(next(160, 400, 2), 250);
+        assert_eq!(next(250, 4000, 2), 500);
+        assert_eq!(next(10, 12, 120), 240);
+        assert_eq!(next(250, 60_000, 5000), 1000);
     }
 }

@@ -9,7 +9,8 @@
 /// shell itself; `u`: the shell is of the user already), the `PATH` of the command or nothing, a script that exports its variables, the command line for a terminal or nothing, the line for the
 /// record of a detached command or nothing, the command or, on a terminal, nothing.
 ///
-/// What has to outlive the export is in the positional parameters, as the names of variables are those of the user.
+/// What has to outlive the export is in the positional parameters, as the names of variables are those of the user. The home
+/// directory of root is read from the first line of its file: the libraries that look users up take as long as a program.
 pub(super) const START: &str = r#"
 id=$1 n=$2 user=$3 dir=$4 how=$5 path=${6:-$PATH} variables=$7 line=$8 about=$9
 shift 9
@@ -26,8 +27,12 @@ find() {
     unset IFS
 }
 name=${user:-root}
-eval "HOME=~$name"
-[ "$HOME" != "~$name" ] || { [ -z "$user" ] || fail no-user 125; HOME=/; }
+u=
+[ -n "$user" ] || IFS=: read -r u _ _ _ _ HOME _ 2>/dev/null </etc/passwd
+if [ "$u" != root ]; then
+    eval "HOME=~$name"
+    [ "$HOME" != "~$name" ] || { [ -z "$user" ] || fail no-user 125; HOME=/; }
+fi
 export HOME USER="$name" LOGNAME="$name"
 if [ -n "$dir" ]; then
     cd -- "$HOME" 2>/dev/null
