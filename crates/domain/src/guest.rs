@@ -16,6 +16,7 @@ mod scripts;
 mod ssh;
 mod stage;
 mod status;
+mod thaw;
 mod tool;
 
 pub use self::channel::{GuestStream, PORT_SETS, PortSet, channel_ids, is_open};
@@ -32,6 +33,7 @@ pub use self::protocol::{AgentCommand, AgentDecoder, AgentReply, InvalidReply, S
 pub use self::ssh::{SshLogin, SshStreams, begun_process};
 pub use self::stage::BootStage;
 pub use self::status::{CommandStatus, ExitStatus};
+pub use self::thaw::{end_thaw_later, has_thawed, thaw_later};
 pub use self::tool::{GuestTool, had_exited};
 
 /// The controller of the channels.

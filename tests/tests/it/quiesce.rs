@@ -1,8 +1,11 @@
 //! Frozen file systems and the clock of a real Debian guest.
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use maqet_fault_points::VARIABLE;
+use maqet_testkit::guest::Shell;
 use maqet_testkit::wait::{LONG, until};
 
 use crate::debian::Booted;
@@ -13,6 +16,8 @@ fn test_quiesced_guest_is_thawed_and_its_clock_is_set() {
     let _turn = booted.turn();
     file_systems_are_frozen_for_the_moment_of_a_snapshot(&booted);
     what_a_killed_process_froze_is_thawed(&booted);
+    what_a_killed_process_froze_is_thawed_by_the_guest(&booted);
+    nothing_is_pending_without_an_agent(&booted);
     clock_of_a_resumed_guest_is_set(&booted);
 }
 
@@ -59,6 +64,46 @@ fn what_a_killed_process_froze_is_thawed(booted: &Booted) {
     let names = booted.0.json(&["snapshot", "ls", "deb"]);
     let names: Vec<&str> = names.as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["one", "three"]);
+}
+
+/// A process that writes goes on, although no command came.
+fn what_a_killed_process_froze_is_thawed_by_the_guest(booted: &Booted) {
+    let settings = booted.0.write("freeze.conf", "timeouts: {freeze: 2s}\n");
+    let script = "echo begun; read line; echo $line >/root/written; sync /root/written; echo done";
+    let mut writer = booted.exec(["-i", "--", "sh", "-c", script]).deadline(2 * LONG).into_command();
+    let mut writer = writer.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let begun = lines.next();
+    let create = booted.0.maqet_with_fault_points(SNAPSHOT).arg("four").env(VARIABLE, "snapshot.saved");
+
+    let killed = create.env("MAQET_CONFIG", settings).run();
+    writer.stdin.take().unwrap().write_all(b"line\n").unwrap();
+    let done = lines.next();
+
+    assert_eq!((begun.as_deref(), done.as_deref()), (Some("begun"), Some("done")), "{}", killed.stderr);
+    assert_eq!(killed.code, None, "{}", killed.stderr);
+    // The agent does not know that, nor how the writer ended.
+    let refused = booted.exec(["--", "true"]).env("MAQET_FORMAT", "json").run();
+    assert_eq!(refused.json_error()["error"]["code"], "guest.agent-conflict");
+    drop(writer.wait());
+    booted.0.maqet(SNAPSHOT).arg("five").run().ok();
+    assert_is_thawed(booted);
+    // It is ended a moment after that.
+    booted.shell("while grep -qs MAQET_THAW= /proc/[0-9]*/environ; do sleep 0.1; done").ok();
+}
+
+/// Work that could not be recovered without the agent is not begun without it.
+fn nothing_is_pending_without_an_agent(booted: &Booted) {
+    let mut shell = Shell::of(&booted.0);
+    let create = booted.0.maqet_with_fault_points(["--format", "json"]).args(SNAPSHOT).arg("six");
+
+    shell.run(&["kill -STOP $(pidof qemu-ga)"]);
+    // A process that has begun would be killed there.
+    let refused = create.env(VARIABLE, "snapshot.create.marked").run();
+    shell.run(&["kill -CONT $(pidof qemu-ga)"]);
+
+    assert_eq!(refused.json_error()["error"]["code"], "guest.agent-unavailable", "{}", refused.stderr);
+    assert_is_thawed(booted);
 }
 
 fn clock_of_a_resumed_guest_is_set(booted: &Booted) {

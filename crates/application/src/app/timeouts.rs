@@ -21,6 +21,8 @@ pub struct Timeouts {
     pub lock: Duration,
     /// How long a QMP command may take.
     pub qmp: Duration,
+    /// How long the file systems of a guest may be frozen.
+    pub freeze: Duration,
     /// How long a hook may take.
     pub hook: Duration,
     /// How long `wait` waits for its conditions.
@@ -37,6 +39,7 @@ impl Default for Timeouts {
             kill: limits::SIGKILL_TIMEOUT,
             lock: limits::LOCK_TIMEOUT,
             qmp: limits::QMP_COMMAND_TIMEOUT,
+            freeze: limits::FREEZE_LIMIT,
             hook: limits::HOOK_TIMEOUT,
             wait: limits::WAIT_TIMEOUT,
         }
@@ -45,7 +48,8 @@ impl Default for Timeouts {
 
 impl Timeouts {
     /// The names, in the order of a VM's life.
-    pub const NAMES: [&'static str; 9] = ["start", "power_down", "quit", "term", "kill", "lock", "qmp", "hook", "wait"];
+    pub const NAMES: [&'static str; 10] =
+        ["start", "power_down", "quit", "term", "kill", "lock", "qmp", "freeze", "hook", "wait"];
 
     /// Returns a timeout by name.
     pub fn get(&self, name: &str) -> Option<HumanDuration> {
@@ -72,6 +76,7 @@ impl Timeouts {
             "kill" => &mut self.kill,
             "lock" => &mut self.lock,
             "qmp" => &mut self.qmp,
+            "freeze" => &mut self.freeze,
             "hook" => &mut self.hook,
             "wait" => &mut self.wait,
             _ => return None,

@@ -335,12 +335,26 @@ impl<'a> BackupRun<'a> {
         planned.iter().filter(|drive| drive.has_bitmap()).flat_map(of_drive).collect()
     }
 
+    /// Returns the agent of the guest that is to be frozen, if that is requested.
+    fn agent(&self) -> Option<Agent<'_>> {
+        let run = self.entry.run.as_ref().filter(|_| self.quiesce)?;
+        Some(Agent { agents: &*self.app.ports.agents, paths: &run.paths })
+    }
+
+    /// Checks that the guest can be frozen, if that is requested.
+    pub(crate) async fn check_guest(&self) -> Result<(), Error> {
+        match self.agent() {
+            Some(agent) => Ok(Frozen::check(agent, &self.entry.name).await.map_err(ExecError::from)?),
+            None => Ok(()),
+        }
+    }
+
     /// Freezes the file systems of the guest, if that is requested.
     async fn freeze(&self) -> Result<Option<Frozen<'_>>, Error> {
-        match self.entry.run.as_ref().filter(|_| self.quiesce) {
-            Some(run) => {
-                let agent = Agent { agents: &*self.app.ports.agents, paths: &run.paths };
-                Ok(Some(Frozen::freeze(agent, &self.entry.name).await.map_err(ExecError::from)?))
+        match self.agent() {
+            Some(agent) => {
+                let limit = self.app.timeouts().freeze;
+                Ok(Some(Frozen::freeze(agent, &self.entry.name, limit).await.map_err(ExecError::from)?))
             }
             None => Ok(None),
         }

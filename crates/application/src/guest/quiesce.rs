@@ -1,20 +1,23 @@
 //! Freezing the file systems of a guest while its disks are copied, so that a copy has what programs have written.
 //!
 //! A guest must not stay frozen: whatever fails, it is thawed. That it is frozen is part of the pending work that is
-//! committed before, so that the next operation thaws it if the process is killed.
+//! committed before, so that the next operation thaws it if the process is killed. A process in the guest that was started
+//! before thaws it by then, if no operation does.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use maqet_domain::error::{Explain, Explanation, Fault};
-use maqet_domain::guest::AgentCommand;
+use maqet_domain::guest::{AgentCommand, CommandStatus, end_thaw_later, has_thawed, thaw_later};
 use maqet_domain::port::{AgentError, AgentSession};
 use maqet_domain::qmp::wording::is_command_disabled;
 use maqet_domain::vm::{VmEntry, VmName};
 use tokio::time::{Instant, sleep};
 
-use super::agent::Agent;
+use super::agent::{self, Agent, ProcessState};
 use super::error::ExecError;
 use crate::vm::monitor::Monitored;
-use crate::{App, Error, limits};
+use crate::{App, Error, HumanDuration, limits};
 
 /// What the agent says when the file systems are frozen.
 const FROZEN: &str = "frozen";
@@ -31,6 +34,8 @@ pub enum QuiesceError {
     NotFrozen { vm: VmName, source: AgentError },
     #[error("cannot thaw the file systems of VM `{vm}`")]
     NotThawed { vm: VmName, source: AgentError },
+    #[error("the file systems of VM `{vm}` were thawed too early: the guest does so after {after}")]
+    ThawedEarly { vm: VmName, after: HumanDuration },
     #[error("`quiesce` is for snapshots of one drive of a running VM")]
     Unsupported,
 }
@@ -47,6 +52,9 @@ impl Explain for QuiesceError {
             Self::NotFrozen { source, .. } => source.explain(),
             Self::NotThawed { vm, .. } => Explanation::new("guest.thaw-failed", Fault::Failed)
                 .hint(format!("run it again, which thaws them first; or reset the guest: `maqet reset {vm}`")),
+            Self::ThawedEarly { .. } => Explanation::new("guest.freeze-timed-out", Fault::TimedOut)
+                .hint("try again when host and guest have less to do")
+                .hint("set a longer `timeouts.freeze` in `maqet.conf`"),
             Self::Unsupported => Explanation::new("guest.quiesce-unsupported", Fault::Usage)
                 .hint("pass `--live` and the name of a drive; a snapshot with memory needs no frozen file systems"),
         }
@@ -59,49 +67,106 @@ pub(crate) struct Frozen<'a> {
     /// One that is of use still.
     session: Option<Box<dyn AgentSession>>,
     vm: VmName,
+    /// The process in the guest that thaws them after `limit`, if the agent starts processes.
+    timer: Option<i64>,
+    limit: Duration,
 }
 
 impl<'a> Frozen<'a> {
-    /// Freezes the file systems of the guest of a run; they are thawed again if that fails.
+    /// Checks that a guest can be frozen: its agent answers, and it is not frozen.
+    ///
+    /// Errors: `NoAgent`, `Frozen`, `NotFrozen`.
+    pub(crate) async fn check(agent: Agent<'_>, vm: &VmName) -> Result<(), QuiesceError> {
+        open_thawed(agent, vm).await.map(drop)
+    }
+
+    /// Freezes the file systems of the guest of a run for at most `limit`; they are thawed again if that fails.
     ///
     /// Errors: `NoAgent`, `Frozen`, `NotFrozen`; `NotThawed`, if some may be frozen.
-    pub(crate) async fn freeze(agent: Agent<'a>, vm: &VmName) -> Result<Self, QuiesceError> {
-        let failed = |source| match source {
-            AgentError::NoChannel | AgentError::Unresponsive { .. } => QuiesceError::NoAgent { vm: vm.clone(), source },
-            source => QuiesceError::NotFrozen { vm: vm.clone(), source },
+    pub(crate) async fn freeze(agent: Agent<'a>, vm: &VmName, limit: Duration) -> Result<Self, QuiesceError> {
+        let mut session = open_thawed(agent, vm).await?;
+        let timer = match agent::start(&mut *session, &thaw_later(limit)).await {
+            Ok(timer) => Some(timer),
+            Err(error @ AgentError::Refused { .. }) => {
+                tracing::debug!(%error, "the guest does not thaw its file systems on its own");
+                None
+            }
+            Err(source) => return Err(not_frozen(vm, source)),
         };
-        let mut session = agent.session(limits::AGENT_TIMEOUT).await.map_err(failed)?;
-        if is_frozen(&mut *session).await.map_err(failed)? {
-            return Err(QuiesceError::Frozen { vm: vm.clone() });
-        }
+        let frozen = |session| Self { agent, session, vm: vm.clone(), timer, limit };
         let freeze = AgentCommand::new("guest-fsfreeze-freeze");
-        let frozen = session.execute(&freeze, limits::MAX_AGENT_REPLY_BYTES, limits::FREEZE_TIMEOUT).await;
-        let Err(source) = frozen else { return Ok(Self { agent, session: Some(session), vm: vm.clone() }) };
+        let timeout = limits::FREEZE_TIMEOUT.min(limit);
+        let result = session.execute(&freeze, limits::MAX_AGENT_REPLY_BYTES, timeout).await;
+        let Err(source) = result else { return Ok(frozen(Some(session))) };
         let is_disabled = matches!(&source, AgentError::Refused { class, description, .. } if is_command_disabled(class, description));
-        if !is_disabled {
+        // One of no use after an error other than a refusal.
+        let session = matches!(source, AgentError::Refused { .. }).then_some(session);
+        if is_disabled {
+            frozen(session).end_timer().await;
+        } else {
             tracing::debug!(error = %source, "could not freeze the file systems of a guest");
             // Some may be frozen, or all of them a moment later.
-            let session = matches!(source, AgentError::Refused { .. }).then_some(session);
-            Self { agent, session, vm: vm.clone() }.thaw().await?;
+            if let Err(error @ QuiesceError::NotThawed { .. }) = frozen(session).thaw().await {
+                return Err(error);
+            }
         }
-        Err(QuiesceError::NotFrozen { vm: vm.clone(), source })
+        Err(not_frozen(vm, source))
     }
 
     /// Thaws the file systems, trying again for a while.
     ///
-    /// Errors: `NotThawed`.
-    pub(crate) async fn thaw(self) -> Result<(), QuiesceError> {
-        let Self { agent, mut session, vm } = self;
+    /// Errors: `NotThawed`; `ThawedEarly`, if the guest has done so on its own.
+    pub(crate) async fn thaw(mut self) -> Result<(), QuiesceError> {
         let until = Instant::now() + limits::THAW_TIMEOUT;
         loop {
-            match thaw_once(agent, session.take()).await {
+            match thaw_once(self.agent, self.session.take()).await {
+                Ok(session) => {
+                    self.session = Some(session);
+                    break;
+                }
                 // Of a VM that has stopped, there are none any more.
-                Ok(()) | Err(AgentError::Closed | AgentError::NoChannel) => return Ok(()),
-                Err(source) if Instant::now() >= until => return Err(QuiesceError::NotThawed { vm, source }),
+                Err(AgentError::Closed | AgentError::NoChannel) => return Ok(()),
+                Err(source) if Instant::now() >= until => return Err(QuiesceError::NotThawed { vm: self.vm, source }),
                 Err(error) => tracing::debug!(%error, "could not thaw the file systems of a guest"),
             }
             sleep(limits::THAW_INTERVAL).await;
         }
+        let (vm, after) = (self.vm.clone(), HumanDuration::new(self.limit));
+        if self.end_timer().await { Err(QuiesceError::ThawedEarly { vm, after }) } else { Ok(()) }
+    }
+
+    /// Ends the process that thaws them later; returns whether it has.
+    async fn end_timer(self) -> bool {
+        let (Some(timer), Some(mut session)) = (self.timer, self.session) else { return false };
+        let ended = async {
+            match agent::state(&mut *session, timer, limits::MAX_AGENT_REPLY_BYTES).await? {
+                ProcessState::Known(CommandStatus { exit: Some(exit), .. }) => return Ok(has_thawed(exit)),
+                ProcessState::Known(_) => agent::start(&mut *session, &end_thaw_later(Some(timer))).await?,
+                ProcessState::Unknown => return Ok(false),
+            };
+            Ok::<_, AgentError>(false)
+        };
+        ended.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "could not end a process in a guest that thaws its file systems");
+            false
+        })
+    }
+}
+
+/// Connects to the agent of a guest whose file systems are not frozen.
+async fn open_thawed(agent: Agent<'_>, vm: &VmName) -> Result<Box<dyn AgentSession>, QuiesceError> {
+    let mut session = agent.session(limits::AGENT_TIMEOUT).await.map_err(|source| not_frozen(vm, source))?;
+    if is_frozen(&mut *session).await.map_err(|source| not_frozen(vm, source))? {
+        return Err(QuiesceError::Frozen { vm: vm.clone() });
+    }
+    Ok(session)
+}
+
+fn not_frozen(vm: &VmName, source: AgentError) -> QuiesceError {
+    let vm = vm.clone();
+    match source {
+        AgentError::NoChannel | AgentError::Unresponsive { .. } => QuiesceError::NoAgent { vm, source },
+        source => QuiesceError::NotFrozen { vm, source },
     }
 }
 
@@ -129,16 +194,26 @@ pub(crate) async fn thaw_left_over(app: &App, entry: &VmEntry, since: Timestamp)
     }
 }
 
-/// Returns whether the file systems were frozen.
+/// Returns whether the file systems were frozen; nothing in the guest thaws them later.
 async fn thaw_if_frozen(agent: Agent<'_>) -> Result<bool, AgentError> {
     let mut session = agent.session(limits::AGENT_TIMEOUT).await?;
-    if !is_frozen(&mut *session).await? {
-        return Ok(false);
+    let was_frozen = is_frozen(&mut *session).await?;
+    if was_frozen {
+        session = thaw_once(agent, Some(session)).await?;
     }
-    thaw_once(agent, Some(session)).await.map(|()| true)
+    // It would thaw what the next operation freezes.
+    match agent::start(&mut *session, &end_thaw_later(None)).await {
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "could not end processes in a guest that thaw its file systems"),
+    }
+    Ok(was_frozen)
 }
 
-async fn thaw_once(agent: Agent<'_>, session: Option<Box<dyn AgentSession>>) -> Result<(), AgentError> {
+/// Returns the session, which is of use still.
+async fn thaw_once(
+    agent: Agent<'_>,
+    session: Option<Box<dyn AgentSession>>,
+) -> Result<Box<dyn AgentSession>, AgentError> {
     let mut session = match session {
         Some(session) => session,
         None => agent.session(limits::AGENT_TIMEOUT).await?,
@@ -147,10 +222,11 @@ async fn thaw_once(agent: Agent<'_>, session: Option<Box<dyn AgentSession>>) -> 
     match session.execute(&thaw, limits::MAX_AGENT_REPLY_BYTES, limits::FREEZE_TIMEOUT).await {
         // As of an agent that cannot freeze either.
         Err(refused @ AgentError::Refused { .. }) => match is_frozen(&mut *session).await {
-            Ok(false) => Ok(()),
+            Ok(false) => Ok(session),
             _ => Err(refused),
         },
-        thawed => thawed.map(drop),
+        Err(error) => Err(error),
+        Ok(_) => Ok(session),
     }
 }
 
@@ -166,40 +242,54 @@ mod tests {
 
     use maqet_domain::port::{MockAgentSession, MockGuestAgents};
     use maqet_domain::vm::RunPaths;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     /// What an agent answers: the status of the file systems, and what it refuses, each with a reason.
     type Refusals = &'static [(&'static str, &'static str)];
 
-    /// Freezes, and returns the error and the commands that were sent.
-    async fn freeze(status_after: &'static str, refusals: Refusals) -> (QuiesceError, Vec<&'static str>) {
-        let sent = Arc::new(Mutex::new(Vec::new()));
+    /// An agent, and the commands that it was sent.
+    fn agent(status_after: &'static str, refusals: Refusals, timer: Value) -> (MockGuestAgents, Sent) {
+        let sent = Sent::default();
         let log = Arc::clone(&sent);
         let mut agents = MockGuestAgents::new();
         agents.expect_session().returning(move |_, _| {
-            let log = Arc::clone(&log);
+            let (log, timer) = (Arc::clone(&log), timer.clone());
             let mut session = MockAgentSession::new();
             session.expect_execute().returning(move |command, _, _| {
                 let mut log = log.lock().unwrap();
                 let status = if log.is_empty() { "thawed" } else { status_after };
                 log.push(command.execute);
                 let refused = refusals.iter().find(|(refused, _)| *refused == command.execute);
-                match refused {
-                    Some((_, reason)) => Err(AgentError::Refused {
+                match (refused, command.execute) {
+                    (Some((_, reason)), _) => Err(AgentError::Refused {
                         command: command.execute,
                         class: "GenericError".to_owned(),
                         description: (*reason).to_owned(),
                     }),
-                    None => Ok(json!(status)),
+                    (None, EXEC) => Ok(json!({ "pid": 7 })),
+                    (None, TIMER) => Ok(timer.clone()),
+                    (None, _) => Ok(json!(status)),
                 }
             });
             Ok(Box::new(session))
         });
+        (agents, sent)
+    }
+
+    type Sent = Arc<Mutex<Vec<&'static str>>>;
+
+    async fn frozen(agents: &MockGuestAgents) -> Result<(), QuiesceError> {
         let paths = RunPaths { sockets: "/r".into(), records: "/s".into() };
-        let frozen = Frozen::freeze(Agent { agents: &agents, paths: &paths }, &"v".parse().unwrap()).await;
-        let error = frozen.err().unwrap();
+        let agent = Agent { agents, paths: &paths };
+        Frozen::freeze(agent, &"v".parse().unwrap(), Duration::from_secs(90)).await?.thaw().await
+    }
+
+    /// Freezes, and returns the error and the commands that were sent.
+    async fn fail(status_after: &'static str, refusals: Refusals) -> (QuiesceError, Vec<&'static str>) {
+        let (agents, sent) = agent(status_after, refusals, json!({ "exited": false }));
+        let error = frozen(&agents).await.err().unwrap();
         let sent = std::mem::take(&mut *sent.lock().unwrap());
         (error, sent)
     }
@@ -209,10 +299,12 @@ mod tests {
     const STATUS: &str = "guest-fsfreeze-status";
     const FREEZE: &str = "guest-fsfreeze-freeze";
     const THAW: &str = "guest-fsfreeze-thaw";
+    const EXEC: &str = "guest-exec";
+    const TIMER: &str = "guest-exec-status";
 
     #[tokio::test(start_paused = true)]
     async fn test_guest_that_is_neither_frozen_nor_thawed_may_be_frozen() {
-        let (error, sent) = freeze("frozen", &[(FREEZE, "a disk failed"), (THAW, "a disk failed")]).await;
+        let (error, sent) = fail("frozen", &[(FREEZE, "a disk failed"), (THAW, "a disk failed")]).await;
 
         assert!(matches!(error, QuiesceError::NotThawed { .. }), "{error}");
         assert!(sent.iter().filter(|command| **command == THAW).count() > 10, "{sent:?}");
@@ -220,12 +312,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn test_guest_that_cannot_freeze_is_not_frozen() {
-        let (blocked, sent_to_blocked) = freeze("frozen", &[(FREEZE, DISABLED)]).await;
-        let (old, sent_to_old) = freeze("thawed", &[(FREEZE, UNSUPPORTED), (THAW, UNSUPPORTED)]).await;
+        let (blocked, sent_to_blocked) = fail("frozen", &[(FREEZE, DISABLED)]).await;
+        let (old, sent_to_old) = fail("thawed", &[(FREEZE, UNSUPPORTED), (THAW, UNSUPPORTED)]).await;
 
         assert!(matches!(blocked, QuiesceError::NotFrozen { .. }), "{blocked}");
-        assert_eq!(sent_to_blocked, [STATUS, FREEZE]);
+        assert_eq!(sent_to_blocked, [STATUS, EXEC, FREEZE, TIMER, EXEC]);
         assert!(matches!(old, QuiesceError::NotFrozen { .. }), "{old}");
-        assert_eq!(sent_to_old, [STATUS, FREEZE, THAW, STATUS]);
+        assert_eq!(sent_to_old, [STATUS, EXEC, FREEZE, THAW, STATUS, TIMER, EXEC]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn test_guest_that_thaws_on_its_own_was_frozen_too_long() {
+        let ended = |exit_code: i32| json!({ "exited": true, "exitcode": exit_code });
+        let outcome = async |refusals, timer| {
+            let (agents, sent) = agent("frozen", refusals, timer);
+            let thawed = frozen(&agents).await;
+            let last = sent.lock().unwrap().last().copied();
+            (thawed.map_err(|error| error.explain().code), last)
+        };
+
+        assert_eq!(outcome(&[], json!({ "exited": false })).await, (Ok(()), Some(EXEC)));
+        assert_eq!(outcome(&[], ended(0)).await, (Err("guest.freeze-timed-out"), Some(TIMER)));
+        // Without fsfreeze(8).
+        assert_eq!(outcome(&[], ended(3)).await, (Ok(()), Some(TIMER)));
+        // Without `guest-exec`.
+        assert_eq!(outcome(&[(EXEC, "it has been disabled")], ended(0)).await, (Ok(()), Some(THAW)));
     }
 }

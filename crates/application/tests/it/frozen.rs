@@ -37,7 +37,7 @@ async fn frozen(failures: u32) -> (App, Arc<MemoryStore>, SentCommands) {
         let log = Arc::clone(&log);
         session.expect_execute().returning(move |command, _, _| {
             log.lock().unwrap().push(command.execute.to_owned());
-            Ok(json!("frozen"))
+            Ok(if command.execute == "guest-exec" { json!({ "pid": 7 }) } else { json!("frozen") })
         });
         Ok(Box::new(session))
     });
@@ -69,7 +69,7 @@ async fn test_guest_with_a_busy_agent_is_thawed_later() {
 
     app.run(Pause::new("web")).await.unwrap();
 
-    assert_eq!(take(&sent), ["guest-fsfreeze-status", "guest-fsfreeze-thaw", "stop"]);
+    assert_eq!(take(&sent), ["guest-fsfreeze-status", "guest-fsfreeze-thaw", "guest-exec", "stop"]);
     assert!(!is_pending(&store).await);
 }
 

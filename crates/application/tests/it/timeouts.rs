@@ -19,6 +19,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     kill: Duration::from_secs(105),
     lock: Duration::from_secs(106),
     qmp: Duration::from_secs(107),
+    freeze: Duration::from_secs(110),
     hook: Duration::from_secs(108),
     wait: Duration::from_secs(109),
 };

@@ -118,6 +118,7 @@ impl BackupCreate {
             quiesce: self.quiesce && source == BackupSource::Running,
             name,
         };
+        run.check_guest().await?;
         let entry = app.committer().begin_work(&vm.entry, Self::NAME, run.pending(), Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(Self::NAME));
         let manifest = match run.run().await {

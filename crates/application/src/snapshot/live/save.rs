@@ -61,6 +61,11 @@ impl LiveSave<'_> {
     ) -> Result<(VmEntry, Vec<SnapshotRecord>), Error> {
         let app = live.app;
         let ran = live.status().await? == Status::Running;
+        if self.quiesce {
+            // While nothing is pending: what is pending has to be thawed, which takes the agent as well.
+            let agent = Agent { agents: &*app.ports.agents, paths: &live.run().paths };
+            Frozen::check(agent, &entry.name).await.map_err(ExecError::from)?;
+        }
         let created: Vec<ImageTag> = self.disks.iter().map(|disk| disk.tag(self.tag)).collect();
         let work = PendingWork::SnapshotCreate { created: created.clone(), live: true, quiesced: self.quiesce };
         let entry = app.committer().begin_work(entry, self.operation, work, Vec::new()).await?;
@@ -225,15 +230,18 @@ async fn save_quiesced(
 ) -> Result<Result<(), Error>, Error> {
     let (app, paths) = (live.app, live.run().paths.clone());
     let agent = Agent { agents: &*app.ports.agents, paths: &paths };
-    let frozen = match Frozen::freeze(agent, &entry.name).await {
+    let frozen = match Frozen::freeze(agent, &entry.name, app.timeouts().freeze).await {
         Ok(frozen) => frozen,
         Err(error @ QuiesceError::NotThawed { .. }) => return Err(ExecError::from(error).into()),
         Err(error) => return Ok(Err(ExecError::from(error).into())),
     };
     let saved = live.save_disks(created).await.map_err(Error::from);
     app.faults.reach(FaultPoint::SnapshotSaved);
-    frozen.thaw().await.map_err(ExecError::from)?;
-    Ok(saved)
+    match frozen.thaw().await {
+        Ok(()) => Ok(saved),
+        Err(error @ QuiesceError::NotThawed { .. }) => Err(ExecError::from(error).into()),
+        Err(error) => Ok(saved.and(Err(ExecError::from(error).into()))),
+    }
 }
 
 /// Removes what there is of a snapshot that failed, and lets a guest go on that found its disk full meanwhile.
