@@ -2,12 +2,14 @@
 //!
 //! A missed bar is reported and is not a failure: other load on the machine can be its cause.
 
+mod agent;
 mod baseline;
 mod compare;
 mod config;
 mod disk;
 mod env;
 mod features;
+mod guest;
 mod help;
 mod host;
 mod large;
@@ -68,6 +70,7 @@ enum Work {
     Help,
     Metrics,
     Features,
+    Guest,
 }
 
 impl Work {
@@ -86,6 +89,7 @@ impl Work {
             Self::Help => help::help(env),
             Self::Metrics => metrics::metrics(env),
             Self::Features => features::features(env),
+            Self::Guest => guest::guest(env),
         }
     }
 }

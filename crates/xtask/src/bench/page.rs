@@ -53,6 +53,10 @@ alternate, so that noise affects both; two warm-up rounds are not counted. Every
 - **`--help`**: the limit is a C program that prints the same number of bytes.
 - **counted**: with the [metrics](guide/metrics.md) of every command, against a store in which their file cannot be opened,
   with twenty times the rounds.
+- **`exec`, `cp`**: in the Debian guest of the tests, once it has booted. The limit is the guest agent on one connection:
+  `guest-exec`, asked every 2 ms whether the program has exited, or `guest-file-write` and `guest-file-read` in pieces of
+  48 KiB; of large files and many files, it copies a part, and its time is multiplied. 1 GiB of output: the limit reads what
+  `head` writes to a port. These comparisons have a fifth of the rounds, except the first.
 - **with PostgreSQL, TLS, OTLP**: a build with all features that users can choose against one with none of them, with ten
   times the rounds.
 ";

@@ -12,6 +12,8 @@ pub(crate) enum Bar {
     Times(f64),
     /// The limit and a number of milliseconds.
     Plus(u64),
+    /// A multiple of the limit, and a number of milliseconds.
+    TimesPlus(f64, u64),
     /// A number of milliseconds, whatever the limit takes.
     Within(u64),
 }
@@ -22,6 +24,7 @@ impl Bar {
         match self {
             Self::Times(factor) => ours <= theirs.mul_f64(factor),
             Self::Plus(more) => ours <= theirs + Duration::from_millis(more),
+            Self::TimesPlus(factor, more) => ours <= theirs.mul_f64(factor) + Duration::from_millis(more),
             Self::Within(most) => ours <= Duration::from_millis(most),
         }
     }
@@ -30,11 +33,17 @@ impl Bar {
 impl fmt::Display for Bar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Times(factor) => write!(f, "≤ {factor} × limit"),
+            Self::Times(factor) => write!(f, "≤ {} × limit", rounded(*factor)),
             Self::Plus(more) => write!(f, "≤ limit + {more} ms"),
+            Self::TimesPlus(factor, more) => write!(f, "≤ {} × limit + {more} ms", rounded(*factor)),
             Self::Within(most) => write!(f, "≤ {most} ms"),
         }
     }
+}
+
+/// Returns a factor with as many digits as a bar needs.
+fn rounded(factor: f64) -> f64 {
+    (factor * 1e3).round() / 1e3
 }
 
 /// The result of a comparison.
@@ -117,6 +126,14 @@ mod tests {
     fn test_bar_plus_is_met_up_to_the_sum() {
         check(Bar::Plus(8), 18, 10, true);
         check(Bar::Plus(8), 19, 10, false);
+    }
+
+    #[test]
+    fn test_bar_times_plus_is_met_up_to_the_sum() {
+        check(Bar::TimesPlus(1.5, 15), 30, 10, true);
+        check(Bar::TimesPlus(1.5, 15), 31, 10, false);
+        assert_eq!(Bar::TimesPlus(1.5, 15).to_string(), "≤ 1.5 × limit + 15 ms");
+        assert_eq!(Bar::Times(1.0 / 0.7).to_string(), "≤ 1.429 × limit");
     }
 
     #[test]
