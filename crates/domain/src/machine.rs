@@ -32,6 +32,7 @@ mod user_images;
 mod written_files;
 
 pub use self::cpus::Cpus;
+pub(crate) use self::devices::GENERATION_ID;
 pub use self::devices::{
     AudioBackend, Devices, InvalidUsbDevice, MAX_USB_DEVICES, PanicAction, PanicDevice, Sound, SoundModel,
     USB_CONTROLLER, UsbDevice, Watchdog, WatchdogAction, WatchdogModel, models_of,

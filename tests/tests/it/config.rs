@@ -194,7 +194,7 @@ fn word(value: &Value) -> &str {
 
 /// Returns the switches of a command line, each with its values, without those maqet always adds.
 fn switches(argv: &Value) -> Vec<String> {
-    const OWN: [&str; 14] = [
+    const OWN: [&str; 15] = [
         "-d cpu_reset",
         "-D ",
         "-name guest=",
@@ -206,6 +206,7 @@ fn switches(argv: &Value) -> Vec<String> {
         "-serial chardev:serial0",
         "-accel ",
         "-device {\"driver\":\"virtio-rng-pci\"",
+        "-device {\"driver\":\"vmgenid\"",
         "-device {\"driver\":\"virtio-serial-pci\",\"id\":\"maqet-",
         "-device {\"driver\":\"virtconsole\",\"id\":\"maqet-",
         "-device {\"driver\":\"virtserialport\",\"id\":\"maqet-",

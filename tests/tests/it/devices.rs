@@ -59,6 +59,7 @@ fn test_devices_of_keys_are_in_the_vm() {
             ("usb2", "usb-kbd"),
             ("usb3", "usb-host"),
             ("usb4", "usb-host"),
+            ("vmgenid", "vmgenid"),
             ("watchdog", "i6300esb"),
         ];
         let expected = expected.map(|(id, kind)| (id.to_owned(), kind.to_owned()));
@@ -130,7 +131,8 @@ fn test_rng_and_spare_ports_give_way_on_a_full_bus() {
     let home = TestHome::new();
     let drives = |count: usize| "  - {drive: {if: virtio, file.driver: null-co}}\n".repeat(count);
     for machine in ["pc", "q35"] {
-        for (count, own) in [(20, 1), (28, 0)] {
+        // A generation ID takes no slot.
+        for (count, own) in [(20, 2), (28, 1)] {
             let vm = format!("{machine}-{count}");
             home.add(&(guest::paused_yaml(&vm) + &drives(count) + &format!("machine: {machine}\n")));
             home.json(&["start", &vm]);

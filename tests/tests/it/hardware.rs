@@ -197,3 +197,30 @@ fn test_medium_changed_by_many_at_once_is_one_of_theirs() {
     let left = wait::until(BOOT, "one medium", || Some(media(&home)).filter(|media| media.len() == 1));
     assert!(discs.contains(&left[0]), "{left:?}");
 }
+
+#[test]
+fn test_generation_id_differs_at_each_start() {
+    let home = TestHome::new();
+    for machine in ["pc", "q35"] {
+        home.add(&(guest::paused_yaml(machine) + &format!("machine: {machine}\nstorage: [{{name: hdd, size: 4M}}]\n")));
+        let generation = || home.json(&["qmp", machine, "query-vm-generation-id"])["guid"].as_str().unwrap().to_owned();
+
+        home.json(&["start", machine]);
+        let first = generation();
+        home.json(&["snapshot", "create", machine, "all", "booted", "--live"]);
+        home.json(&["stop", machine, "--force"]);
+        home.json(&["snapshot", "load", machine, "all", "booted", "--start"]);
+        // The guest has the memory of before, with the first one.
+        let second = generation();
+        home.json(&["stop", machine, "--force"]);
+        home.json(&["apply", machine, "--set", "generation_id=false"]);
+        let other = home.json_error(&["snapshot", "load", machine, "all", "booted", "--start"], 4);
+        home.json(&["start", machine]);
+
+        assert_ne!(first, second);
+        assert_eq!(other["code"], "snapshot.conflict", "{other}");
+        assert!(other["message"].as_str().unwrap().contains("maqet-vmgenid"), "{other}");
+        home.json_error(&["qmp", machine, "query-vm-generation-id"], 1);
+        home.json(&["stop", machine, "--force"]);
+    }
+}

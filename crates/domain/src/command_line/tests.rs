@@ -87,7 +87,13 @@ fn test_command_line_args_are_before_arguments() {
 
     assert_eq!(
         arguments_of(&line, "device"),
-        ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b", r#"{"driver":"virtio-rng-pci","id":"maqet-rng"}"#]
+        [
+            "virtio-blk-pci,drive=hdd,id=hdd",
+            "a",
+            "b",
+            r#"{"driver":"vmgenid","id":"maqet-vmgenid","guid":"auto"}"#,
+            r#"{"driver":"virtio-rng-pci","id":"maqet-rng"}"#,
+        ]
     );
 }
 
@@ -270,7 +276,7 @@ fn test_command_line_boot_key_and_switch_are_merged_by_qemu() {
 #[test]
 fn test_command_line_arm_and_riscv_have_defaults_that_work() {
     let cd = r#""storage": [{"name": "cd", "type": "iso", "file": "/cd.iso"}]"#;
-    let line = |rest: &str| command_line(&format!(r#"{{{rest}, {cd}, "rng": false}}"#));
+    let line = |rest: &str| command_line(&format!(r#"{{{rest}, {cd}, "rng": false, "generation_id": false}}"#));
     let of = |rest: &str| {
         let line = line(rest);
         let all = |name| arguments_of(&line, name).join(" ");
@@ -299,7 +305,7 @@ fn test_command_line_arm_and_riscv_have_defaults_that_work() {
 #[test]
 fn test_command_line_boolean_in_place_of_a_text_is_as_written() {
     let line = command_line(
-        r#"{"rng": false, "cpu_model": true, "storage": [
+        r#"{"rng": false, "generation_id": false, "cpu_model": true, "storage": [
             {"name": "a", "type": "virtfs", "path": "/s", "options": {"mount_tag": true}},
             {"name": "b", "type": "virtiofs", "socket": "/s", "mount_tag": false, "serial": null},
             {"name": "c", "serial": true}], "network": {"model": true}}"#,
@@ -326,7 +332,7 @@ fn test_command_line_tpm_is_a_helper_and_a_device() {
 
 #[test]
 fn test_command_line_display_is_a_shell_command() {
-    let line = command_line(r#"{"arguments": [{"append": "a b 'c'"}], "rng": false}"#);
+    let line = command_line(r#"{"arguments": [{"append": "a b 'c'"}], "rng": false, "generation_id": false}"#);
 
     assert!(line.to_string().ends_with(r"-append 'a b '\''c'\'''"), "{line}");
 }

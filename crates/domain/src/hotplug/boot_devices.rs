@@ -4,7 +4,7 @@
 
 use super::backend_name;
 use crate::guest::CONTROLLER;
-use crate::machine::{PORT_PREFIX, USB_CONTROLLER};
+use crate::machine::{GENERATION_ID, PORT_PREFIX, USB_CONTROLLER};
 use crate::network::card_of;
 use crate::qemu::{LIMITS_PREFIX, NodeName, OptionString, switch_values};
 
@@ -78,6 +78,16 @@ impl BootDevices {
     /// Returns whether this is a channel to the guest.
     pub fn is_channel(&self, id: &str) -> bool {
         self.has("device", &[("id", id), ("bus", &format!("{CONTROLLER}.0"))])
+    }
+
+    /// Returns why a device of maqet stays as long as QEMU runs, in words that follow a colon.
+    pub(super) fn obstacle(&self, id: &str) -> Option<&'static str> {
+        match id {
+            id if self.is_bus(id) => Some("other devices are connected to it"),
+            id if self.is_channel(id) => Some("maqet reaches the guest by it"),
+            GENERATION_ID => Some("it belongs to the machine"),
+            _ => None,
+        }
     }
 
     /// Returns the device of the card with this name under `network`.

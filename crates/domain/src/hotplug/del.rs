@@ -28,12 +28,8 @@ pub fn plan_device_del(
             steps.push(UnplugStep::RemoveBackends(id));
             continue;
         }
-        if boot.is_bus(&id) {
-            let reason = "other devices are connected to it".to_owned();
-            return Err(DeviceError::UnplugUnsupported { vm: vm.clone(), id, reason, origin: DeviceOrigin::Maqet });
-        }
-        if boot.is_channel(&id) {
-            let reason = "maqet reaches the guest by it".to_owned();
+        if let Some(reason) = boot.obstacle(&id) {
+            let reason = reason.to_owned();
             return Err(DeviceError::UnplugUnsupported { vm: vm.clone(), id, reason, origin: DeviceOrigin::Maqet });
         }
         steps.push(UnplugStep::Unplug(id));
@@ -45,7 +41,7 @@ pub fn plan_device_del(
 /// Returns the error of a name that no device has, with the names that exist.
 pub fn device_not_found(vm: &VmName, name: &str, plugged: &[PluggedDevice], boot: &BootDevices) -> DeviceError {
     let ids = plugged.iter().map(|device| device.id.as_str());
-    let mut ids: Vec<&str> = ids.filter(|id| !boot.is_bus(id) && !boot.is_channel(id)).collect();
+    let mut ids: Vec<&str> = ids.filter(|id| boot.obstacle(id).is_none()).collect();
     // QEMU's order depends on how many devices there are.
     ids.sort_unstable();
     let known: Vec<String> = ids.iter().map(|id| boot.name_of(id).to_owned()).collect();

@@ -65,6 +65,24 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Returns whether the machine has a place for a generation ID: the ACPI tables of a PC, whose firmware tells QEMU the
+    /// address (machine types from 2.5 on; QEMU refuses the device on others).
+    pub(crate) fn has_generation_id(&self, architecture: &str) -> bool {
+        match self.kind_on(architecture) {
+            Some(kind) => is_a(kind, &["pc", "q35"]) && !is_before(kind, (2, 5)),
+            None => ["x86_64", "i386"].contains(&architecture),
+        }
+    }
+}
+
+/// Returns whether a machine type is of an earlier version of QEMU, as `pc-i440fx-2.4` is.
+fn is_before(kind: &str, version: (u32, u32)) -> bool {
+    let number = kind.rsplit('-').next().and_then(|last| last.split_once('.'));
+    let number = number.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    number.is_some_and(|number: (u32, u32)| number < version)
+}
+
 /// Returns whether a machine type is one of these, or a version of it, as `pc-i440fx-7.2`.
 fn is_a(kind: &str, families: &[&str]) -> bool {
     let is_version =

@@ -1,4 +1,4 @@
-//! Optional devices of a machine: random numbers, memory balloon, watchdog, panics, USB and sound.
+//! Optional devices of a machine: random numbers, generation ID, memory balloon, watchdog, panics, USB and sound.
 
 mod own;
 mod sound;
@@ -22,11 +22,16 @@ use crate::qemu::{OptionString, Switch};
 /// The id of the USB controller; that of a device follows from it by its position.
 pub const USB_CONTROLLER: &str = "maqet-usb";
 
+/// The ID of the device with the generation ID.
+pub(crate) const GENERATION_ID: &str = "maqet-vmgenid";
+
 /// The optional devices of a definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Devices {
     /// Whether the guest has a source of random numbers; where the machine has a bus for it if `None`.
     pub rng: Option<bool>,
+    /// Whether the guest notices that it is a copy; where the machine has a place for it if `None`.
+    pub generation_id: Option<bool>,
     /// Whether the guest can give memory back.
     pub balloon: bool,
     /// The watchdog, if any.
@@ -107,9 +112,10 @@ impl Devices {
         !self.usb.is_empty() || self.sound.is_some_and(Sound::is_usb)
     }
 
-    /// Returns how many of them may have a slot of the machine's bus, without the source of random numbers.
+    /// Returns how many of them may have a slot of the machine's bus, without the source of random numbers; a generation ID
+    /// has none.
     pub(super) fn slots(&self) -> usize {
-        let Self { rng: _, balloon, watchdog, panic, usb: _, sound } = self;
+        let Self { rng: _, generation_id: _, balloon, watchdog, panic, usb: _, sound } = self;
         let sound = sound.is_some_and(|sound| !sound.is_usb());
         let own = [*balloon, watchdog.is_some(), panic.is_some(), self.has_usb_controller(), sound];
         own.into_iter().filter(|has| *has).count()
@@ -143,6 +149,9 @@ impl Machine {
         }
         if devices.balloon {
             switches.push(OwnDevice::new(&bus.unwrap_or(Bus::Pci).virtio("balloon"), "maqet-balloon").last());
+        }
+        if self.adds_generation_id(architecture) {
+            switches.push(OwnDevice::new("vmgenid", GENERATION_ID).option("guid", "auto").last());
         }
         switches.extend(self.rng_bus(bus).map(|bus| OwnDevice::new(&bus.virtio("rng"), "maqet-rng").last()));
         switches
@@ -180,6 +189,15 @@ impl Machine {
     /// Returns whether the user has added a source of random numbers.
     fn has_rng(&self) -> bool {
         self.device_texts().any(|text| OptionString::parse("device", text).head().contains("virtio-rng"))
+    }
+
+    /// Returns whether a generation ID is added; QEMU refuses a second one.
+    fn adds_generation_id(&self, architecture: &str) -> bool {
+        let is_own = |text: &str| OptionString::parse("device", text).head() == "vmgenid";
+        self.devices.generation_id.unwrap_or_else(|| {
+            let is_taken = self.has_switch("nodefaults") || self.device_texts().any(is_own);
+            self.has_generation_id(architecture) && !is_taken
+        })
     }
 
     /// Reports a watchdog that the machine type does not have.

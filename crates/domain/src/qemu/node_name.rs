@@ -33,7 +33,7 @@ const RESERVED_PREFIXES: [&str; 4] = ["uefi-", HOTPLUG_PREFIX, BACKUP_PREFIX, LI
 const RESERVED_SUFFIXES: [&str; 2] = ["-file", "-card"];
 
 /// Names of the optional devices of maqet, after their prefix `maqet-`; numbers follow that of USB.
-const RESERVED_DEVICES: [&str; 7] = ["rng", "balloon", "watchdog", "panic", "sound", "sound-codec", "usb"];
+const RESERVED_DEVICES: [&str; 8] = ["rng", "vmgenid", "balloon", "watchdog", "panic", "sound", "sound-codec", "usb"];
 
 /// A text that is not a valid [`NodeName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::CONTROLLER;
 use crate::hotplug::{BootDevices, PluggedDevice};
+use crate::machine::GENERATION_ID;
 use crate::qemu::{LIMITS_PREFIX, OptionString, QemuVersion, RawPart, raw_parts, without_options};
 
 /// Switches that no device of a guest depends on: connections, files and logs of the host, what the guest does on its own,
@@ -70,7 +71,12 @@ impl FingerprintDifference {
     pub fn default_device(&self) -> Option<&'static str> {
         let setting_of = |side: &Option<String>| {
             let id = device_option(side.as_ref()?, "id")?;
-            if id == "maqet-rng" { Some("rng: false") } else { (id == CONTROLLER).then_some("guest: {agent: false}") }
+            match id.as_str() {
+                "maqet-rng" => Some("rng: false"),
+                GENERATION_ID => Some("generation_id: false"),
+                CONTROLLER => Some("guest: {agent: false}"),
+                _ => None,
+            }
         };
         setting_of(&self.vm).filter(|_| setting_of(&self.snapshot).is_none())
     }
@@ -279,6 +285,8 @@ mod tests {
         assert_eq!(setting(LINE, &rng), [Some("rng: false")]);
         assert_eq!(setting(&with("e1000,id=x"), &rng), [Some("rng: false")]);
         assert_eq!(setting(&rng, LINE), [None]);
+        let generation_id = with(r#"{"driver":"vmgenid","id":"maqet-vmgenid","guid":"auto"}"#);
+        assert_eq!(setting(LINE, &generation_id), [Some("generation_id: false")]);
         assert_eq!(setting(LINE, &with("virtio-rng-pci,id=mine")), [None]);
         let channels = r#"{"driver":"virtio-serial-pci","id":"maqet-serial"}"#;
         let port = r#"{"driver":"virtserialport","id":"maqet-out1","bus":"maqet-serial.0","nr":4}"#;

@@ -25,13 +25,14 @@ const SWITCHES_OF_KEYS: [(&str, &[&str]); 10] = [
 ];
 
 /// The keys, and the switches that override them by an option whose value begins so.
-const SWITCHES_WITH_OPTION: [(&str, &str, &str, &str); 6] = [
+const SWITCHES_WITH_OPTION: [(&str, &str, &str, &str); 7] = [
     ("firmware", "drive", "if", "pflash"),
     ("tpm", "device", "tpmdev", ""),
     // Others refer to the nodes.
     ("numa", "numa", "type", "node"),
     ("balloon", "device", "driver", "virtio-balloon"),
     ("rng", "device", "driver", "virtio-rng"),
+    ("generation_id", "device", "driver", "vmgenid"),
     ("panic", "device", "driver", "pvpanic"),
 ];
 
@@ -381,6 +382,8 @@ mod tests {
             check(r#"{"arguments":[{"device":"virtio-rng-pci","id":"r"}]}"#, over, over);
             check(r#"{"args":["-device","virtio-rng-pci,rng=r"]}"#, over, over);
         }
+        let over = r#"{"generation_id":false}"#;
+        check(r#"{"arguments":[{"device":"vmgenid","guid":"auto"}]}"#, over, over);
     }
 
     /// QEMU merges the others with those of the key.

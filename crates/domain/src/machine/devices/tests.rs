@@ -34,11 +34,11 @@ fn command_line(definition: &str, binary: &str) -> Result<CommandLine, Vec<Probl
     Ok(CommandLine::new(&machine, &context).unwrap())
 }
 
-/// Returns the switches after those of an empty definition without `rng`, as one text each.
+/// Returns the switches after those of an empty definition without default devices, as one text each.
 #[track_caller]
 fn added(definition: &str, binary: &str) -> Vec<String> {
     let args = |definition: &str| command_line(definition, binary).unwrap().args().to_vec();
-    let common = args(r#"{"rng": false, "arguments": ["nodefaults"]}"#).len() - 1;
+    let common = args(r#"{"rng": false, "generation_id": false, "arguments": ["nodefaults"]}"#).len() - 1;
     args(definition)[common..].chunks(2).map(shown).collect()
 }
 
@@ -57,7 +57,7 @@ const X86: &str = "/usr/bin/qemu-system-x86_64";
 /// Returns the switches of a `pc`, without the default ones.
 #[track_caller]
 fn on_pc(keys: &str) -> Vec<String> {
-    added(&format!(r#"{{"rng": false, {keys}}}"#), X86)
+    added(&format!(r#"{{"rng": false, "generation_id": false, {keys}}}"#), X86)
 }
 
 fn problems(definition: &str) -> Vec<String> {
@@ -67,7 +67,7 @@ fn problems(definition: &str) -> Vec<String> {
 
 #[test]
 fn test_rng_is_the_default_on_machines_with_a_bus() {
-    let rng = |definition: &str, binary: &str| added(definition, binary).last().cloned();
+    let rng = |definition: &str, binary: &str| added(definition, binary).pop();
 
     for (definition, binary, expected) in [
         ("{}", X86, Some("last virtio-rng-pci,id=maqet-rng")),
@@ -81,19 +81,53 @@ fn test_rng_is_the_default_on_machines_with_a_bus() {
         (r#"{"rng": false}"#, X86, None),
         (r#"{"rng": true}"#, "/opt/qemu", Some("last virtio-rng-pci,id=maqet-rng")),
     ] {
-        let found = rng(definition, binary).filter(|last| last.starts_with("last"));
+        let found = rng(definition, binary).filter(|last| last.contains("maqet-rng"));
         assert_eq!(found.as_deref(), expected, "{definition} {binary}");
     }
 }
 
 #[test]
 fn test_rng_default_gives_way_to_the_user() {
-    let last = |definition: &str| command_line(definition, X86).unwrap().args().last().cloned().unwrap();
+    let last = |definition: &str| {
+        let definition = format!(r#"{{"generation_id": false, {}"#, &definition[1..]);
+        command_line(&definition, X86).unwrap().args().last().cloned().unwrap()
+    };
 
     assert_eq!(last(r#"{"arguments": [{"device": "virtio-rng-pci", "rng": "r"}]}"#), "virtio-rng-pci,rng=r");
     assert_eq!(last(r#"{"args": ["-device", "virtio-rng-pci-transitional"]}"#), "virtio-rng-pci-transitional");
     assert_eq!(last(r#"{"arguments": ["nodefaults"]}"#), "-nodefaults");
     assert!(last(r#"{"rng": true, "arguments": ["nodefaults"]}"#).contains("maqet-rng"));
+}
+
+#[test]
+fn test_generation_id_is_the_default_on_pcs() {
+    let has_generation_id = |definition: &str| {
+        let line = command_line(definition, X86).unwrap();
+        line.args().iter().any(|argument| argument.contains("maqet-vmgenid"))
+    };
+
+    assert!(added("{}", X86).contains(&"last vmgenid,id=maqet-vmgenid,guid=auto".to_owned()));
+    for (definition, is_there) in [
+        ("{}", true),
+        (r#"{"machine": "q35"}"#, true),
+        (r#"{"machine": "pc-q35-7.2"}"#, true),
+        (r#"{"machine": "pc-i440fx-2.5"}"#, true),
+        (r#"{"machine": "pc-i440fx-10.0"}"#, true),
+        // QEMU refuses it.
+        (r#"{"machine": "pc-i440fx-2.4"}"#, false),
+        (r#"{"machine": "microvm"}"#, false),
+        (r#"{"machine": "isapc"}"#, false),
+        (r#"{"machine": "none"}"#, false),
+        (r#"{"arch": "aarch64"}"#, false),
+        (r#"{"arch": "s390x"}"#, false),
+        (r#"{"generation_id": false}"#, false),
+        (r#"{"arguments": ["nodefaults"]}"#, false),
+        (r#"{"generation_id": true, "arguments": ["nodefaults"]}"#, true),
+        (r#"{"arguments": [{"device": "vmgenid", "guid": "auto"}]}"#, false),
+        (r#"{"args": ["-device", "vmgenid"]}"#, false),
+    ] {
+        assert_eq!(has_generation_id(definition), is_there, "{definition}");
+    }
 }
 
 /// A VM that fills its bus goes on to start.
@@ -148,9 +182,10 @@ fn test_devices_do_not_move_those_of_the_user() {
     };
 
     let before = ["-device virtio-net-pci", "-device e1000"];
-    assert_eq!(devices(r#""rng": false,"#), before);
+    assert_eq!(devices(r#""rng": false, "generation_id": false,"#), before);
     let all = devices(r#""balloon": true, "watchdog": true, "panic": true, "sound": "ac97", "usb": ["tablet"],"#);
-    let added = ["qemu-xhci", "usb-tablet", "AC97", "i6300esb", "pvpanic", "virtio-balloon-pci", "virtio-rng-pci"];
+    let added =
+        ["qemu-xhci", "usb-tablet", "AC97", "i6300esb", "pvpanic", "virtio-balloon-pci", "vmgenid", "virtio-rng-pci"];
     assert_eq!(all, [before.map(str::to_owned).to_vec(), added.map(|one| format!("last {one}")).to_vec()].concat());
 }
 
@@ -173,7 +208,7 @@ fn test_watchdog_every_form_becomes_its_switches() {
         on_pc(r#""watchdog": {"model": "ib700", "action": "inject-nmi"}"#),
         ["last ib700,id=maqet-watchdog", "-action watchdog=inject-nmi"]
     );
-    let itco = added(r#"{"rng": false, "machine": "q35", "watchdog": {"model": "itco"}}"#, X86);
+    let itco = added(r#"{"rng": false, "generation_id": false, "machine": "q35", "watchdog": {"model": "itco"}}"#, X86);
     assert_eq!(itco.last().unwrap(), "-global ICH9-LPC.noreboot=off");
     let on_microvm = added(r#"{"rng": false, "machine": "microvm", "watchdog": true}"#, X86);
     assert_eq!(on_microvm.last().unwrap(), "last ib700,id=maqet-watchdog");
@@ -270,7 +305,7 @@ fn test_sound_every_form_becomes_its_switches() {
         on_pc(r#""sound": {"model": "virtio", "backend": "spice"}"#),
         ["-audiodev spice,id=maqet-sound", "last virtio-sound-pci,id=maqet-sound,audiodev=maqet-sound"]
     );
-    let on_q35 = added(r#"{"rng": false, "machine": "q35", "sound": true}"#, X86);
+    let on_q35 = added(r#"{"rng": false, "generation_id": false, "machine": "q35", "sound": true}"#, X86);
     assert_eq!(on_q35[on_q35.len() - 2], "last ich9-intel-hda,id=maqet-sound");
     assert_eq!(
         on_pc(r#""sound": "usb""#),

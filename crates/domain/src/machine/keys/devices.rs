@@ -1,4 +1,4 @@
-//! The keys of optional devices: `rng`, `balloon`, `watchdog`, `panic`, `usb` and `sound`.
+//! The keys of optional devices: `rng`, `generation_id`, `balloon`, `watchdog`, `panic`, `usb` and `sound`.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -24,6 +24,15 @@ pub(super) const DEVICE_KEYS: &[KeySpec] = &[
         ),
         schema::boolean,
         |path, node, machine, report| machine.devices.rng = report.boolean(path, node),
+    ),
+    KeySpec::new(
+        "generation_id",
+        doc(
+            "whether the guest notices that it is a copy of another one, and draws other random numbers",
+            "`true` (the default on `pc` and `q35`) or `false`",
+        ),
+        schema::boolean,
+        |path, node, machine, report| machine.devices.generation_id = report.boolean(path, node),
     ),
     KeySpec::new(
         "balloon",
