@@ -11,7 +11,7 @@ use maqet_domain::config::Node;
 use maqet_domain::error::Cause;
 use maqet_domain::port::{VmCopies, VmCopy};
 use maqet_domain::text::stable_hash;
-use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
+use maqet_domain::vm::{DriveLayers, Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -47,6 +47,8 @@ struct Content {
     definition: Node,
     origins: Origins,
     storage: Vec<StorageRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<DriveLayers>,
 }
 
 impl FileCopies {
@@ -109,6 +111,7 @@ impl Content {
             created_at: self.created_at,
             run: None,
             pending: None,
+            layers: self.layers,
         };
         let vm = Vm { entry, definition: self.definition, origins: self.origins };
         VmCopy { written_at: copied_at(folder), ..VmCopy::new(vm, self.storage) }
@@ -127,6 +130,7 @@ impl VmCopies for FileCopies {
             definition: copy.vm.definition.clone(),
             origins: copy.vm.origins.clone(),
             storage: copy.storage.clone(),
+            layers: entry.layers.clone(),
         };
         let folder = self.folder(&entry.id);
         private_folder(&folder)?;

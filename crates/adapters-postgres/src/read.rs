@@ -48,7 +48,7 @@ const RUN_COLUMNS: usize = 11;
 macro_rules! entry {
     ($($tail:expr),+) => {
         concat!(
-            "SELECT vm.id, name, revision, created_at, pending, boot, started_at, phase, end_reason, ended_at, pid, \
+            "SELECT vm.id, name, revision, created_at, pending, layers, boot, started_at, phase, end_reason, ended_at, pid, \
              start_ticks, host_boot, pid_namespace, sockets, records, forwards",
             $($tail),+
         )
@@ -340,6 +340,7 @@ fn entry(columns: &mut Columns<'_>) -> Result<VmEntry, Failure> {
         revision: Revision(columns.get()?),
         created_at: columns.moment()?,
         pending: columns.optional_json()?,
+        layers: columns.optional_json()?.unwrap_or_default(),
         run: run(columns)?,
     })
 }

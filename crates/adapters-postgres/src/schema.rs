@@ -12,13 +12,14 @@ use uuid::Uuid;
 use crate::error::{Failure, cause};
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema/v1.sql"),
     include_str!("schema/v2.sql"),
     include_str!("schema/v3.sql"),
     include_str!("schema/v4.sql"),
     include_str!("schema/v5.sql"),
     include_str!("schema/v6.sql"),
+    include_str!("schema/v7.sql"),
 ];
 
 /// The table of the version, as the first migration of a database finds it.

@@ -18,6 +18,7 @@ use crate::error::Failure;
 use crate::identity::Identity;
 use crate::limits;
 
+mod layers;
 mod take_over;
 
 /// A statement with its parameters.
@@ -126,6 +127,9 @@ pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Stateme
             Change::PendingChanged { id, expected, pending } => {
                 changes.push(change_pending(*id, *expected, identity, pending.as_deref())?);
             }
+            Change::LayersChanged { id, expected, layers } => {
+                changes.push(layers::change(*id, *expected, identity, layers)?);
+            }
             Change::SnapshotAdded(record) => {
                 changes.push(require_own(record.vm, identity));
                 changes.push(add_snapshot(record)?);
@@ -154,9 +158,9 @@ pub(crate) fn statements(set: &ChangeSet, identity: &Identity) -> Result<Stateme
 }
 
 fn add_vm(vm: &Vm, identity: &Identity, statements: &mut Vec<Statement>) -> Result<(), Failure> {
-    const ADD: &str = "INSERT INTO vm (id, revision, host, owner, name, created_at, pending, boot, started_at, phase, \
-        end_reason, ended_at, pid, start_ticks, host_boot, pid_namespace, sockets, records, forwards) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+    const ADD: &str = "INSERT INTO vm (id, revision, host, owner, name, created_at, pending, layers, boot, started_at, \
+        phase, end_reason, ended_at, pid, start_ticks, host_boot, pid_namespace, sockets, records, forwards) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
     const DEFINE: &str = "INSERT INTO definition (vm, content, origins) VALUES ($1, $2, $3)";
 
     let entry = &vm.entry;
@@ -165,6 +169,7 @@ fn add_vm(vm: &Vm, identity: &Identity, statements: &mut Vec<Statement>) -> Resu
         Value::text(&entry.name),
         Value::moment(entry.created_at)?,
         optional_json(entry.pending.as_deref())?,
+        optional_json(layers::written(&entry.layers).as_ref())?,
     ]);
     values.extend(run_values(entry.run.as_ref())?);
     statements.push(Statement::new(ADD, values).under(Rule::AddsVm(entry.id, entry.name.clone())));

@@ -28,6 +28,9 @@ use crate::limits::{CHECKPOINT_CHUNK_BYTES, MAX_MANIFEST_BYTES};
 /// The ending of the directory of a checkpoint that is being removed.
 const REMOVED_SUFFIX: &str = ".removed";
 
+/// The file in the directory of an unfinished checkpoint that is to be given up.
+const CANCELED_FILE: &str = "canceled";
+
 /// Directories of checkpoints on the local file system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LocalCheckpoints;
@@ -159,6 +162,18 @@ impl CheckpointFiles for LocalCheckpoints {
         progress: ByteProgress<'p>,
     ) -> Result<(), CheckpointFileError> {
         check::check(checkpoint, is_thorough, progress).await
+    }
+
+    async fn cancel(&self, unfinished: &Path) -> Result<(), CheckpointFileError> {
+        let note = unfinished.join(CANCELED_FILE);
+        match new_private_file(&note) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io_error("create", &note, error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn is_canceled(&self, unfinished: &Path) -> bool {
+        unfinished.join(CANCELED_FILE).exists()
     }
 
     async fn remove(&self, directory: &Path) -> Result<(), CheckpointFileError> {

@@ -214,6 +214,10 @@ impl ImageTools for QemuImg {
         resize::resize(&self.tools, image, size, may_shrink, work).await
     }
 
+    async fn commit<'w>(&self, image: &ImageFile, work: &ImageWork<'w>) -> Result<(), ImageError> {
+        resize::commit(&self.tools, image, work).await
+    }
+
     async fn rewrite<'w>(
         &self,
         plan: &RewritePlan,

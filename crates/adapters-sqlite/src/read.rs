@@ -22,9 +22,10 @@ use crate::column::{File, Moment, Text, Tree, path_value};
 const ENTRY: &str = "vm.id, vm.name, revision, created_at, \
     boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records, forwards";
 
-/// The last columns of [`entry`], and what stands for them in schemas before 4 and before 3, which lack some of them: a
+/// The last columns of [`entry`], and what stands for them in schemas before 6, 4 and 3, which lack some of them: a
 /// database that cannot be written is not migrated.
-const LAST_COLUMNS: [&str; 3] = ["pid_namespace, pending", "pid_namespace, NULL", "NULL, NULL"];
+const LAST_COLUMNS: [&str; 4] =
+    ["pid_namespace, pending, layers", "pid_namespace, pending, NULL", "pid_namespace, NULL, NULL", "NULL, NULL, NULL"];
 
 /// What SQLite reports of a schema that lacks a column or a table.
 const NO_COLUMN: &str = "no such column";
@@ -155,18 +156,18 @@ fn vm(connection: &Connection, condition: &str, parameters: impl Params) -> Resu
 }
 
 fn whole_vm(row: &Row<'_>) -> Result<Vm> {
-    Ok(Vm { entry: entry(row)?, definition: json(row, 17)?, origins: json(row, 18)? })
+    Ok(Vm { entry: entry(row)?, definition: json(row, 18)?, origins: json(row, 19)? })
 }
 
 /// Prepares a query of the columns of [`entry`] and `more`.
 fn prepare_entries<'a>(connection: &'a Connection, more: &str, tail: &str) -> Result<CachedStatement<'a>> {
     let prepare = |last: &str| connection.prepare_cached(&format!("SELECT {ENTRY}, {last}{more} {tail}"));
-    let [newest, older, oldest] = LAST_COLUMNS;
+    let [newest, older @ ..] = LAST_COLUMNS;
     let or_without = |prepared: Result<CachedStatement<'a>>, last: &str| match prepared {
         Err(error) if error.to_string().contains(NO_COLUMN) => prepare(last),
         prepared => prepared,
     };
-    or_without(or_without(prepare(newest), older), oldest)
+    older.into_iter().fold(prepare(newest), or_without)
 }
 
 fn all<T>(
@@ -186,6 +187,7 @@ fn entry(row: &Row<'_>) -> Result<VmEntry> {
         created_at: row.get::<_, Moment>(3)?.0,
         run: row.get::<_, Option<u32>>(4)?.map(|boot| run(row, BootNumber(boot))).transpose()?,
         pending: if row.get_ref(16)? == ValueRef::Null { None } else { Some(json(row, 16)?) },
+        layers: if row.get_ref(17)? == ValueRef::Null { Vec::new() } else { json(row, 17)? },
     })
 }
 

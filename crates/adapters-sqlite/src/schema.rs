@@ -11,12 +11,13 @@ use crate::path::DatabasePath;
 pub(crate) const APPLICATION_ID: i32 = 0x6d71_6574;
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&[&str]; 5] = [
+const MIGRATIONS: [&[&str]; 6] = [
     &[include_str!("schema/v1.sql")],
     &[include_str!("schema/v2.sql"), RENAMES],
     &[include_str!("schema/v3.sql")],
     &[include_str!("schema/v4.sql")],
     &[include_str!("schema/v5.sql")],
+    &[include_str!("schema/v6.sql")],
 ];
 
 /// Renames values that schema 1 stored; rows of a newer schema do not change.

@@ -8,7 +8,7 @@ use maqet_domain::event::Event;
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::port::{StoreContent, StoreError};
 use maqet_domain::snapshot::SnapshotRecord;
-use maqet_domain::vm::{Origins, Pending, Phase, Revision, Run, RunEnd, Vm, VmId, VmName};
+use maqet_domain::vm::{DriveLayers, Origins, Pending, Phase, Revision, Run, RunEnd, Vm, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, params};
 use serde::Serialize;
@@ -67,6 +67,10 @@ pub(crate) fn apply(
             Change::PendingChanged { id, expected, pending } => {
                 revise(&transaction, *id, *expected)?;
                 set_pending(&transaction, *id, pending.as_deref())?;
+            }
+            Change::LayersChanged { id, expected, layers } => {
+                revise(&transaction, *id, *expected)?;
+                set_layers(&transaction, *id, layers)?;
             }
             Change::SnapshotAdded(record) => add_snapshot(&transaction, record)?,
             Change::SnapshotRemoved { vm, drive, tag } => remove_snapshot(&transaction, *vm, drive, tag)?,
@@ -138,7 +142,16 @@ fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), WriteError> {
     if entry.pending.is_some() {
         set_pending(transaction, entry.id, entry.pending.as_deref())?;
     }
+    if !entry.layers.is_empty() {
+        set_layers(transaction, entry.id, &entry.layers)?;
+    }
     Ok(())
+}
+
+fn set_layers(transaction: &Transaction<'_>, id: VmId, layers: &[DriveLayers]) -> rusqlite::Result<()> {
+    let sql = "UPDATE vm SET layers = ?2 WHERE id = ?1";
+    let layers = (!layers.is_empty()).then(|| json(&layers)).transpose()?;
+    transaction.prepare_cached(sql)?.execute(params![Text(id), layers]).map(drop)
 }
 
 fn set_pending(transaction: &Transaction<'_>, id: VmId, pending: Option<&Pending>) -> rusqlite::Result<()> {

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use maqet_domain::machine::{ConfigHandler, Machine};
 use maqet_domain::registry::Registry;
-use maqet_domain::storage::StorageDriver;
-use maqet_domain::vm::{Vm, VmEntry};
+use maqet_domain::storage::{QCOW2, StorageDriver};
+use maqet_domain::vm::{DriveLayers, Vm, VmEntry, layers_of};
 use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
@@ -158,11 +158,14 @@ impl App {
         self.operations.call(self, name, arguments).await
     }
 
-    /// Checks a VM's definition, merged over the defaults of the settings.
+    /// Checks a VM's definition, merged over the defaults of the settings; drives that have layers have the one on top as
+    /// their image.
     ///
     /// Problems name the source locations of the definition, as far as they were recorded.
     pub(crate) fn machine(&self, vm: &Vm) -> Result<Machine, Error> {
-        check_machine(self, vm.definition.clone()).or_else(|_| check_machine(self, with_locations(vm)))
+        let machine =
+            check_machine(self, vm.definition.clone()).or_else(|_| check_machine(self, with_locations(vm)))?;
+        Ok(layered(machine, &vm.entry.layers))
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {
@@ -268,6 +271,21 @@ impl App {
             folders: &self.folders,
         }
     }
+}
+
+/// Returns a machine whose drives have the layers on top as their images.
+///
+/// A layer exists: a start creates none.
+fn layered(mut machine: Machine, layers: &[DriveLayers]) -> Machine {
+    for drive in &mut machine.storage {
+        if let Some(layers) = layers_of(layers, drive.name.as_str()) {
+            drive.driver = Arc::new(QCOW2);
+            drive.file = Some(layers.top().to_owned());
+            drive.size = None;
+            drive.backing = None;
+        }
+    }
+    machine
 }
 
 /// Returns a path as text for JSON output; bytes that are not UTF-8 become U+FFFD.

@@ -20,6 +20,7 @@ use maqet_domain::vm::{Action, HaltReason, InvalidTransition, InvalidVmName, Sta
 
 use crate::HumanDuration;
 use crate::backup::error::BackupError;
+use crate::checkpoint::error::CheckpointError;
 use crate::config::ConfigError;
 use crate::device::balloon_error::BalloonError;
 use crate::device::medium_error::MediumError;
@@ -27,7 +28,7 @@ use crate::event::filter::UnknownEventType;
 use crate::guest::copy::error::CopyError;
 use crate::guest::error::ExecError;
 use crate::history::error::HistoryError;
-use crate::host::error::{HostError, away_note, foreign_vm};
+use crate::host::error::{HostError, away_note, foreign_vm, lost_vm};
 use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
 use crate::job::qmp_job::QmpJobFailed;
@@ -155,6 +156,8 @@ pub enum Error {
     #[error(transparent)]
     BackupStore(#[from] BackupStoreError),
     #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -266,11 +269,6 @@ fn process_hidden(vm: &VmName, is_forced: bool) -> Explanation {
     if is_forced { explanation.hint(over_monitor) } else { explanation }
 }
 
-fn lost_vm() -> Explanation {
-    Explanation::new("vm.not-found", Fault::NotFound)
-        .hint("run `maqet doctor --fix` to add it to the database from the copy")
-}
-
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         let explain = Explanation::new;
@@ -345,6 +343,7 @@ impl Explain for Error {
             Self::Image(inner) => inner.explain(),
             Self::Backup(inner) => inner.explain(),
             Self::BackupStore(inner) => inner.explain(),
+            Self::Checkpoint(inner) => inner.explain(),
             Self::Disk(inner) => inner.explain(),
             Self::Storage(inner) => inner.explain(),
             Self::Host(inner) => inner.explain(),

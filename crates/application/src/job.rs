@@ -85,6 +85,11 @@ impl Job<'_> {
         self
     }
 
+    /// Returns the VM that it is about.
+    pub(crate) const fn vm(&self) -> &VmName {
+        &self.info.vm
+    }
+
     /// Sets what the job does from now on, as in `saving the guest's memory`.
     pub(crate) fn set_stage(&self, stage: impl Into<String>) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage.into());

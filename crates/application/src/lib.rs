@@ -12,6 +12,7 @@
 //! | `start` | what a start checks and prepares: disks, path policy, firmware |
 //! | `event` | the event reader, filters, hooks, the journal, the event bus |
 //! | `backup` | which drives are backed up and how, and the record of what changed in disks |
+//! | `checkpoint` | checkpoints of running VMs, and the layers of their drives |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `guest` | requests to the guest agent, and commands in the guest |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
@@ -31,6 +32,7 @@
 
 mod app;
 mod backup;
+mod checkpoint;
 pub mod config;
 mod device;
 mod duration;
@@ -64,6 +66,7 @@ pub use app::settings::{AppSettings, EffectiveSetting};
 pub use app::timeouts::Timeouts;
 pub use backup::drive::LeftOutDrive;
 pub use backup::error::BackupError;
+pub use checkpoint::error::CheckpointError;
 pub use device::balloon_error::BalloonError;
 pub use device::medium_error::MediumError;
 pub use duration::{HumanDuration, InvalidDuration};

@@ -423,3 +423,6 @@ pub const RUN_CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of the end of each stream of a command `run` keeps, for its reports.
 pub const RUN_TAIL_BYTES: usize = 64 << 10;
+
+/// How often QEMU is asked whether it has taken the state of the devices of a guest that is paused meanwhile.
+pub const CHECKPOINT_MOMENT_INTERVAL: Duration = Duration::from_millis(1);

@@ -1,6 +1,7 @@
 //! The operations, grouped by subject.
 
 mod backup;
+mod checkpoint;
 mod config;
 mod database;
 mod device;
@@ -17,6 +18,7 @@ mod trash;
 mod vm;
 
 pub use self::backup::*;
+pub use self::checkpoint::*;
 pub use self::config::{
     ConfigCheck, ConfigChecked, ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, DefaultValue, KeyInfo,
     ShownSetting,
@@ -94,6 +96,12 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<BackupVerify>()?;
     table.register::<BackupRestore>()?;
     table.register::<BackupRm>()?;
+    table.register::<CheckpointCreate>()?;
+    table.register::<CheckpointLs>()?;
+    table.register::<CheckpointInfo>()?;
+    table.register::<CheckpointCheck>()?;
+    table.register::<CheckpointCancel>()?;
+    table.register::<CheckpointRm>()?;
     table.register::<StorageLs>()?;
     table.register::<StorageInfo>()?;
     table.register::<StorageVerify>()?;

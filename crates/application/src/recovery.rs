@@ -19,6 +19,8 @@ pub use self::error::RecoveryError;
 use crate::app::commit::work_done;
 use crate::app::recovered::Recovered;
 use crate::backup::recover as backup;
+use crate::checkpoint::merge::Begun;
+use crate::checkpoint::recover as checkpoint;
 use crate::guest::quiesce::thaw_left_over;
 use crate::snapshot::live::{self, LiveVm};
 use crate::snapshot::recover as snapshot;
@@ -76,6 +78,10 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
         }
         PendingWork::Restore { images, are_in_place } => {
             backup::recover_restore(app, entry, images, *are_in_place).await
+        }
+        PendingWork::CheckpointCreate(work) => checkpoint::recover_create(app, entry, guard, work).await,
+        PendingWork::CheckpointRemove { checkpoints, layers, resumes } => {
+            checkpoint::finish_remove(app, entry, guard, Begun { checkpoints, layers, resumes: *resumes }).await
         }
         // Refused before.
         PendingWork::Unknown => Ok(Recovered::finished(entry)),

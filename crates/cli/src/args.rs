@@ -8,6 +8,7 @@
 //! without the arguments of commands is tried first ([`COMMANDS`]).
 
 mod backup;
+mod checkpoint;
 mod config;
 mod console;
 mod cp;
@@ -40,6 +41,7 @@ use maqet::Environment;
 use maqet::operation::{Cleanup, Doctor, HistoryLs, Info, Ls, Redo, SshConfig, Undo};
 
 pub(crate) use self::backup::BackupSubcommand;
+pub(crate) use self::checkpoint::CheckpointSubcommand;
 pub(crate) use self::config::ConfigSubcommand;
 pub(crate) use self::console::ConsoleArgs;
 pub(crate) use self::cp::CpArgs;
@@ -199,6 +201,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Backup(BackupSubcommand),
     #[command(subcommand)]
+    Checkpoint(CheckpointSubcommand),
+    #[command(subcommand)]
     Storage(StorageSubcommand),
     Metrics(MetricsArgs),
     #[command(subcommand)]
@@ -223,7 +227,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 38] = [
+const DEFINITIONS: [(&str, Augment); 39] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -252,6 +256,7 @@ const DEFINITIONS: [(&str, Augment); 38] = [
     ("qmp", QmpArgs::augment_args),
     ("snapshot", SnapshotSubcommand::augment_subcommands),
     ("backup", BackupSubcommand::augment_subcommands),
+    ("checkpoint", CheckpointSubcommand::augment_subcommands),
     ("storage", StorageSubcommand::augment_subcommands),
     ("metrics", MetricsArgs::augment_args),
     ("database", DatabaseSubcommand::augment_subcommands),
@@ -294,6 +299,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("qmp", "Run QMP commands on a running VM, and change its devices"),
     ("snapshot", "Create, list, load and remove snapshots of a VM's drives, and of its memory"),
     ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
+    ("checkpoint", "Take checkpoints of running VMs, list, show and remove them"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),
     ("database", "Check, back up and move the database"),

@@ -1,6 +1,7 @@
 //! The commands: arguments become operations, and their results are shown.
 
 mod backup;
+mod checkpoint;
 mod config;
 mod console;
 mod cp;
@@ -60,7 +61,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,
         Command::Events(args) => events::run(maqet, args, output).await,
         Command::Info(info) => simple(maqet, info, output, "reading the definition").await,
-        Command::Qmp(QmpArgs { command: Some(command), .. }) => run_qmp(maqet, command, output).await,
+        Command::Qmp(QmpArgs { command: Some(command), .. }) => Box::pin(run_qmp(maqet, command, output)).await,
         Command::Qmp(QmpArgs { run: Some(args), .. }) => qmp::run(maqet, args, output).await,
         Command::Qmp(QmpArgs { command: None, run: None }) => {
             Err(usage("`qmp` needs a VM and a command").hint("run `maqet qmp --help`"))
@@ -76,6 +77,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Snapshot(SnapshotSubcommand::Load(load)) => simple(maqet, load, output, "loading the snapshot").await,
         Command::Snapshot(SnapshotSubcommand::Rm(rm)) => simple(maqet, rm, output, "removing the snapshot").await,
         Command::Backup(command) => backup::run(maqet, command, output).await,
+        Command::Checkpoint(command) => checkpoint::run(maqet, command, output).await,
         Command::Storage(command) => storage::run(maqet, command, output).await,
         Command::Metrics(args) => metrics::run(maqet, args, output).await,
         Command::Database(command) => database::run(maqet, command, output).await,

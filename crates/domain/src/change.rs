@@ -11,7 +11,7 @@ use crate::history::HistoryEntry;
 use crate::size::ByteSize;
 use crate::snapshot::SnapshotRecord;
 use crate::storage::SharedFileId;
-use crate::vm::{Origins, Pending, Phase, Revision, Run, Vm, VmId, VmName};
+use crate::vm::{DriveLayers, Origins, Pending, Phase, Revision, Run, Vm, VmId, VmName};
 
 /// One change to the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +70,15 @@ pub enum Change {
         expected: Revision,
         /// The work; `None` once it is finished or rolled back.
         pending: Option<Box<Pending>>,
+    },
+    /// Replaces the layers of the drives of a VM; its revision grows by one.
+    LayersChanged {
+        /// The VM.
+        id: VmId,
+        /// The expected revision.
+        expected: Revision,
+        /// The layers.
+        layers: Vec<DriveLayers>,
     },
     /// Adds the record of a snapshot, or replaces that of the same VM, drive and tag.
     SnapshotAdded(Box<SnapshotRecord>),

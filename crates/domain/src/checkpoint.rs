@@ -6,6 +6,7 @@
 //!
 //! A directory named `NAME.partial`, or one without a manifest, is an unfinished checkpoint.
 
+pub mod ladder;
 mod manifest;
 mod name;
 pub mod stream;

@@ -90,17 +90,21 @@ pub mod kind {
     pub const BACKUP_RESTORED: &str = "backup.restored";
     /// Backups of a VM were removed.
     pub const BACKUP_REMOVED: &str = "backup.removed";
+    /// A checkpoint of a VM was taken.
+    pub const CHECKPOINT_CREATED: &str = "checkpoint.created";
+    /// Checkpoints of a VM were removed.
+    pub const CHECKPOINT_REMOVED: &str = "checkpoint.removed";
     /// A hook ended and left processes running.
     pub const HOOK_LEFT_PROCESSES: &str = "hook.left-processes";
     /// A hook failed.
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 29] = [
+    pub const ALL: [&str; 31] = [
         VM_DEFINED, VM_APPLIED, VM_REMOVED, VM_STARTED, VM_START_FAILED, VM_STOPPED, VM_PAUSED, VM_RESUMED, VM_RESET,
         VM_RECOVERED, VM_EVICTED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, STORAGE_RESIZED, STORAGE_CONVERTED,
         STORAGE_COMPACTED, STORAGE_REPAIRED, STORAGE_ATTACHED, STORAGE_RESTORED, STORAGE_DELETED, SNAPSHOT_CREATED,
-        SNAPSHOT_LOADED, SNAPSHOT_REMOVED, BACKUP_CREATED, BACKUP_RESTORED, BACKUP_REMOVED, HOOK_FAILED,
-        HOOK_LEFT_PROCESSES,
+        SNAPSHOT_LOADED, SNAPSHOT_REMOVED, BACKUP_CREATED, BACKUP_RESTORED, BACKUP_REMOVED, CHECKPOINT_CREATED,
+        CHECKPOINT_REMOVED, HOOK_FAILED, HOOK_LEFT_PROCESSES,
     ];
 }

@@ -12,7 +12,9 @@ mod version;
 pub use self::arity::{canonical, switches, takes_value};
 pub use self::helper::Helper;
 pub use self::image_name::{NamedFile, image_files, with_image_files};
-pub use self::node_name::{BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, LIMITS_PREFIX, NodeName};
+pub use self::node_name::{
+    BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, LAYER_PREFIX, LIMITS_PREFIX, NodeName, layer_node,
+};
 pub(crate) use self::node_name::{is_id, starts_with_letter};
 pub use self::options::{
     OptionPart, OptionString, QemuOption, option_parts, option_value, with_values, without_options,

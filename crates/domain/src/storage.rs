@@ -5,6 +5,7 @@ mod file_id;
 mod host_file;
 mod image_driver;
 mod image_problem;
+mod layer;
 mod limits;
 pub mod qcow2;
 pub mod qcow2_bitmap;
@@ -23,6 +24,7 @@ pub use self::image_driver::{
     ISO, ImageDriver, NVME, QCOW2, RAW, VDI, VHDX, VMDK, VPC, builtin_drivers, is_image_type,
 };
 pub use self::image_problem::{ImageAccess, ImageProblem, UnusableImage};
+pub use self::layer::LayerNodes;
 pub use self::limits::{ByteLimit, DriveLimits, InvalidLimit, Limit, RequestLimit};
 pub use self::share::{Virtfs, Virtiofs};
 pub use self::slot::{DriveSlot, Interface};
@@ -80,6 +82,9 @@ pub const DEFAULT_SIZE: ByteSize = ByteSize::from_mib(10 * 1024);
 
 /// The format of overlays, as QEMU names it.
 const OVERLAY: &str = "qcow2";
+
+/// The format of the layers of drives, as QEMU names it; also the storage type that has it.
+pub const LAYER_FORMAT: &str = "qcow2";
 
 /// The backing image of an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -121,6 +121,7 @@ impl TrashedVm {
             created_at: self.created_at,
             run: self.run.clone(),
             pending: None,
+            layers: Vec::new(),
         };
         Vm { entry, definition: self.definition.clone(), origins: self.origins.clone() }
     }

@@ -4,6 +4,7 @@ mod clock;
 mod ending;
 mod guest_end;
 mod id;
+mod layers;
 mod name;
 mod pending;
 mod reason;
@@ -19,8 +20,11 @@ use serde::{Deserialize, Serialize};
 pub use self::clock::StoppedTime;
 pub use self::ending::{ExitEvidence, ExitReport, KernelReport, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
+pub use self::layers::{DriveLayers, layers_of, with_layer, without_top};
 pub use self::name::{InvalidVmName, THROW_AWAY_LABEL, VmName};
-pub use self::pending::{ImageTag, LoadGuest, Pending, PendingWork, ReplacedImage};
+pub use self::pending::{
+    CheckpointWork, ImageTag, LoadGuest, MergedLayer, NewLayer, Pending, PendingWork, ReplacedImage,
+};
 pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
 pub use self::resets::ResetCounter;
 pub use self::run::{
@@ -75,6 +79,8 @@ pub struct VmEntry {
     pub run: Option<Run>,
     /// Work on its images that was begun and is not finished.
     pub pending: Option<Box<Pending>>,
+    /// The layers of its drives, above the images of the definition; only of drives that have any.
+    pub layers: Vec<DriveLayers>,
 }
 
 impl VmEntry {

@@ -102,6 +102,42 @@ pub enum FaultPoint {
     /// The directory of a backup was renamed to remove it.
     #[strum(to_string = "backup.removed")]
     BackupRemoved,
+    /// The layers of a checkpoint are open; nothing uses them.
+    #[strum(to_string = "checkpoint.prepared")]
+    CheckpointPrepared,
+    /// The guest is paused, and its disks are frozen; QEMU has not begun to save it.
+    #[strum(to_string = "checkpoint.frozen")]
+    CheckpointFrozen,
+    /// QEMU has begun to save the guest, which is paused.
+    #[strum(to_string = "checkpoint.saving")]
+    CheckpointSaving,
+    /// The guest runs on; its layers are not recorded.
+    #[strum(to_string = "checkpoint.resumed")]
+    CheckpointResumed,
+    /// QEMU has written everything.
+    #[strum(to_string = "checkpoint.saved")]
+    CheckpointSaved,
+    /// The saved state was taken apart; the checkpoint is not complete.
+    #[strum(to_string = "checkpoint.sorted")]
+    CheckpointSorted,
+    /// A checkpoint is complete; its work is pending.
+    #[strum(to_string = "checkpoint.published")]
+    CheckpointPublished,
+    /// It is recorded that checkpoints are removed and layers merged.
+    #[strum(to_string = "checkpoint.merge-marked")]
+    CheckpointMergeMarked,
+    /// The directories of removed checkpoints are gone; their layers are there.
+    #[strum(to_string = "checkpoint.removed")]
+    CheckpointRemoved,
+    /// A layer was copied into the image below, and is still the disk of the guest.
+    #[strum(to_string = "checkpoint.layer-committed")]
+    CheckpointLayerCommitted,
+    /// A paused guest has the image below a layer; that is not recorded.
+    #[strum(to_string = "checkpoint.pivoted")]
+    CheckpointPivoted,
+    /// It is recorded that a layer was merged; its file exists.
+    #[strum(to_string = "checkpoint.layer-merged")]
+    CheckpointLayerMerged,
     /// Images of a backup were copied for a restore; the disks are the old ones.
     #[strum(to_string = "restore.copied")]
     RestoreCopied,

@@ -65,6 +65,7 @@ impl Content {
             }
             Change::RunChanged { id, expected, run } => self.revise(id, expected)?.entry.run = run,
             Change::PendingChanged { id, expected, pending } => self.revise(id, expected)?.entry.pending = pending,
+            Change::LayersChanged { id, expected, layers } => self.revise(id, expected)?.entry.layers = layers,
             Change::SnapshotAdded(record) => {
                 self.require(record.vm)?;
                 self.remove_snapshot(record.vm, &record.drive, &record.tag);

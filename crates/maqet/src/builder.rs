@@ -10,8 +10,8 @@ use maqet_adapters_linux::{
     RandomIds, SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FilePictures, FileSchemas, QemuBuilds, QemuConsoles, QemuGuestAgents, QemuGuestPorts,
-    QemuHypervisor, QemuImg, QemuMonitors, QemuStaleFiles,
+    DescriptorCatalog, FilePictures, FileSchemas, LocalCheckpoints, QemuBuilds, QemuConsoles, QemuGuestAgents,
+    QemuGuestPorts, QemuHypervisor, QemuImg, QemuMonitors, QemuStaleFiles,
 };
 use maqet_application::config::Document;
 use maqet_application::{
@@ -168,6 +168,7 @@ impl Builder {
         let folders = Directories {
             storage: self.settings.data_dir.join("storage"),
             backups: self.settings.data_dir.join("backups"),
+            checkpoints: self.settings.data_dir.join("checkpoints"),
             runtime: self.settings.runtime_dir.clone(),
             state: self.settings.state_dir.clone(),
             cache: self.settings.cache_dir.clone(),
@@ -297,6 +298,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         backup_images: Arc::clone(&images) as _,
         images,
         backups: Arc::new(LocalBackups),
+        checkpoints: Arc::new(LocalCheckpoints),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),
         locks: Arc::new(FileLocks::new(locks)),

@@ -146,3 +146,18 @@ fn test_files_of_the_guide_on_services_are_valid() {
         Err(error) => eprintln!("SKIPPED: the unit is not verified, as systemd-analyze cannot be run: {error}"),
     }
 }
+
+#[test]
+fn test_commands_of_the_guide_on_checkpoints_work() {
+    let home = TestHome::new();
+    home.add(&(paused_yaml("web") + "storage: [{name: hdd, size: 4M}]\n"));
+    home.json(&["start", "web"]);
+    home.json(&["resume", "web"]);
+
+    let ran =
+        Shell::new(&home).run_all(include_str!("../../../docs/guide/checkpoints.md"), |line| Some(line.to_owned()));
+
+    assert_eq!(ran, ["checkpoint"].map(str::to_owned).into());
+    assert_eq!(home.json(&["checkpoint", "ls"])["checkpoints"], serde_json::json!([]));
+    home.json(&["stop", "web", "--force"]);
+}

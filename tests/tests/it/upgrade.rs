@@ -61,7 +61,7 @@ fn test_upgrade_old_database_shows_every_vm() {
     assert_eq!((&web["status"], &web["reason"], &web["boot"]), (&json!("stopped"), &json!("host-quit"), &json!(4)));
     assert_eq!(info["definition"]["arguments"], json!([{"-device": "qemu-xhci"}]));
     assert_eq!(info["storage"][0]["file"], json!(home.data().join("storage/web/hdd.qcow2")));
-    assert_eq!(schema(&home), 5);
+    assert_eq!(schema(&home), 6);
 }
 
 #[test]
@@ -129,6 +129,7 @@ const OF_SCHEMA_1: &str = "DROP INDEX event_removal; \
     ALTER TABLE history DROP COLUMN irreversible; \
     ALTER TABLE vm DROP COLUMN pid_namespace; \
     ALTER TABLE vm DROP COLUMN pending; \
+    ALTER TABLE vm DROP COLUMN layers; \
     DROP TABLE snapshot; \
     PRAGMA user_version = 1";
 
@@ -149,5 +150,5 @@ fn test_upgrade_running_vm_is_observed_and_stopped() {
     assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &pid));
     assert!(status["external_monitor"].as_str().unwrap().ends_with("/b1/qmp-free.sock"), "renamed: {status}");
     assert_eq!(stopped["status"], "stopped");
-    assert_eq!((schema(&home), home.qemu_pids()), (5, Vec::new()));
+    assert_eq!((schema(&home), home.qemu_pids()), (6, Vec::new()));
 }

@@ -186,6 +186,7 @@ async fn query_state(paths: &RunPaths, role: MonitorRole, until: Instant, share:
             QmpError::SessionsInUse { .. }
             | QmpError::ConnectTimedOut
             | QmpError::CommandTooLarge { .. }
+            | QmpError::FileUnavailable { .. }
             | QmpError::ConnectionClosed { .. }
             | QmpError::InvalidResponse { .. }
             | QmpError::Refused { .. },

@@ -1,5 +1,7 @@
 //! A connection to a monitor, from its greeting on.
 
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,6 +49,8 @@ pub struct QmpSession {
     /// What to send, and how much of it was sent.
     line: Vec<u8>,
     sent: usize,
+    /// What is passed with the first byte of what is to be sent.
+    file: Option<OwnedFd>,
     /// The IDs of the unanswered commands of the main loop; at most one has none.
     unanswered: Vec<Option<u64>>,
     has_oob: bool,
@@ -107,7 +111,7 @@ impl QmpSession {
 
         let wanted = if session.has_oob { json!({ "enable": [OOB] }) } else { Value::Null };
         let wanted = if let Value::Object(wanted) = wanted { wanted } else { Map::new() };
-        match session.run(NEGOTIATION, &wanted, deadline).await {
+        match session.run(NEGOTIATION, &wanted, None, deadline).await {
             Ok(_) => Ok(session),
             Err(QmpError::TimedOut { command, .. }) => {
                 Err(QmpError::Unresponsive { command, after: round_to_millis(started.elapsed()) })
@@ -123,6 +127,7 @@ impl QmpSession {
             next: NEGOTIATION_ID,
             line: Vec::with_capacity(256),
             sent: 0,
+            file: None,
             unanswered: Vec::new(),
             has_oob: false,
             events: None,
@@ -150,13 +155,14 @@ impl QmpSession {
     }
 
     pub(super) async fn execute_until(&mut self, command: &QmpCommand, deadline: Instant) -> Result<Value, QmpError> {
-        self.run(&command.execute, &command.arguments, deadline).await
+        self.run(&command.execute, &command.arguments, None, deadline).await
     }
 
     async fn run(
         &mut self,
         execute: &str,
         arguments: &Map<String, Value>,
+        file: Option<OwnedFd>,
         deadline: Instant,
     ) -> Result<Value, QmpError> {
         if let Some(reason) = too_large(execute, arguments) {
@@ -180,6 +186,7 @@ impl QmpSession {
         }
 
         let id = self.write(Band::In, execute, arguments);
+        self.file = file;
         self.flush(deadline).await.map_err(|error| error.into_error(execute, started))?;
         loop {
             let message = self.message(deadline).await.map_err(|error| error.into_error(execute, started))?;
@@ -217,8 +224,16 @@ impl QmpSession {
     /// Sends what is to be sent; after a timeout or cancellation, the next call sends the rest.
     async fn flush(&mut self, deadline: Instant) -> Result<(), NoMessage> {
         while self.sent < self.line.len() {
-            match timeout_at(deadline, self.wire.send_some(&self.line[self.sent..])).await {
-                Ok(Ok(sent)) => self.sent += sent,
+            let rest = &self.line[self.sent..];
+            let sent = match &self.file {
+                Some(file) => timeout_at(deadline, self.wire.send_some_with(rest, file)).await,
+                None => timeout_at(deadline, self.wire.send_some(rest)).await,
+            };
+            match sent {
+                Ok(Ok(sent)) => {
+                    self.sent += sent;
+                    self.file = None;
+                }
                 Ok(Err(_)) => return Err(NoMessage::Closed),
                 Err(_) => return Err(NoMessage::TimedOut),
             }
@@ -279,6 +294,19 @@ impl QmpSession {
 impl MonitorSession for QmpSession {
     async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
         self.execute_until(command, Instant::now() + timeout).await.map_err(|error| error.of_timeout(timeout))
+    }
+
+    async fn execute_with_file(
+        &mut self,
+        command: &QmpCommand,
+        file: &Path,
+        timeout: Duration,
+    ) -> Result<Value, QmpError> {
+        let opened = OpenOptions::new().write(true).open(file);
+        let opened = opened.map_err(|why| QmpError::FileUnavailable { path: file.to_owned(), source: why.into() })?;
+        let deadline = Instant::now() + timeout;
+        let reply = self.run(&command.execute, &command.arguments, Some(opened.into()), deadline).await;
+        reply.map_err(|error| error.of_timeout(timeout))
     }
 
     /// Returns no event without [`keeping_events`](Self::keeping_events).

@@ -1,12 +1,17 @@
 //! The socket of a monitor: connect, send and receive.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use maqet_adapters_linux::Readable;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    connect, send, sendmsg, socket_with,
+};
 
 use crate::limits::CONNECT_RETRY_INTERVAL;
 
@@ -44,6 +49,27 @@ impl Wire {
             match send(self.0.fd(), bytes, SendFlags::NOSIGNAL) {
                 Ok(sent) => return Ok(sent),
                 // Only with a command of more than about 100 KB.
+                Err(Errno::AGAIN) => tokio::time::sleep(CONNECT_RETRY_INTERVAL).await,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Does the same, and passes a descriptor with the first byte.
+    pub(super) async fn send_some_with(&self, bytes: &[u8], file: &OwnedFd) -> io::Result<usize> {
+        loop {
+            let files = [file.as_fd()];
+            let sent = {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+                    return Err(io::ErrorKind::OutOfMemory.into());
+                }
+                sendmsg(self.0.fd(), &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+            };
+            match sent {
+                Ok(sent) => return Ok(sent),
                 Err(Errno::AGAIN) => tokio::time::sleep(CONNECT_RETRY_INTERVAL).await,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

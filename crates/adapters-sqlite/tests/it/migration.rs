@@ -58,7 +58,7 @@ async fn test_migration_keeps_vms_runs_and_storage() {
     assert_eq!(web.origins["memory"], "web.yaml:1:9");
     assert_eq!(web.definition.get("memory").and_then(Node::scalar).as_deref(), Some("64M"));
     assert_eq!(storage[0].path, Path::new("/tmp/maqet-fixture/data/maqet/storage/web/hdd.qcow2"));
-    assert_eq!(version(&path), 5);
+    assert_eq!(version(&path), 6);
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ fn test_migration_by_eight_threads_happens_once() {
         }
     });
 
-    assert_eq!(version(&path), 5);
+    assert_eq!(version(&path), 6);
 }
 
 #[tokio::test]

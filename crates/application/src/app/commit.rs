@@ -164,7 +164,9 @@ fn outdated_copies(changes: &ChangeSet) -> Vec<OutdatedCopy> {
     for change in &changes.changes {
         match change {
             Change::VmAdded(vm) => new.push(vm.clone()),
-            Change::DefinitionChanged { id, .. } | Change::VmTakenOver { id, .. } => modified.push(*id),
+            Change::DefinitionChanged { id, .. }
+            | Change::LayersChanged { id, .. }
+            | Change::VmTakenOver { id, .. } => modified.push(*id),
             Change::StorageAdded(record) => modified.extend(record.vm),
             Change::VmRemoved { .. }
             // Another change of the same commit is about the VM that had the image.

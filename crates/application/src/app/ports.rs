@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maqet_domain::port::{
-    BackupImages, BackupStore, Builds, Clock, Consoles, Databases, Dialer, DiskImages, FirmwareCatalog, GuestAgents,
-    GuestPorts, Hooks, Host, HostFiles, Hypervisor, IdSource, ImageTools, Journal, Locks, MetricStore, Monitors, Paths,
-    Pictures, ProcessStats, Processes, Records, Schemas, SshClients, Store, Trash,
+    BackupImages, BackupStore, Builds, CheckpointFiles, Clock, Consoles, Databases, Dialer, DiskImages,
+    FirmwareCatalog, GuestAgents, GuestPorts, Hooks, Host, HostFiles, Hypervisor, IdSource, ImageTools, Journal, Locks,
+    MetricStore, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, SshClients, Store, Trash,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -65,6 +65,8 @@ pub struct Ports {
     pub image_tools: Arc<dyn ImageTools>,
     /// Keeps backups.
     pub backups: Arc<dyn BackupStore>,
+    /// Keeps checkpoints.
+    pub checkpoints: Arc<dyn CheckpointFiles>,
     /// Creates images of backups, and changes bitmaps of disks.
     pub backup_images: Arc<dyn BackupImages>,
     /// Locks across processes.
@@ -86,6 +88,8 @@ pub struct Directories {
     pub storage: PathBuf,
     /// Backups without another directory, one directory per VM.
     pub backups: PathBuf,
+    /// Checkpoints of running VMs, one directory per VM.
+    pub checkpoints: PathBuf,
     /// Sockets of running VMs; private, with a short path.
     pub runtime: PathBuf,
     /// Logs and records of runs.
@@ -98,6 +102,11 @@ impl Directories {
     /// Returns the directory of the disks of a VM that have no path in its definition.
     pub fn vm_storage(&self, name: &VmName) -> PathBuf {
         self.storage.join(name.as_str())
+    }
+
+    /// Returns the directory of the checkpoints of a VM.
+    pub fn vm_checkpoints(&self, id: &VmId) -> PathBuf {
+        self.checkpoints.join(id.to_string())
     }
 
     /// Returns the directory of a VM's sockets.

@@ -68,6 +68,8 @@ impl From<Error> for FailedBackup {
 /// A drive, and how it is backed up.
 struct Planned<'d> {
     disk: &'d DiskDrive,
+    /// The block node of its image.
+    node: String,
     /// Where QEMU has the disk.
     path: PathBuf,
     facts: DriveFacts,
@@ -205,8 +207,14 @@ impl<'a> BackupRun<'a> {
     /// Decides how each drive is backed up, by the block nodes of QEMU.
     fn plan(&self, nodes: &[Value]) -> Result<Vec<Planned<'a>>, Error> {
         let plan = |disk: &'a DiskDrive| {
-            let node = nodes.iter().find(|node| node["node-name"] == disk.name.as_str());
-            let node = node.ok_or_else(|| self.not_running(disk))?;
+            // The image of a layer that was added in this run does not have the node of the drive.
+            let is_named = |node: &&Value| node["node-name"] == disk.name.as_str();
+            let has_image = |node: &&Value| {
+                node["file"].as_str().map(Path::new) == Some(&disk.path) && node["drv"] == disk.format.as_str()
+            };
+            let both = nodes.iter().find(|node| is_named(node) && has_image(node));
+            let found = both.or_else(|| nodes.iter().find(has_image)).or_else(|| nodes.iter().find(is_named));
+            let node = found.ok_or_else(|| self.not_running(disk))?;
             let image = &node["image"];
             let number = |value: &Value| value.as_u64().unwrap_or_default();
             let path = image["filename"].as_str().map(Path::new).filter(|path| path.is_absolute());
@@ -218,6 +226,7 @@ impl<'a> BackupRun<'a> {
             };
             Ok(Planned {
                 disk,
+                node: node["node-name"].as_str().unwrap_or(&disk.name).to_owned(),
                 path: path.unwrap_or(&disk.path).to_owned(),
                 plan: plan_drive(&facts, &self.place.catalog, self.is_full),
                 facts,
@@ -266,13 +275,13 @@ impl<'a> BackupRun<'a> {
             let target = target_node(index);
             copier.add_target(&target, &drive.file(unfinished), drive.base().is_some()).await?;
             let bitmap = drive.plan.bitmap.as_ref().map(|bitmap| bitmap.name.clone());
-            drives.push(Copy { node: drive.disk.name.clone(), target, bitmap });
+            drives.push(Copy { node: drive.node.clone(), target, bitmap });
         }
         // A backup that was removed in this second had the same name; its bitmap is left.
         let is_stale = |drive: &&Planned<'_>| drive.facts.bitmaps.iter().any(|found| found.name == self.bitmap());
-        let stale = planned.iter().filter(is_stale).map(|drive| (drive.disk.name.clone(), self.bitmap()));
+        let stale = planned.iter().filter(is_stale).map(|drive| (drive.node.clone(), self.bitmap()));
         copier.remove_bitmaps(&stale.collect::<Vec<_>>()).await?;
-        let recording = planned.iter().filter(|drive| drive.has_bitmap()).map(|drive| drive.disk.name.clone());
+        let recording = planned.iter().filter(|drive| drive.has_bitmap()).map(|drive| drive.node.clone());
         copier.add_bitmaps(&recording.collect::<Vec<_>>(), &self.bitmap()).await?;
         self.job.set_stage("copying");
         let faults = &self.app.faults;
@@ -329,7 +338,7 @@ impl<'a> BackupRun<'a> {
         let of_drive = |drive: &Planned<'_>| {
             let names: Vec<String> =
                 obsolete_bitmaps(&drive.facts.bitmaps, self.hash(), &current).map(str::to_owned).collect();
-            let node = drive.disk.name.clone();
+            let node = drive.node.clone();
             names.into_iter().map(move |name| (node.clone(), name))
         };
         planned.iter().filter(|drive| drive.has_bitmap()).flat_map(of_drive).collect()

@@ -76,6 +76,12 @@ pub(crate) fn away_note(since: Option<Timestamp>) -> String {
     since.map(|since| format!(", which is away since {since:.0}")).unwrap_or_default()
 }
 
+/// Explains a VM that the database lost.
+pub(crate) fn lost_vm() -> Explanation {
+    Explanation::new("vm.not-found", Fault::NotFound)
+        .hint("run `maqet doctor --fix` to add it to the database from the copy")
+}
+
 /// Explains that a command is refused for the VM of another host.
 pub(crate) fn foreign_vm(vm: &VmName, host: &str, owner: &str, is_away: bool) -> Explanation {
     let explanation = Explanation::new("vm.host-refused", Fault::State)

@@ -59,6 +59,11 @@ impl<'s> QmpJobs<'s> {
         Ok(Self { session, ids })
     }
 
+    /// Returns jobs that were started before.
+    pub(crate) fn of(session: &'s mut dyn MonitorSession, ids: Vec<String>) -> Self {
+        Self { session, ids }
+    }
+
     /// Returns the jobs that maqet processes started that are gone.
     pub(crate) async fn left_over(session: &'s mut dyn MonitorSession) -> Result<Self, QmpError> {
         let mut jobs = Self { session, ids: Vec::new() };

@@ -216,6 +216,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             run: Some(run),
             pending: None,
+            layers: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The monitors of VMs, with the latency of their commands.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,16 @@ struct MeasuredSession {
 impl MonitorSession for MeasuredSession {
     async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
         let work = self.session.execute(command, timeout);
+        self.meter.step(step::QMP, span(&command.execute), work).await
+    }
+
+    async fn execute_with_file(
+        &mut self,
+        command: &QmpCommand,
+        file: &Path,
+        timeout: Duration,
+    ) -> Result<Value, QmpError> {
+        let work = self.session.execute_with_file(command, file, timeout);
         self.meter.step(step::QMP, span(&command.execute), work).await
     }
 

@@ -27,10 +27,11 @@ pub use crate::snapshot::check::{ObstacleEffect, SnapshotObstacle};
 pub use crate::snapshot::selection::OmittedDrive;
 
 use crate::app::operations::{Done, Operation, call_of};
+use crate::checkpoint::layers::refuse_layers;
 use crate::snapshot::check::require_ready;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::offline::{OfflineImages, Outcome};
-use crate::snapshot::selection::SnapshotImages;
+use crate::snapshot::selection::{ALL, SnapshotImages};
 use crate::start::create_disks::DiskCreator;
 use crate::storage::lock::lock_images;
 use crate::{App, Error, HumanDuration};
@@ -88,6 +89,9 @@ async fn open<'a>(
 ) -> Result<OfflineImages<'a>, Error> {
     let (guard, vm) = app.vms().lock(vm, operation).await?;
     require_expected(app, revert, Some(&vm)).await?;
+    if operation == SnapshotLoad::NAME {
+        refuse_layers(app, &vm.entry, machine_drive(drive)).await?;
+    }
     let machine = app.machine(&vm)?;
     let selection = SnapshotImages::new(app, &vm.entry, &machine, drive)?;
     if operation != SnapshotRm::NAME {
@@ -115,6 +119,11 @@ async fn open<'a>(
     let paths: Vec<PathBuf> = selection.images.iter().map(|image| image.path.clone()).collect();
     let images = lock_images(app, paths.iter().map(PathBuf::as_path), operation).await?;
     OfflineImages::open(app, operation, job, (guard, images), vm.entry, selection).await
+}
+
+/// Returns the drive of a request, unless it is about all of them.
+fn machine_drive(drive: &str) -> Option<&str> {
+    (drive != ALL).then_some(drive)
 }
 
 /// Returns the result of an operation on snapshots, with an event for each drive.

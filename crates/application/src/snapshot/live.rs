@@ -8,7 +8,8 @@
 //! | `recover` | what becomes of work on a running VM whose maqet process was killed |
 //! | `save` | saving memory and disks, or disks alone |
 //!
-//! The block node of a drive has the name of the drive, so drives are found by the names of their nodes.
+//! The block node of a drive has the name of the drive, unless a checkpoint was taken or removed in this run; so drives are
+//! found by the names of their nodes, and then by their images.
 
 pub(crate) mod check;
 pub(crate) mod error;
@@ -16,10 +17,10 @@ pub(crate) mod load;
 pub(crate) mod recover;
 pub(crate) mod save;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use maqet_domain::change::Change;
-use maqet_domain::hotplug::PluggedDevice;
+use maqet_domain::hotplug::{BootDevices, PluggedDevice};
 use maqet_domain::machine::Machine;
 use maqet_domain::port::MonitorSession;
 use maqet_domain::qemu::QemuVersion;
@@ -47,10 +48,12 @@ pub(crate) struct LiveVm<'a> {
 /// A drive of a running VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LiveDisk {
-    /// Its name, which is also that of its block node.
+    /// Its name, which is also that of its block node, unless a checkpoint has given it another one.
     pub(crate) name: String,
     /// Its image.
     pub(crate) path: PathBuf,
+    /// The block node of that.
+    pub(crate) node: String,
 }
 
 impl LiveDisk {
@@ -84,8 +87,17 @@ impl<'a> LiveVm<'a> {
         self.monitored.visible_process()
     }
 
-    async fn query(&mut self, command: &QmpCommand) -> Result<Value, QmpError> {
+    pub(crate) async fn query(&mut self, command: &QmpCommand) -> Result<Value, QmpError> {
         self.session.execute(command, self.app.timeouts().qmp).await
+    }
+
+    /// Runs a command, and passes a descriptor of a file with it.
+    pub(crate) async fn query_with_file(&mut self, command: &QmpCommand, file: &Path) -> Result<Value, QmpError> {
+        self.session.execute_with_file(command, file, self.app.timeouts().qmp).await
+    }
+
+    pub(crate) fn session(&mut self) -> &mut dyn MonitorSession {
+        &mut *self.session
     }
 
     /// Writes `changes`, the records of snapshots that are complete, then removes the snapshots `removed`; returns the
@@ -126,9 +138,23 @@ impl<'a> LiveVm<'a> {
     }
 
     async fn version(&mut self) -> Result<QemuVersion, QmpError> {
+        self.version_and_package().await.map(|(version, _)| version)
+    }
+
+    /// Returns the version of QEMU, and its build as it says itself.
+    pub(crate) async fn version_and_package(&mut self) -> Result<(QemuVersion, String), QmpError> {
         let reply = self.query(&QmpCommand::new("query-version")).await?;
         let invalid = || QmpError::InvalidResponse { detail: format!("not a version: {reply}") };
-        QemuVersion::from_reply(&reply).ok_or_else(invalid)
+        let version = QemuVersion::from_reply(&reply).ok_or_else(invalid)?;
+        Ok((version, reply["package"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// Returns the IDs of the devices that were hot-plugged.
+    pub(crate) async fn added_devices(&mut self) -> Result<Vec<String>, Error> {
+        let reply = self.query(&QmpCommand::new("qom-list").with("path", PERIPHERAL)).await?;
+        let boot = BootDevices::from_args(&self.app.ports.processes.args(self.process()?));
+        let added = children(&reply).into_iter().map(|(id, _)| id).filter(|id| !boot.has_device(id));
+        Ok(added.collect())
     }
 
     /// Returns what the memory of the VM depends on.
@@ -140,15 +166,34 @@ impl<'a> LiveVm<'a> {
         Ok(Fingerprint::new(version, args.get(1..).unwrap_or_default(), &devices.collect::<Vec<_>>()))
     }
 
+    /// Returns whether a medium is the image of a drive: that of a layer which was added while the VM runs, and the image
+    /// into which one was merged, do not have the node of the drive until the next start.
+    pub(crate) fn is_of_drive(&self, medium: &BlockMedium, machine: &Machine, drive: &str) -> bool {
+        let storage = self.app.folders.vm_storage(&self.monitored.entry.name);
+        machine.drive(drive).is_some_and(|spec| spec.path(&storage) == medium.file)
+    }
+
+    /// Returns the block nodes of the images of drives.
+    async fn nodes_of(&mut self, tags: &[ImageTag]) -> Result<Vec<String>, QmpError> {
+        let media = self.media().await?;
+        let node = |tag: &ImageTag| {
+            let is_named = media.iter().any(|medium| medium.node == tag.drive);
+            let medium = media.iter().find(|medium| medium.file == tag.path && !is_named);
+            medium.map_or_else(|| tag.drive.clone(), |medium| medium.node.clone())
+        };
+        Ok(tags.iter().map(node).collect())
+    }
+
     /// Returns the writable drives that are qcow2 images and have a name that lasts: those of the definition, in its
     /// order, then the variables of UEFI.
-    pub(crate) fn disks(media: &[BlockMedium], machine: &Machine) -> Vec<LiveDisk> {
+    pub(crate) fn disks(&self, media: &[BlockMedium], machine: &Machine) -> Vec<LiveDisk> {
         let names = machine.storage.iter().map(|drive| drive.name.as_str()).chain([VARIABLES_NAME]);
         let disk = |name: &str| {
-            let medium = media.iter().find(|medium| medium.node == name)?;
+            let is_it = |medium: &&BlockMedium| self.is_of_drive(medium, machine, name);
+            let medium = media.iter().find(|medium| medium.node == name).or_else(|| media.iter().find(is_it))?;
             // An overlay is lost at the end of the run, whatever the definition says by now.
             let is_usable = !medium.is_read_only && medium.format == "qcow2" && !RunPaths::is_overlay(&medium.file);
-            is_usable.then(|| LiveDisk { name: name.to_owned(), path: medium.file.clone() })
+            is_usable.then(|| LiveDisk { name: name.to_owned(), path: medium.file.clone(), node: medium.node.clone() })
         };
         names.filter_map(disk).collect()
     }
@@ -160,5 +205,5 @@ async fn has_exited(app: &App, process: &ProcessIdentity) -> bool {
 
 /// Returns the names of the block nodes of drives.
 fn nodes(disks: &[LiveDisk]) -> Vec<Value> {
-    disks.iter().map(|disk| Value::from(disk.name.as_str())).collect()
+    disks.iter().map(|disk| Value::from(disk.node.as_str())).collect()
 }

@@ -76,7 +76,8 @@ pub(crate) async fn define(
 
     let guard = app.ports.locks.lock(&LockName::ThrowAway(id), operation, app.timeouts().lock).await?;
     let created_at = app.ports.clock.now();
-    let entry = VmEntry { id, name, revision: Revision::FIRST, created_at, run: None, pending: None };
+    let entry =
+        VmEntry { id, name, revision: Revision::FIRST, created_at, run: None, pending: None, layers: Vec::new() };
     let vm = Vm { entry: entry.clone(), origins: origins(&definition), definition };
     let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
     changes.events.push(app.committer().event(kind::VM_DEFINED, &entry, json!({})));

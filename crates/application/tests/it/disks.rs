@@ -309,6 +309,10 @@ impl ImageTools for Disks {
         })
     }
 
+    async fn commit<'w>(&self, image: &ImageFile, _: &ImageWork<'w>) -> Result<(), ImageError> {
+        unreachable!("`{}` is not merged", image.path.display())
+    }
+
     async fn rewrite<'w>(
         &self,
         plan: &RewritePlan,

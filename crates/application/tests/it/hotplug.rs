@@ -1,6 +1,6 @@
 //! Devices of running VMs, with an in-memory store and a mocked QEMU.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -337,6 +337,10 @@ struct Meanwhile {
 impl MonitorSession for Meanwhile {
     async fn execute(&mut self, _: &QmpCommand, _: Duration) -> Result<Value, QmpError> {
         Ok(json!({}))
+    }
+
+    async fn execute_with_file(&mut self, _: &QmpCommand, _: &Path, _: Duration) -> Result<Value, QmpError> {
+        unreachable!("not called")
     }
 
     async fn next_event(&mut self, _: Duration) -> Result<Option<SessionEvent>, QmpError> {

@@ -1,5 +1,6 @@
 //! Canceling operations that wait for a guest, with an in-memory store and a mocked QEMU.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +21,10 @@ struct IdleGuest;
 impl MonitorSession for IdleGuest {
     async fn execute(&mut self, _: &QmpCommand, _: Duration) -> Result<Value, QmpError> {
         Ok(json!({ "status": "running" }))
+    }
+
+    async fn execute_with_file(&mut self, _: &QmpCommand, _: &Path, _: Duration) -> Result<Value, QmpError> {
+        unreachable!("not called")
     }
 
     async fn next_event(&mut self, _: Duration) -> Result<Option<SessionEvent>, QmpError> {

@@ -11,12 +11,12 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    BackupListing, Guard, HostFacts, Kvm, Launched, MetricsAdded, MockBackupImages, MockBackupStore, MockBuilds,
-    MockClock, MockConsoles, MockDatabases, MockDialer, MockDiskImages, MockFirmwareCatalog, MockGuestAgents,
-    MockGuestPorts, MockHooks, MockHost, MockHostFiles, MockHypervisor, MockIdSource, MockImageTools, MockJournal,
-    MockLocks, MockMetricStore, MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses,
-    MockRecords, MockSchemas, MockSshClients, MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind,
-    QemuBinary, Store,
+    BackupListing, CheckpointListing, Guard, HostFacts, Kvm, Launched, MetricsAdded, MockBackupImages, MockBackupStore,
+    MockBuilds, MockCheckpointFiles, MockClock, MockConsoles, MockDatabases, MockDialer, MockDiskImages,
+    MockFirmwareCatalog, MockGuestAgents, MockGuestPorts, MockHooks, MockHost, MockHostFiles, MockHypervisor,
+    MockIdSource, MockImageTools, MockJournal, MockLocks, MockMetricStore, MockMonitors, MockPaths, MockPictures,
+    MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockSshClients, MockStaleFiles,
+    MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -194,6 +194,7 @@ impl World {
             images: Arc::new(images),
             image_tools: Arc::new(MockImageTools::new()),
             backups: Arc::new(no_backups()),
+            checkpoints: Arc::new(no_checkpoints()),
             backup_images: Arc::new(std::mem::take(&mut self.backup_images)),
             records: Arc::new(records),
             pictures: Arc::new(std::mem::take(&mut self.pictures)),
@@ -220,6 +221,7 @@ impl World {
         let folders = Directories {
             storage: "/d/storage".into(),
             backups: "/d/backups".into(),
+            checkpoints: "/d/checkpoints".into(),
             runtime: "/r".into(),
             state: "/s".into(),
             cache: "/c".into(),
@@ -304,6 +306,12 @@ fn no_backups() -> MockBackupStore {
     backups.expect_directory().returning(|parent, vm, _, _| Ok(parent.join(vm)));
     backups.expect_list().returning(|_| Ok(BackupListing::default()));
     backups
+}
+
+fn no_checkpoints() -> MockCheckpointFiles {
+    let mut checkpoints = MockCheckpointFiles::new();
+    checkpoints.expect_list().returning(|_| Ok(CheckpointListing::default()));
+    checkpoints
 }
 
 fn empty_trash() -> MockTrash {

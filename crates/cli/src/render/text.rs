@@ -1,6 +1,7 @@
 //! Results as text and tables.
 
 mod backup;
+mod checkpoint;
 mod config;
 mod database;
 mod events;

@@ -234,6 +234,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             run: None,
             pending: None,
+            layers: Vec::new(),
         }
     }
 

@@ -151,6 +151,12 @@ pub trait CheckpointFiles: Send + Sync {
         progress: ByteProgress<'p>,
     ) -> Result<(), CheckpointFileError>;
 
+    /// Leaves a note in the directory of an unfinished checkpoint that it is to be given up.
+    async fn cancel(&self, unfinished: &Path) -> Result<(), CheckpointFileError>;
+
+    /// Returns whether such a note is there.
+    async fn is_canceled(&self, unfinished: &Path) -> bool;
+
     /// Removes the directory of a checkpoint, or of an unfinished one; it is no checkpoint any more from the first step on.
     /// One that does not exist is not an error.
     async fn remove(&self, directory: &Path) -> Result<(), CheckpointFileError>;

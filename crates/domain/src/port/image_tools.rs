@@ -147,6 +147,9 @@ pub trait ImageTools: Send + Sync {
         work: &ImageWork<'w>,
     ) -> Result<(), ImageError>;
 
+    /// Copies what an image has into its backing file, in place; the image stays as it is.
+    async fn commit<'w>(&self, image: &ImageFile, work: &ImageWork<'w>) -> Result<(), ImageError>;
+
     /// Writes an image under a temporary name; it is removed on an error, and unless it is put in place.
     async fn rewrite<'w>(
         &self,

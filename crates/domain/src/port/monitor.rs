@@ -1,5 +1,6 @@
 //! The monitors of running VMs: commands, sessions, events.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -59,6 +60,17 @@ pub trait MonitorSession: Send {
     /// Errors: `Refused`, `TimedOut`, `Unresponsive` if too many earlier commands are unanswered, `CommandTooLarge`,
     /// `ConnectionClosed`, `InvalidResponse`.
     async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError>;
+
+    /// Runs a command as [`execute`](Self::execute) does, and passes QEMU a descriptor of an existing file with it, which
+    /// is open for writing from its start on.
+    ///
+    /// Errors: those of `execute`, and `FileUnavailable`.
+    async fn execute_with_file(
+        &mut self,
+        command: &QmpCommand,
+        file: &Path,
+        timeout: Duration,
+    ) -> Result<Value, QmpError>;
 
     /// Returns the next event, waiting at most `timeout` for one; those received during commands come first.
     ///

@@ -19,6 +19,16 @@ pub const BACKUP_PREFIX: &str = "maqet-backup-";
 /// No drive of a definition may have such a name.
 pub const LIMITS_PREFIX: &str = "maqet-limits-";
 
+/// The prefix of the block nodes of the layers of drives; a number and a position follow.
+///
+/// No drive of a definition may have such a name.
+pub const LAYER_PREFIX: &str = "maqet-layer-";
+
+/// Returns the name of the block node of a layer.
+pub fn layer_node(number: u32, position: usize) -> String {
+    format!("{LAYER_PREFIX}{number}-{position}")
+}
+
 /// The name of a drive or network card, unique in its VM; also the id of its block node or network backend in QEMU.
 ///
 /// QEMU's node names have at most 31 bytes and start with a letter (`id_wellformed`, 7.2); five are reserved for the
@@ -26,8 +36,8 @@ pub const LIMITS_PREFIX: &str = "maqet-limits-";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct NodeName(String);
 
-/// Prefixes of names that maqet gives to firmware, hot-plugged backends, images of backups and limited drives.
-const RESERVED_PREFIXES: [&str; 4] = ["uefi-", HOTPLUG_PREFIX, BACKUP_PREFIX, LIMITS_PREFIX];
+/// Prefixes of names that maqet gives to firmware, hot-plugged backends, images of backups, limited drives and layers.
+const RESERVED_PREFIXES: [&str; 5] = ["uefi-", HOTPLUG_PREFIX, BACKUP_PREFIX, LIMITS_PREFIX, LAYER_PREFIX];
 
 /// Suffixes of names that maqet gives to block nodes and devices of a drive or card.
 const RESERVED_SUFFIXES: [&str; 2] = ["-file", "-card"];

@@ -18,6 +18,8 @@ pub struct BlockMedium {
     pub format: String,
     /// Whether the guest cannot write to it.
     pub is_read_only: bool,
+    /// The size the guest sees, in bytes.
+    pub virtual_bytes: u64,
 }
 
 impl BlockMedium {
@@ -46,13 +48,28 @@ struct Inserted {
     file: String,
     drv: String,
     ro: bool,
+    #[serde(default)]
+    image: Image,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct Image {
+    virtual_size: u64,
 }
 
 impl BlockInfo {
     fn into_medium(self) -> Option<BlockMedium> {
-        let Inserted { node_name, file, drv, ro } = self.inserted?;
+        let Inserted { node_name, file, drv, ro, image } = self.inserted?;
         let device = if self.device.is_empty() { self.qdev } else { self.device };
-        Some(BlockMedium { node: node_name, device, file: PathBuf::from(file), format: drv, is_read_only: ro })
+        Some(BlockMedium {
+            node: node_name,
+            device,
+            file: PathBuf::from(file),
+            format: drv,
+            is_read_only: ro,
+            virtual_bytes: image.virtual_size,
+        })
     }
 }
 

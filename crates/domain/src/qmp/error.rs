@@ -56,6 +56,9 @@ pub enum QmpError {
     ConnectionClosed { command: String },
     #[error("invalid QMP response: {detail}")]
     InvalidResponse { detail: String },
+    /// A file that is passed with a command could not be opened.
+    #[error("cannot open `{}` for QEMU", path.display())]
+    FileUnavailable { path: PathBuf, source: Cause },
     /// QEMU refused the command.
     #[error("QEMU refused `{command}`: {description}")]
     Refused { command: String, class: ErrorClass, description: String },
@@ -112,6 +115,8 @@ impl Explain for QmpError {
             Self::TimedOut { .. } => Explanation::new("qmp.timed-out", Fault::TimedOut),
             Self::ConnectionClosed { .. } => Explanation::new("qmp.connection-failed", Fault::Failed),
             Self::InvalidResponse { .. } => Explanation::new("qmp.response-invalid", Fault::Failed),
+            Self::FileUnavailable { .. } => Explanation::new("qmp.file-unavailable", Fault::Host)
+                .hint("check the owner and the permissions of its directory"),
             Self::Refused { class: ErrorClass::CommandNotFound, .. } => {
                 Explanation::new("qmp.refused", Fault::Failed).hint("run `query-commands` for a list of commands")
             }

@@ -40,12 +40,17 @@ const DEVICE: &str = "is the change of a device that the user requested; it uses
 const SNAPSHOT: &str =
     "works on the snapshot that the user named; it blocks the main loop meanwhile, which the progress shows";
 
+/// Saves a VM for a checkpoint.
+const CHECKPOINT: &str = "is part of a checkpoint that the user requested; sent only once QEMU named nothing that keeps the VM from being saved";
+
 /// Ends a job.
 const OWN_JOB: &str = "concerns a job that maqet started, found by its ID";
 
 /// The commands, by name.
 pub const SENT: &[Sent] = &[
+    sent("add-fd", "takes a descriptor of a file that maqet created; it is closed with `remove-fd`"),
     sent("balloon", DEVICE),
+    sent("block-commit", "copies a layer that maqet created into the image below, in the background"),
     sent("block_resize", "grows the image that the user named, once requests to it are done; it loads no module"),
     sent(
         "block-dirty-bitmap-add",
@@ -65,17 +70,24 @@ pub const SENT: &[Sent] = &[
     sent("blockdev-insert-medium", DEVICE),
     sent("blockdev-open-tray", DEVICE),
     sent("blockdev-remove-medium", DEVICE),
+    sent("blockdev-snapshot", "puts an empty layer that maqet created on an image, within two milliseconds"),
     sent("blockdev-snapshot-internal-sync", SNAPSHOT),
     sent("cont", POWER),
     sent("device_add", "adds the device that the user named; QEMU refuses a device whose module it cannot load"),
     sent("device_del", DEVICE),
     sent("drive_add 0", "opens the file that the user named, as `blockdev-add`, with limits from its first request on"),
     sent("drive_del", "removes a drive that maqet created; sent only if no device uses it"),
+    sent("getfd", "takes a descriptor of a file that maqet created, for the `migrate` that follows"),
     sent("info network", MEMORY_ONLY),
     sent("info usernet", MEMORY_ONLY),
     sent("inject-nmi", DEVICE),
     sent("job-cancel", OWN_JOB),
+    sent("job-complete", OWN_JOB),
     sent("job-dismiss", OWN_JOB),
+    sent("migrate", CHECKPOINT),
+    sent("migrate-set-capabilities", CHECKPOINT),
+    sent("migrate-set-parameters", CHECKPOINT),
+    sent("migrate_cancel", CHECKPOINT),
     sent("netdev_add", "creates the backend that the user described; its code is part of QEMU, not of a module"),
     sent("netdev_del", OWN_BACKEND),
     sent("qom-get", ONE_OBJECT),
@@ -86,15 +98,18 @@ pub const SENT: &[Sent] = &[
     sent("query-cpus-fast", "reads no registers: unlike `query-cpus` it does not interrupt the CPUs"),
     sent("query-jobs", MEMORY_ONLY),
     sent("query-kvm", MEMORY_ONLY),
+    sent("query-memdev", MEMORY_ONLY),
     sent("query-memory-size-summary", MEMORY_ONLY),
     sent("query-migrate", MEMORY_ONLY),
     sent("query-migrate-capabilities", MEMORY_ONLY),
+    sent("query-migrate-parameters", MEMORY_ONLY),
     sent("query-named-block-nodes", "leaves out the chains of images (`flat`); otherwise as `query-block`"),
     sent("query-qmp-schema", "reads constant data; sent once for each build, as the reply is cached"),
     sent("query-status", MEMORY_ONLY),
     sent("query-version", MEMORY_ONLY),
     sent("query-yank", "is answered outside of the main loop, from memory"),
     sent("quit", POWER),
+    sent("remove-fd", "closes a descriptor that maqet passed"),
     sent("screendump", "writes the picture of an existing screen; its code is part of QEMU, not of a module"),
     sent("send-key", DEVICE),
     sent("set_link", DEVICE),

@@ -150,6 +150,11 @@ pub fn is_load_without_effect(error: &str) -> bool {
         || (error.starts_with("vmstate block device '") && error.ends_with("' does not exist"))
 }
 
+/// Returns whether `cont` was refused because the migration before is about to end (7.2, 10.0, `monitor/qmp-cmds.c`).
+pub fn is_migration_unfinished(description: &str) -> bool {
+    description.contains("Migration is not finalized yet")
+}
+
 /// Returns whether a job of QEMU ended with this because it was canceled, as one whose transaction failed is (the C
 /// library's text for `ECANCELED`).
 pub fn is_job_canceled(error: &str) -> bool {

@@ -330,7 +330,7 @@ fn check_qcow2_size(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &
 }
 
 /// Returns the options of both nodes.
-fn node_options(storage: &StorageSpec) -> Vec<(&'static str, &'static str)> {
+pub(super) fn node_options(storage: &StorageSpec) -> Vec<(&'static str, &'static str)> {
     let mut options = Vec::new();
     if storage.driver.is_readonly(storage) {
         options.push(("read-only", "on"));

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::storage::FileId;
 
@@ -91,6 +92,17 @@ pub enum PendingWork {
         /// Whether all are in place: the old ones are then removed.
         are_in_place: bool,
     },
+    /// A checkpoint of the running VM is taken; finished if its memory is complete, else rolled back.
+    CheckpointCreate(Box<CheckpointWork>),
+    /// Checkpoints are removed, and layers are merged into the images below them; finished.
+    CheckpointRemove {
+        /// The directories of the checkpoints.
+        checkpoints: Vec<PathBuf>,
+        /// The layers that are merged, in this order.
+        layers: Vec<MergedLayer>,
+        /// Whether the guest runs, and is paused for a moment.
+        resumes: bool,
+    },
     /// Work of a newer maqet.
     #[serde(other)]
     Unknown,
@@ -101,6 +113,58 @@ impl PendingWork {
     pub const fn is_quiesced(&self) -> bool {
         matches!(self, Self::SnapshotCreate { quiesced: true, .. } | Self::Backup { quiesced: true, .. })
     }
+}
+
+/// A checkpoint that is taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointWork {
+    /// The directory of the unfinished checkpoint.
+    pub partial: PathBuf,
+    /// Its directory once it is complete.
+    pub complete: PathBuf,
+    /// The layers to which the guest writes from then on.
+    pub layers: Vec<NewLayer>,
+    /// Whether the guest runs, and is paused for the moment of the checkpoint.
+    pub resumes: bool,
+    /// What QEMU reported of its last migration before, which is not that of the checkpoint.
+    pub earlier: Value,
+    /// The RAM block that is the memory of the guest.
+    pub memory: String,
+    /// How fast QEMU may write by itself, in bytes a second.
+    pub bandwidth: Option<u64>,
+    /// Whether the files are on disk once the checkpoint is complete.
+    #[serde(default)]
+    pub is_durable: bool,
+    /// The manifest, as far as it is known.
+    pub draft: Value,
+}
+
+/// A layer that is put on an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewLayer {
+    /// The drive.
+    pub drive: String,
+    /// The image that the definition names.
+    pub base: PathBuf,
+    /// The layer.
+    pub path: PathBuf,
+    /// Its number, and its position among the layers of the checkpoint: they name its block nodes.
+    pub number: u32,
+    /// See `number`.
+    pub position: usize,
+}
+
+/// A layer that is merged into the image below it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergedLayer {
+    /// The drive.
+    pub drive: String,
+    /// The layer.
+    pub path: PathBuf,
+    /// Which file it is; another one is not removed.
+    pub file: Option<FileId>,
+    /// The image below it.
+    pub below: PathBuf,
 }
 
 /// What becomes of the guest of a VM whose images are reverted.

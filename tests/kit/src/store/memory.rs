@@ -119,6 +119,12 @@ impl Content {
                 entry.pending = pending;
                 entry.revision = expected.next();
             }
+            Change::LayersChanged { id, expected, layers } => {
+                let at = self.position(id, expected)?;
+                let entry = &mut self.vms[at].entry;
+                entry.layers = layers;
+                entry.revision = expected.next();
+            }
             Change::SnapshotAdded(record) => {
                 self.require_vm(record.vm)?;
                 self.remove_snapshot(record.vm, &record.drive, &record.tag);

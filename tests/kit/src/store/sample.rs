@@ -10,8 +10,8 @@ use maqet_domain::history::{Actor, Call, EntryKind, HistoryEntry, Irreversible};
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::{SnapshotKind, SnapshotRecord};
 use maqet_domain::vm::{
-    BootId, BootNumber, ImageTag, Origins, Pending, PendingWork, Phase, PidNamespace, ProcessIdentity, Revision, Run,
-    RunPaths, Vm, VmEntry, VmId, VmName,
+    BootId, BootNumber, DriveLayers, ImageTag, Origins, Pending, PendingWork, Phase, PidNamespace, ProcessIdentity,
+    Revision, Run, RunPaths, Vm, VmEntry, VmId, VmName,
 };
 use serde_json::json;
 
@@ -44,6 +44,7 @@ pub fn vm(text: &str, number: u32) -> Vm {
         created_at: moment(i64::from(number)),
         run: None,
         pending: None,
+        layers: Vec::new(),
     };
     Vm { entry, definition: definition(), origins: origins("web.yaml") }
 }
@@ -132,6 +133,17 @@ pub fn snapshot(vm: VmId, drive: &str, tag: &str) -> SnapshotRecord {
         fingerprint: Some(json!({ "qemu": "7.2", "arguments": ["-m", "1"] })),
         created_at: moment(21),
     }
+}
+
+/// Returns the layers of two drives.
+#[must_use]
+pub fn layers() -> Vec<DriveLayers> {
+    let of = |drive: &str, tops: &[&str]| DriveLayers {
+        drive: drive.to_owned(),
+        base: PathBuf::from(format!("/d/{drive}.raw")),
+        tops: tops.iter().map(PathBuf::from).collect(),
+    };
+    vec![of("hdd", &["/s/hdd.layer-1.qcow2", "/s/hdd.layer-2.qcow2"]), of("ssd", &["/s/ssd.layer-1.qcow2"])]
 }
 
 /// Returns pending work.

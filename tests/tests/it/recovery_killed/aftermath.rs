@@ -33,7 +33,8 @@ impl Before {
         }
         let vms = names(&home.json(&["ls"]));
         let snapshots = if vms.contains(VM) { snapshots(home) } else { BTreeSet::new() };
-        Self { vms, disks: disks(home), snapshots }
+        let disks = disks(home).into_iter().filter(|disk| !is_layer(disk)).collect();
+        Self { vms, disks, snapshots }
     }
 }
 
@@ -64,6 +65,11 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
     if scenario.is_recovered_by_changes() {
         // A command that only reads does not move disks back, nor end the QEMU of a backup.
         let _changed_or_not_there = home.maqet(["apply", VM, "--memory", "36M"]).run();
+    }
+    if scenario.is_of_checkpoints() {
+        // While there is one, the VM and its disks stay.
+        home.json(&["checkpoint", "rm", VM, "--all"]);
+        assert!(!disks(home).iter().any(|disk| is_layer(disk)), "{:?}", disks(home));
     }
     let vms = shown_and_run(home);
     let lost: Vec<&String> = before.vms.difference(&vms).filter(|vm| !scenario.moves(vm)).collect();
@@ -166,6 +172,11 @@ fn check_database(home: &TestHome) {
     let database = rusqlite::Connection::open_with_flags(file, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
     let verdict: String = database.pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok");
+}
+
+/// Returns whether a disk is a layer above that of a definition.
+fn is_layer(disk: &Path) -> bool {
+    disk.to_string_lossy().contains(".layer-")
 }
 
 fn check_disks(home: &TestHome, may_leak: bool) {

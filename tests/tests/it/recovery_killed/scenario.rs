@@ -40,6 +40,7 @@ const FOREIGN_SNAPSHOT: &[&str] =
 const KILL: &[&str] = &["stop", VM, "--force"];
 const MORE_MEMORY: &[&str] = &["apply", VM, "--memory", "48M"];
 const BACKUP: &[&str] = &["backup", "create", VM];
+const CHECKPOINT: &[&str] = &["checkpoint", "create", VM, "one"];
 const TO_TRASH: &[&str] = &["rm", VM, "--delete-storage"];
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -178,6 +179,25 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         command: &["backup", "rm", VM, "latest"],
         code: 0,
     },
+    Scenario { name: "a checkpoint", before: &[ADD, START, RESUME], command: CHECKPOINT, code: 0 },
+    Scenario {
+        name: "the removal of a checkpoint of a running VM",
+        before: &[ADD, START, RESUME, CHECKPOINT],
+        command: &["checkpoint", "rm", VM, "--all"],
+        code: 0,
+    },
+    Scenario {
+        name: "the removal of a checkpoint of a stopped VM",
+        before: &[ADD, START, RESUME, CHECKPOINT, KILL],
+        command: &["checkpoint", "rm", VM, "--all"],
+        code: 0,
+    },
+    Scenario {
+        name: "checkpoint check",
+        before: &[ADD, START, RESUME],
+        command: &["checkpoint", "check", VM],
+        code: 0,
+    },
     Scenario { name: "storage attach", before: &[ADD], command: &["storage", "attach", VM, "stick.raw"], code: 0 },
 ];
 
@@ -226,7 +246,12 @@ impl Scenario {
     /// Returns whether the next command that changes the VM recovers what a killed one left, and commands that only read
     /// may miss a disk or see a QEMU of no VM until then.
     pub(crate) fn is_recovered_by_changes(&self) -> bool {
-        self.moves_disks() || matches!(self.command, ["backup", "create" | "restore", ..])
+        self.moves_disks() || matches!(self.command, ["backup", "create" | "restore", ..] | ["checkpoint", ..])
+    }
+
+    /// Returns whether the command is about checkpoints.
+    pub(crate) fn is_of_checkpoints(&self) -> bool {
+        self.command[0] == "checkpoint"
     }
 
     /// Returns whether the command makes or removes this snapshot.

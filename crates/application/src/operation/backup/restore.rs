@@ -18,6 +18,7 @@ use crate::app::shown;
 use crate::backup::drive::BackupDrives;
 use crate::backup::place::{Place, find_vm};
 use crate::backup::restore::{self, Restore};
+use crate::checkpoint::layers::refuse_layers;
 use crate::start::drives::images_used_by;
 use crate::storage::lock::lock_images;
 use crate::{App, Error, HumanDuration};
@@ -145,6 +146,9 @@ impl BackupRestore {
         let (place_guard, place) = place.lock(app, Self::NAME).await?;
         let backup = place.find(&self.backup)?;
         let selected = restore::select(&place, backup, self.drive.as_deref())?;
+        for (drive, _, _) in &selected {
+            refuse_layers(app, entry, Some(drive)).await?;
+        }
         let disks = BackupDrives::of(app, &entry.name, &machine).await?.disks;
         let restores = restore::to_disks(app, selected, &disks, &backup.manifest.name, entry).await?;
         let paths: Vec<&Path> = restores.iter().map(|restore| &*restore.to.path).collect();

@@ -17,6 +17,7 @@ use serde_json::json;
 use super::{SnapshotCreate, SnapshotDone, SnapshotLoad, SnapshotRm, expected};
 use crate::app::commit::work_done;
 use crate::app::operations::{Done, Operation};
+use crate::checkpoint::layers::refuse_layers;
 use crate::guest::clock::set_clock;
 use crate::guest::error::ExecError;
 use crate::guest::quiesce::QuiesceError;
@@ -68,6 +69,9 @@ impl<'a> Request<'a> {
         operation: &'static str,
         job: Job<'a>,
     ) -> Result<Self, Error> {
+        if operation == SnapshotLoad::NAME {
+            refuse_layers(app, &vm.entry, None).await?;
+        }
         let machine = app.machine(vm)?;
         let entry = vm.entry.clone();
         let Some(mut live) = job.run(LiveVm::open(app, &entry)).await?? else {
@@ -150,7 +154,7 @@ pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<Sn
         return Err(ExecError::from(QuiesceError::Unsupported).into());
     }
     let media = request.live.media().await?;
-    let all = LiveVm::disks(&media, &request.machine);
+    let all = request.live.disks(&media, &request.machine);
     let memory = if request.is_all() {
         let bytes = request.live.memory().await?;
         let obstacles = request.live.obstacles(&request.entry.name, &request.machine, &media, bytes).await?;
@@ -276,13 +280,17 @@ pub(super) async fn start_from(app: &App, load: &SnapshotLoad) -> Result<Done<Sn
     if status.is_live() {
         return Err(LiveSnapshotError::AlreadyRunning { vm: vm.entry.name }.into());
     }
+    refuse_layers(app, &vm.entry, None).await?;
     let machine = app.machine(&vm)?;
     if load.drive != ALL || machine.drive(ALL).is_some() {
         return Err(LiveSnapshotError::OneDrive { vm: vm.entry.name, name: load.name.clone() }.into());
     }
     let selection = SnapshotImages::new(app, &vm.entry, &machine, &load.drive)?;
-    let disks: Vec<LiveDisk> =
-        selection.images.iter().map(|image| LiveDisk { name: image.drive.clone(), path: image.path.clone() }).collect();
+    let disks: Vec<LiveDisk> = selection
+        .images
+        .iter()
+        .map(|image| LiveDisk { name: image.drive.clone(), path: image.path.clone(), node: image.drive.clone() })
+        .collect();
     let records = app.ports.store.snapshots_of_vm(&vm.entry.id).await?;
     // What can be found out before QEMU runs.
     check_set(&vm.entry, &load.name, &disks, &records, &existing_tables(app, &disks).await?)?;
@@ -330,7 +338,8 @@ async fn end_unused(app: &App, vm: &Vm) {
 pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>, Error> {
     let operation = SnapshotRm::NAME;
     let (guard, mut request) = Request::open(app, (&rm.vm, &rm.drive), operation, rm.timeout).await?;
-    let all = LiveVm::disks(&request.live.media().await?, &request.machine);
+    let media = request.live.media().await?;
+    let all = request.live.disks(&media, &request.machine);
     let disks = request.requested(all)?;
     let tables = tables(app, &disks).await?;
     let table = |disk: &LiveDisk| tables.get(&disk.name).map(Vec::as_slice).unwrap_or_default();

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::target::ImageTarget;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::checkpoint::layers::refuse_layers;
 use crate::start::drives::images_used_by;
 use crate::{App, Error, HumanDuration};
 
@@ -78,6 +79,7 @@ impl Operation for StorageCompact {
 
     async fn run(&self, app: &App) -> Result<Done<StorageCompacted>, Error> {
         let mut target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;
+        refuse_layers(app, &target.vm.entry, Some(&self.drive)).await?;
         target.require_free().await?;
         let (link, size) = target.examine().await?;
         target.require_no_snapshots(self.discard_snapshots).await?;

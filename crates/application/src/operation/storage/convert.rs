@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::app::operations::call_of;
+use crate::checkpoint::layers::refuse_layers;
 use crate::config::check_machine;
 use crate::history::{require_expected, restore_records};
 use crate::start::create_disks::find_drive;
@@ -136,6 +137,7 @@ impl Operation for StorageConvert {
     async fn run(&self, app: &App) -> Result<Done<StorageConverted>, Error> {
         let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;
         require_expected(app, self.revert.as_deref(), Some(&target.vm)).await?;
+        refuse_layers(app, &target.vm.entry, Some(&self.drive)).await?;
         target.require_free().await?;
         if let Some(revert) = self.revert.as_deref().filter(|revert| revert.definition.is_some()) {
             return take_back(app, target, self, revert).await;

@@ -260,16 +260,17 @@ async fn resize_live(app: &App, target: &ImageTarget<'_>, size: ByteSize) -> Res
     let Some(monitored) = Monitored::live(app, entry).await? else {
         return Err(Error::not_running(entry, app.observer().observe_locked(entry).await.status));
     };
-    let node = target.spec.name.as_str();
     let nodes = QmpCommand::new("query-named-block-nodes").with("flat", true);
     let nodes = monitored.or_unresponsive(monitored.execute(&nodes).await)?;
     // The definition may have changed since the start.
-    let has_image = |found: &Value| {
-        found["node-name"].as_str() == Some(node) && found["file"].as_str() == target.image.path.to_str()
+    let has_image = |found: &&Value| {
+        // That of a layer has another name until the next start.
+        let is_of_drive = found["node-name"].as_str() == Some(target.spec.name.as_str())
+            || found["drv"].as_str() == Some(target.image.format.as_str());
+        is_of_drive && found["file"].as_str() == target.image.path.to_str()
     };
-    if !nodes.as_array().is_some_and(|nodes| nodes.iter().any(has_image)) {
-        return Err(target.not_attached().into());
-    }
+    let found = nodes.as_array().into_iter().flatten().find(has_image).and_then(|found| found["node-name"].as_str());
+    let Some(node) = found else { return Err(target.not_attached().into()) };
     let resize = QmpCommand::new("block_resize").with("node-name", node).with("size", size.bytes());
     let resized = monitored.execute(&resize).await;
     if resized.as_ref().is_err_and(|error| error.refusal().is_some()) {

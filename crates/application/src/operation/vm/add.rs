@@ -121,6 +121,7 @@ pub(crate) fn new_vm(app: &App, name: VmName, definition: Node) -> Vm {
         created_at: app.ports.clock.now(),
         run: None,
         pending: None,
+        layers: Vec::new(),
     };
     Vm { entry, definition, origins }
 }
@@ -164,7 +165,7 @@ async fn restore_locked(
     }
     require_free(app, &storage).await?;
     let StoredDefinition { definition, origins } = stored.clone();
-    let entry = VmEntry { id, name, revision: Revision::FIRST, created_at, run, pending: None };
+    let entry = VmEntry { id, name, revision: Revision::FIRST, created_at, run, pending: None, layers: Vec::new() };
     let vm = Vm { entry, definition, origins };
     let added = Added { id: id.to_string(), name: vm.entry.name.to_string(), warnings: Vec::new() };
     let event = app.committer().event(kind::VM_DEFINED, &vm.entry, json!({}));

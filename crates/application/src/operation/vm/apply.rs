@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
+use crate::checkpoint::layers::require_bases;
 use crate::config::{
     Difference, Document, Layers, check_layers, check_machine, differences, origins, with_locations, without_name,
 };
@@ -136,6 +137,7 @@ impl Operation for Apply {
         }
         let definition = without_name(checked.definition);
 
+        require_bases(app, &vm, &definition).await?;
         let is_live = app.observer().observe_process(&vm.entry).await.status.is_live();
         let changed = differences(&vm.definition, &definition).into_iter().map(|difference| Changed {
             takes_effect: takes_effect(&difference, is_live),
@@ -180,6 +182,7 @@ pub(crate) fn reverting(vm: &Vm, new: &Node, records: Vec<RevertedRecord>) -> Ap
 async fn revert_definition(app: &App, vm: &Vm, revert: &Revert) -> Result<Done<Applied>, Error> {
     require_expected(app, Some(revert), Some(vm)).await?;
     let stored = revert.definition.clone().ok_or(Error::ConfigRequired)?;
+    require_bases(app, vm, &stored.definition).await?;
     let is_live = app.observer().observe_process(&vm.entry).await.status.is_live();
     let values = differences(&vm.definition, &stored.definition).into_iter().map(|difference| Changed {
         takes_effect: takes_effect(&difference, is_live),

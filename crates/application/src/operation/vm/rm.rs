@@ -18,6 +18,7 @@ use super::Add;
 use crate::app::operations::{Done, Effect, MovedStorage, Operation, RemovedVmFiles};
 use crate::app::shown;
 use crate::backup::place::Place;
+use crate::checkpoint::layers::refuse_checkpoints;
 use crate::operation::StorageTrashRestore;
 use crate::storage::lock::lock_images;
 use crate::trash::entries::{TrashInfo, lock_trash};
@@ -104,6 +105,7 @@ impl Operation for Rm {
             Err(error) => return Err(error),
         }
         require_expected(app, self.revert.as_deref(), Some(&vm)).await?;
+        refuse_checkpoints(app, &vm.entry).await?;
         let observation = app.observer().observe_locked(&vm.entry).await;
         if !self.force {
             observation.transition(&vm.entry, Action::Remove)?;

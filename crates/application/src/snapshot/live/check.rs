@@ -62,15 +62,15 @@ impl LiveVm<'_> {
         let reasons = reply["blocked-reasons"].as_array().into_iter().flatten();
         let mut all: Vec<SaveObstacle> = reasons.filter_map(|reason| reason.as_str()).map(of_device).collect();
         all.extend(self.capabilities(vm).await?);
-        all.extend(media.iter().filter_map(|medium| of_medium(machine, medium)));
-        if let Some(disk) = Self::disks(media, machine).first() {
+        all.extend(media.iter().filter_map(|medium| self.of_medium(machine, medium)));
+        if let Some(disk) = self.disks(media, machine).first() {
             all.extend(self.lack_of_space(disk, memory).await);
         }
         Ok(all)
     }
 
     /// Returns the migration capabilities, which a user can turn on, with which QEMU cannot save or load.
-    async fn capabilities(&mut self, vm: &VmName) -> Result<Vec<SaveObstacle>, QmpError> {
+    pub(crate) async fn capabilities(&mut self, vm: &VmName) -> Result<Vec<SaveObstacle>, QmpError> {
         let reply = self.query(&QmpCommand::new("query-migrate-capabilities")).await?;
         let is_on = |capability: &str| {
             let mut all = reply.as_array().into_iter().flatten();
@@ -116,7 +116,7 @@ impl LiveVm<'_> {
         let reply = self.query(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
         let nodes: Vec<&Value> = reply.as_array().into_iter().flatten().collect();
         for disk in disks {
-            let node = nodes.iter().find(|node| node["node-name"] == disk.name.as_str());
+            let node = nodes.iter().find(|node| node["node-name"] == disk.node.as_str());
             let bitmaps = node.and_then(|node| node["dirty-bitmaps"].as_array()).into_iter().flatten();
             let names: Vec<&str> = bitmaps.map(|bitmap| bitmap["name"].as_str().unwrap_or_default()).collect();
             let (vm, drive) = (vm.clone(), disk.name.clone());
@@ -130,6 +130,34 @@ impl LiveVm<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns why a drive cannot be part of a snapshot.
+    fn of_medium(&self, machine: &Machine, medium: &BlockMedium) -> Option<SaveObstacle> {
+        if medium.is_read_only {
+            return None;
+        }
+        let mut drives = machine.storage.iter().map(|drive| drive.name.as_str());
+        let drive = drives.find(|name| *name == medium.node || self.is_of_drive(medium, machine, name));
+        let node = drive.unwrap_or(medium.node.as_str());
+        let is_defined = node == VARIABLES_NAME || drive.is_some();
+        let (name, problem, hint) = if RunPaths::is_overlay(&medium.file) {
+            return Some(SaveObstacle::overlay(node));
+        } else if is_defined && medium.format == "qcow2" {
+            return None;
+        } else if is_defined {
+            let problem = format!("drive `{node}` is writable and has the format `{}`", medium.format);
+            (node, problem, format!("set `type: qcow2` or `readonly: true` for drive `{node}`"))
+        } else if let Some(device) = node.strip_prefix(HOTPLUG_PREFIX) {
+            let hint =
+                format!("unplug it, or define it under `storage`: the snapshot needs drive `{device}` to be loaded");
+            (device, format!("drive `{device}` was hot-plugged"), hint)
+        } else {
+            let device = medium.device.as_str();
+            let hint = "define it under `storage`, or make it read-only";
+            (device, format!("`{device}` is writable, and not defined under `storage`"), hint.to_owned())
+        };
+        Some(SaveObstacle { drive: Some(name.to_owned()), problem, hint })
     }
 
     /// A guest that QEMU cannot write to the end would halt with its disk full.
@@ -191,7 +219,7 @@ fn of_version(
 }
 
 /// Returns what a reason of QEMU means.
-fn of_device(reason: &str) -> SaveObstacle {
+pub(crate) fn of_device(reason: &str) -> SaveObstacle {
     let hint = match save_blocker(reason) {
         SaveBlocker::Nvme => "set `interface: virtio` for drives with `interface: nvme` or `type: nvme`",
         SaveBlocker::Vfio => "remove the host's device from the VM",
@@ -199,29 +227,4 @@ fn of_device(reason: &str) -> SaveObstacle {
         SaveBlocker::Other => "remove the device from the VM",
     };
     SaveObstacle { drive: None, problem: format!("QEMU reports `{reason}`"), hint: hint.to_owned() }
-}
-
-/// Returns why a drive cannot be part of a snapshot.
-fn of_medium(machine: &Machine, medium: &BlockMedium) -> Option<SaveObstacle> {
-    if medium.is_read_only {
-        return None;
-    }
-    let node = medium.node.as_str();
-    let is_defined = node == VARIABLES_NAME || machine.storage.iter().any(|drive| drive.name.as_str() == node);
-    let (name, problem, hint) = if RunPaths::is_overlay(&medium.file) {
-        return Some(SaveObstacle::overlay(node));
-    } else if is_defined && medium.format == "qcow2" {
-        return None;
-    } else if is_defined {
-        let problem = format!("drive `{node}` is writable and has the format `{}`", medium.format);
-        (node, problem, format!("set `type: qcow2` or `readonly: true` for drive `{node}`"))
-    } else if let Some(device) = node.strip_prefix(HOTPLUG_PREFIX) {
-        let hint = format!("unplug it, or define it under `storage`: the snapshot needs drive `{device}` to be loaded");
-        (device, format!("drive `{device}` was hot-plugged"), hint)
-    } else {
-        let device = medium.device.as_str();
-        let hint = "define it under `storage`, or make it read-only";
-        (device, format!("`{device}` is writable, and not defined under `storage`"), hint.to_owned())
-    };
-    Some(SaveObstacle { drive: Some(name.to_owned()), problem, hint })
 }

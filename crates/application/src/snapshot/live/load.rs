@@ -154,7 +154,10 @@ impl LiveLoad<'_> {
     /// known.
     async fn plan(&self, live: &mut LiveVm<'_>, entry: &VmEntry, machine: &Machine) -> Result<(LoadPlan, bool), Error> {
         let app = live.app;
-        let disks = LiveVm::disks(&live.media().await?, machine);
+        let disks = {
+            let media = live.media().await?;
+            live.disks(&media, machine)
+        };
         let mut tables = BTreeMap::new();
         for disk in &disks {
             tables.insert(disk.name.clone(), app.ports.images.snapshots(&disk.path).await?);
@@ -271,7 +274,7 @@ impl LiveVm<'_> {
             tpm_copy::create(self.app, &copy).await?;
         }
         self.save_disks(&disks).await?;
-        let nodes: Vec<&str> = plan.disks.iter().map(|disk| disk.name.as_str()).collect();
+        let nodes: Vec<&str> = plan.disks.iter().map(|disk| disk.node.as_str()).collect();
         Ok(forget_changes_live(&mut *self.session, &nodes, self.app.timeouts().qmp).await?)
     }
 

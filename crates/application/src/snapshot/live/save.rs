@@ -159,7 +159,7 @@ impl LiveVm<'_> {
         let command = QmpCommand::new("snapshot-save")
             .with("job-id", id.as_str())
             .with("tag", tag)
-            .with("vmstate", state.name.as_str())
+            .with("vmstate", state.node.as_str())
             .with("devices", nodes(disks));
         let size_before = allocated(app, state).await;
         let work = async {
@@ -180,12 +180,13 @@ impl LiveVm<'_> {
 
     /// Creates snapshots of disks at one moment, all or none; the guest runs on.
     pub(crate) async fn save_disks(&mut self, tags: &[ImageTag]) -> Result<(), QmpError> {
-        let create = |tag: &ImageTag| {
+        let nodes = self.nodes_of(tags).await?;
+        let create = |(tag, node): (&ImageTag, &String)| {
             QmpCommand::new("blockdev-snapshot-internal-sync")
-                .with("device", tag.drive.as_str())
+                .with("device", node.as_str())
                 .with("name", tag.tag.as_str())
         };
-        self.query(&QmpCommand::transaction(tags.iter().map(create))).await.map(drop)
+        self.query(&QmpCommand::transaction(tags.iter().zip(&nodes).map(create))).await.map(drop)
     }
 
     /// Removes snapshots; one that does not exist is ignored, as QEMU does.
@@ -196,7 +197,7 @@ impl LiveVm<'_> {
         }
         for tags in by_tag(&tags) {
             let name = tags.first().map(|tag| tag.tag.as_str()).unwrap_or_default();
-            let devices = tags.iter().map(|tag| Value::from(tag.drive.as_str()));
+            let devices = self.nodes_of(&tags).await?.into_iter().map(Value::from);
             let id = QmpJobs::id("delete", self.app.committer().now());
             let command = QmpCommand::new("snapshot-delete")
                 .with("job-id", id.as_str())

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "the scenarios are tests, though they are compiled as a library")]
 
 mod commit;
+mod layers;
 mod log;
 mod snapshot;
 mod transfer;
@@ -17,6 +18,7 @@ use maqet_domain::port::{Store, StoreError};
 use maqet_domain::vm::Vm;
 
 pub use self::commit::*;
+pub use self::layers::*;
 pub use self::log::*;
 pub use self::snapshot::*;
 pub use self::transfer::*;
@@ -75,6 +77,10 @@ macro_rules! store_conformance {
             test_pending_changed_to_none_is_cleared
             test_pending_changed_at_other_revision_is_conflict
             test_vm_added_with_pending_comes_back_whole
+            test_layers_changed_are_read_back_and_count
+            test_layers_changed_to_none_are_gone
+            test_layers_changed_at_other_revision_is_conflict
+            test_vm_added_with_layers_comes_back_whole
             test_snapshot_records_are_ordered_and_whole
             test_snapshot_same_tag_replaces_the_record
             test_snapshot_removed_leaves_the_others
@@ -147,8 +153,13 @@ fn check_name_taken(result: &Result<(), StoreError>, vm: &Vm) {
 #[cfg(test)]
 mod tests {
     const SUITE: &str = include_str!("mod.rs");
-    const SCENARIOS: [&str; 4] =
-        [include_str!("commit.rs"), include_str!("log.rs"), include_str!("snapshot.rs"), include_str!("vm.rs")];
+    const SCENARIOS: [&str; 4] = [
+        include_str!("commit.rs"),
+        include_str!("layers.rs"),
+        include_str!("log.rs"),
+        include_str!("snapshot.rs"),
+        include_str!("vm.rs"),
+    ];
 
     #[test]
     fn test_conformance_list_names_every_scenario() {

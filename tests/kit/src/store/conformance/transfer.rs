@@ -58,6 +58,7 @@ fn to(url: &str) -> MoveMark {
 async fn fill(store: &dyn Store) {
     let (mut web, gone) = (sample::vm("web", 9), sample::vm("gone", 2));
     web.entry.run = Some(sample::run(3, Phase::Running));
+    web.entry.layers = sample::layers();
     web.entry.pending = Some(Box::new(sample::pending("snapshot.create")));
     let (id, expected) = (gone.entry.id, gone.entry.revision);
     let used =

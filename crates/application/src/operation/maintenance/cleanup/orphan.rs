@@ -112,5 +112,13 @@ fn temporary_entry(app: &App, instance: &QemuInstance) -> Result<VmEntry, Error>
     let name = named.map_or_else(|| VmName::parse(&format!("vm-{}", instance.short)), Ok)?;
     let id: VmId = instance.id.unwrap_or_else(|| app.ports.ids.vm_id());
     let run: Option<Run> = Some(run_of_instance(instance));
-    Ok(VmEntry { id, name, revision: Revision::FIRST, created_at: instance.started_at, run, pending: None })
+    Ok(VmEntry {
+        id,
+        name,
+        revision: Revision::FIRST,
+        created_at: instance.started_at,
+        run,
+        pending: None,
+        layers: Vec::new(),
+    })
 }

@@ -1,0 +1,27 @@
+//! `maqet checkpoint`.
+
+use maqet::operation::CheckpointCheck;
+use maqet::{ErrorReport, Fault, Maqet};
+
+use super::simple;
+use crate::args::CheckpointSubcommand;
+use crate::exit_code;
+use crate::render::Output;
+
+pub(super) async fn run(maqet: &Maqet, command: CheckpointSubcommand, output: &Output) -> Result<u8, ErrorReport> {
+    match command {
+        CheckpointSubcommand::Create(create) => simple(maqet, create, output, "taking a checkpoint").await,
+        CheckpointSubcommand::Ls(ls) => simple(maqet, ls, output, "reading checkpoints").await,
+        CheckpointSubcommand::Info(info) => simple(maqet, info, output, "reading the checkpoint").await,
+        CheckpointSubcommand::Check(check) => check_vm(maqet, check, output).await,
+        CheckpointSubcommand::Cancel(cancel) => simple(maqet, cancel, output, "giving up the checkpoint").await,
+        CheckpointSubcommand::Rm(rm) => simple(maqet, rm, output, "removing checkpoints").await,
+    }
+}
+
+/// Checks whether a checkpoint of a VM can be taken.
+async fn check_vm(maqet: &Maqet, check: CheckpointCheck, output: &Output) -> Result<u8, ErrorReport> {
+    let readiness = output.progress("checking the VM", maqet.run(check)).await?;
+    output.show(&readiness)?;
+    Ok(if readiness.ready { exit_code::DONE } else { exit_code::from_fault(Fault::Failed) })
+}
