@@ -153,7 +153,7 @@ fn check_name_taken(result: &Result<(), StoreError>, vm: &Vm) {
 #[cfg(test)]
 mod tests {
     const SUITE: &str = include_str!("mod.rs");
-    const SCENARIOS: [&str; 4] = [
+    const SCENARIOS: [&str; 5] = [
         include_str!("commit.rs"),
         include_str!("layers.rs"),
         include_str!("log.rs"),
