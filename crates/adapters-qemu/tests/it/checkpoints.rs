@@ -19,6 +19,8 @@ use crate::kit::{Bench, TIMEOUT, wait};
 
 const MEMORY: u64 = 64 << 20;
 
+// The machines have no generation ID: it is in the memory, and another one after each load.
+
 /// What the guest sees here is not its memory: video memory and ROMs.
 const HOLE: std::ops::Range<usize> = 0xa_0000..0x10_0000;
 
@@ -42,7 +44,7 @@ async fn completed(paths: &RunPaths) {
 
 /// Starts a machine whose firmware runs for a moment, and stops it.
 async fn booted(bench: &Bench, machine: &str) {
-    let definition = json!({"memory": "64M", "args": ["-machine", machine, "-vga", "std"]});
+    let definition = json!({"memory": "64M", "generation_id": false, "args": ["-machine", machine, "-vga", "std"]});
     bench.hypervisor.launch(&bench.launch_of(&definition.to_string())).await.unwrap();
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -93,7 +95,7 @@ async fn loaded(checkpoint: &UnfinishedCheckpoint, machine: &str) -> Vec<u8> {
     let object = format!("memory-backend-file,id=pc.ram,size=64M,mem-path={},share=off", ram.display());
     let machine = format!("{machine},memory-backend=pc.ram");
     let args = json!(["-machine", machine, "-vga", "std", "-object", object, "-incoming", "defer", "-S"]);
-    let definition = json!({"memory": "64M", "args": args});
+    let definition = json!({"memory": "64M", "generation_id": false, "args": args});
     bench.hypervisor.launch(&bench.launch_of(&definition.to_string())).await.unwrap();
     let socket = bench.folder.path().join("in");
     execute(&bench.paths, "migrate-incoming", json!({"uri": format!("unix:{}", socket.display())})).await.unwrap();
