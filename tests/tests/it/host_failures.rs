@@ -224,9 +224,13 @@ fn test_files_without_permission_are_not_said_to_be_missing() {
     };
     let path = closed("closed");
     let path: &Path = &path;
+    for firmware in [format!("arguments: [{{bios: {}}}]\n", path.display()), format!("firmware: {}\n", path.display())]
+    {
+        let error = refused(&home, &mine, &firmware, 69);
+
+        check(&error, ["host.path-refused", "cannot be used", &format!("`ls -ld {}`", path.display())]);
+    }
     for (keys, command) in [
-        (format!("arguments: [{{bios: {}}}]\n", path.display()), "sudo chmod a+r"),
-        (format!("firmware: {}\n", path.display()), "sudo chmod a+r"),
         (format!("arguments: [{{kernel: {}}}]\n", path.display()), "sudo chmod a+r"),
         (format!("arguments: [{{smbios: {{file: {}}}}}]\n", path.display()), "sudo chmod a+r"),
         (format!("arguments: [{{acpitable: {{file: {}}}}}]\n", path.display()), "sudo chmod a+r"),
