@@ -95,7 +95,10 @@ impl CheckpointFiles for LocalCheckpoints {
         memory: &str,
         progress: ByteProgress<'p>,
     ) -> Result<TakenApart, CheckpointFileError> {
-        apart::take_apart(unfinished, memory, progress).await
+        match published(unfinished) {
+            Some(taken) => Ok(taken),
+            None => apart::take_apart(unfinished, memory, progress).await,
+        }
     }
 
     async fn publish(
@@ -108,8 +111,6 @@ impl CheckpointFiles for LocalCheckpoints {
         let write = || {
             let mut file = AtomicFile::create(&unfinished.join(MANIFEST_FILE))?;
             file.write_all(&serde_json::to_vec_pretty(manifest)?)?;
-            // What was saved is in the other files, and a killed call can be repeated from here on.
-            unless_missing(fs::remove_file(unfinished.join(STREAM_FILE)))?;
             if is_durable {
                 sync_files(unfinished)?;
                 file.replace()?;
@@ -117,6 +118,8 @@ impl CheckpointFiles for LocalCheckpoints {
             } else {
                 file.replace_unsynced()?;
             }
+            // What was saved is in the other files, which the manifest describes: `take_apart` returns that from here on.
+            unless_missing(fs::remove_file(unfinished.join(STREAM_FILE)))?;
             rename_to_free_name(unfinished, &target)?;
             if is_durable {
                 target.parent().map(sync_folder);
@@ -207,6 +210,16 @@ fn entries(directory: &Path) -> Result<Option<impl Iterator<Item = fs::DirEntry>
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error("read the directory", directory, error)),
     }
+}
+
+/// Returns what the manifest says of the files, if a `publish` was killed once it had removed what QEMU saved.
+fn published(unfinished: &Path) -> Option<TakenApart> {
+    if unfinished.join(STREAM_FILE).exists() {
+        return None;
+    }
+    let name = unfinished.file_name()?.to_str()?.strip_suffix(UNFINISHED_SUFFIX)?;
+    let manifest = read_manifest(unfinished, &CheckpointName::parse(name).ok()?).ok()?;
+    Some(TakenApart { machine_type: manifest.qemu.machine_type, ram: manifest.ram, state: manifest.state })
 }
 
 /// Reads and checks the manifest of a checkpoint.

@@ -15,6 +15,17 @@ fn counting() -> Counting {
     vm
 }
 
+/// Returns a VM whose memory QEMU cannot save while the guest runs.
+fn counting_in_shared_memory() -> Counting {
+    let home = TestHome::new();
+    let sector = guest::CountSector::write(&home);
+    let memory = "  - {object: 'memory-backend-memfd,id=m,size=300M,share=on'}\n  - {machine: {memory-backend: m}}\n";
+    home.add(&(guest::CountSector::yaml("web", &sector, &["one"]).replace("16M\nnetwork", "300M\nnetwork") + memory));
+    let vm = Counting::start_added(home);
+    vm.count(2);
+    vm
+}
+
 fn checkpoint_directory(home: &TestHome, vm: &str) -> PathBuf {
     let id = home.json(&["info", vm])["id"].as_str().unwrap().to_owned();
     home.data().join("checkpoints").join(id)
@@ -229,12 +240,7 @@ fn test_refused_checkpoints_touch_nothing() {
 
 #[test]
 fn test_checkpoint_of_shared_memory_pauses_the_guest() {
-    let home = TestHome::new();
-    let sector = guest::CountSector::write(&home);
-    let memory = "  - {object: 'memory-backend-memfd,id=m,size=300M,share=on'}\n  - {machine: {memory-backend: m}}\n";
-    home.add(&(guest::CountSector::yaml("web", &sector, &["one"]).replace("16M\nnetwork", "300M\nnetwork") + memory));
-    let vm = Counting::start_added(home);
-    vm.count(2);
+    let vm = counting_in_shared_memory();
     let home = &vm.home;
 
     let error = home.json_error(&["checkpoint", "create", "web", "c", "--max-pause", "1ms"], 4);
@@ -266,6 +272,27 @@ fn test_paused_guest_stays_paused_over_a_checkpoint() {
     vm.count(2);
     home.json(&["checkpoint", "rm", "web", "c"]);
     assert_eq!(home.json(&["status", "web"])["status"], "running");
+    vm.count(2);
+    home.json(&["stop", "web", "--force"]);
+    check_nothing_left(home);
+}
+
+/// QEMU cannot merge images that it gave away when it saved a paused guest.
+#[test]
+fn test_rm_after_a_paused_guest_was_saved_changes_nothing() {
+    let vm = counting_in_shared_memory();
+    let home = &vm.home;
+    home.json(&["pause", "web"]);
+    let created = home.json(&["checkpoint", "create", "web", "c"]);
+    assert_eq!(created["checkpoint"]["method"], "stop-and-save", "{created}");
+
+    let error = home.json_error(&["checkpoint", "rm", "web", "c"], 4);
+
+    assert_eq!(error["code"], "checkpoint.layer-conflict", "{error}");
+    assert_eq!(home.json(&["checkpoint", "ls", "web"])["checkpoints"].as_array().unwrap().len(), 1);
+    home.json(&["resume", "web"]);
+    vm.count(2);
+    home.json(&["checkpoint", "rm", "web", "c"]);
     vm.count(2);
     home.json(&["stop", "web", "--force"]);
     check_nothing_left(home);

@@ -189,6 +189,20 @@ fn test_checkpoint_is_listed_once_it_is_published() {
 }
 
 #[test]
+fn test_publish_that_was_killed_before_the_rename_is_repeated() {
+    let (checkpoint, taken) = Checkpoint::taken_apart(&[(3, 7)]);
+    let published = checkpoint.publish(taken.clone()).unwrap();
+    let unfinished = checkpoint.vm().join("booted.partial");
+    fs::rename(&published, &unfinished).unwrap();
+
+    let again = wait(LocalCheckpoints.take_apart(&unfinished, "pc.ram", &|_| {})).unwrap();
+
+    assert_eq!(again, taken);
+    assert_eq!(checkpoint.publish(taken).unwrap(), published);
+    assert_eq!(check(&checkpoint.found(), true), Ok(()));
+}
+
+#[test]
 fn test_name_in_use_is_refused() {
     let (checkpoint, taken) = Checkpoint::taken_apart(&[]);
     let begin = || wait(LocalCheckpoints.begin(&checkpoint.vm(), &name("booted")));

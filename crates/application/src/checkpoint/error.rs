@@ -54,6 +54,9 @@ pub enum CheckpointError {
     LayerHasSnapshots { vm: VmName, drive: String, path: PathBuf, names: Vec<String> },
     #[error("merging the layers of drive `{drive}` takes up to {needed}, and {free} are free for `{}`", path.display())]
     MergeSpace { drive: String, path: PathBuf, needed: ByteSize, free: ByteSize },
+    /// QEMU gave its images away when it saved the guest, which was paused and has not run since.
+    #[error("cannot merge the layers of VM `{vm}`: its guest was saved while it was paused, and has not run since")]
+    SavedWhilePaused { vm: VmName },
     #[error("the running VM `{vm}` does not have layer `{}` at drive `{drive}`", path.display())]
     LayerNotAttached { vm: VmName, drive: String, path: PathBuf },
 }
@@ -122,6 +125,8 @@ impl Explain for CheckpointError {
             Self::LayerHasSnapshots { vm, drive, .. } => explain("checkpoint.snapshots-conflict", Fault::State)
                 .hint(format!("remove them with `maqet snapshot rm {vm} {} NAME`", quote(drive))),
             Self::MergeSpace { .. } => explain("checkpoint.disk-full", Fault::Host).hint("free some space"),
+            Self::SavedWhilePaused { vm } => explain("checkpoint.layer-conflict", Fault::State)
+                .hint(format!("resume it first with `maqet resume {vm}`")),
             Self::LayerNotAttached { vm, .. } => {
                 explain("checkpoint.layer-conflict", Fault::State).hint(format!("stop it first with `maqet stop {vm}`"))
             }

@@ -3,7 +3,11 @@
 //! Only the layer on top is merged, so that no image changes that a checkpoint or another VM builds on: what is below a
 //! checkpoint that stays is merged once that is removed, too. A running QEMU copies the layer into the image below while
 //! the guest runs. For the moment in which it gives the guest that image, the guest is paused until this is recorded:
-//! otherwise a layer that is outdated could be taken for the disk of the guest after a crash of the host.
+//! otherwise a layer that is outdated could be taken for the disk of the guest after a crash of the host. If it cannot be
+//! recorded, the layer is removed before the guest runs: one that is recorded and has no file is merged.
+//!
+//! A VM runs with layers as well as without them. What cannot be merged therefore stays, and keeps no other operation from
+//! the VM.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +16,7 @@ use maqet_domain::port::{HeldLock, ImageFile, ImageWork};
 use maqet_domain::qmp::{BlockMedium, JobInfo, JobStatus, QmpCommand, QmpError, RunState};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::LAYER_FORMAT;
-use maqet_domain::vm::{MergedLayer, PendingWork, VmEntry, layers_of, without_top};
+use maqet_domain::vm::{MergedLayer, PendingWork, VmEntry, VmId, layers_of, without_top};
 use maqet_fault_points::FaultPoint;
 use serde_json::Value;
 
@@ -198,20 +202,33 @@ async fn merge_live(
     if resumes {
         live.query(&QmpCommand::new("stop")).await?;
     }
-    let pivoted = pivot(live, id).await;
-    let entry = match pivoted {
-        Ok(()) => {
-            app.faults.reach(FaultPoint::CheckpointPivoted);
-            record_merged(app, &entry, layer).await
+    if let Err(error) = pivot(live, id).await {
+        // While nobody knows which image it has, the guest stays paused.
+        if !is_pivoted(&live.media().await?, layer) {
+            if resumes {
+                live.run_on().await?;
+            }
+            return Err(error);
         }
-        Err(error) => Err(error),
-    };
+    }
+    app.faults.reach(FaultPoint::CheckpointPivoted);
+    let recorded = record_merged(app, &entry, layer).await;
+    if let (Err(error), Some(file)) = (&recorded, layer.file) {
+        tracing::warn!(vm = %entry.name, %error, "could not record a layer that was merged");
+        app.ports.image_tools.remove(&layer.path, file).await?;
+    }
     if resumes {
         live.run_on().await?;
     }
-    let entry = entry?;
+    let entry = recorded?;
     close(live, &nodes, &layer.path).await?;
     Ok(entry)
+}
+
+/// Returns whether the guest has the image below a layer.
+fn is_pivoted(media: &[BlockMedium], layer: &MergedLayer) -> bool {
+    let has = |image: &Path| media.iter().any(|medium| medium.file == image);
+    has(&layer.below) && !has(&layer.path)
 }
 
 /// Gives the guest the image below.
@@ -250,22 +267,15 @@ async fn close(live: &mut LiveVm<'_>, nodes: &[Value], image: &Path) -> Result<(
 }
 
 /// Ends the jobs of a process that was killed, and records which layers are merged; the guest runs on if it did.
-pub(super) async fn settle(
-    app: &App,
-    live: &mut LiveVm<'_>,
-    entry: VmEntry,
-    work: &Begun<'_>,
-) -> Result<VmEntry, Error> {
+async fn reconcile(app: &App, live: &mut LiveVm<'_>, entry: VmEntry, work: &Begun<'_>) -> Result<VmEntry, Error> {
     let mut entry = entry;
     let mut jobs = QmpJobs::left_over(live.session()).await?;
     jobs.cancel().await?;
     jobs.dismiss().await?;
     let media = live.media().await?;
     let nodes = live.block_nodes().await?;
-    let has = |image: &Path| media.iter().any(|medium: &BlockMedium| medium.file == image);
     for layer in work.layers {
-        let is_top = layers_of(&entry.layers, &layer.drive).is_some_and(|layers| layers.top() == layer.path);
-        if is_top && has(&layer.below) && !has(&layer.path) {
+        if is_top(&entry, layer) && is_pivoted(&media, layer) {
             entry = record_merged(app, &entry, layer).await?;
         }
     }
@@ -273,15 +283,86 @@ pub(super) async fn settle(
         live.run_on().await?;
     }
     for layer in work.layers {
-        if !has(&layer.path) {
+        if !media.iter().any(|medium| medium.file == layer.path) {
             close(live, &nodes, &layer.path).await?;
         }
     }
     Ok(entry)
 }
 
+/// Returns whether a layer is recorded as the disk of the guest.
+fn is_top(entry: &VmEntry, layer: &MergedLayer) -> bool {
+    layers_of(&entry.layers, &layer.drive).is_some_and(|layers| layers.top() == layer.path)
+}
+
+/// Finishes the layer that was being merged when a process was killed or failed, and leaves nothing of those that are merged;
+/// returns the entry of the VM as it is from then on.
+pub(super) async fn finish(app: &App, entry: VmEntry, work: &Begun<'_>) -> Result<VmEntry, Error> {
+    let mut entry = entry;
+    match LiveVm::open(app, &entry).await? {
+        Some(mut live) => entry = reconcile(app, &mut live, entry, work).await?,
+        None => {
+            for layer in work.layers {
+                // Removed, because the guest had the image below and that could not be recorded.
+                if layer.file.is_some() && is_top(&entry, layer) && !app.ports.images.exists(&layer.path).await {
+                    entry = record_merged(app, &entry, layer).await?;
+                }
+            }
+        }
+    }
+    remove_merged(app, &entry, work.layers).await?;
+    Ok(entry)
+}
+
+/// Merges what nothing needs any more, once a checkpoint or a removal was cut off; returns the entry of the VM, whose work is
+/// pending still. What cannot be merged stays until the next removal.
+pub(super) async fn merge_rest(
+    app: &App,
+    entry: VmEntry,
+    guard: &HeldLock,
+    operation: &str,
+    directories: Vec<PathBuf>,
+) -> Result<VmEntry, Error> {
+    if is_saved(app, &entry).await? {
+        return Ok(entry);
+    }
+    let layers = plan(app, &entry, &[]).await?;
+    if let Err(error) = require_mergeable(app, &entry, &layers).await {
+        tracing::warn!(vm = %entry.name, %error, "layers stay");
+        return Ok(entry);
+    }
+    let id = entry.id;
+    match run(app, entry, guard, None, operation, directories, layers).await {
+        Ok(entry) => Ok(entry),
+        Err(error) => {
+            tracing::warn!(%error, "layers stay");
+            keep_rest(app, &id).await?.ok_or(error)
+        }
+    }
+}
+
+/// Keeps the layers that could not be merged; returns the entry of the VM, whose work is pending still.
+pub(crate) async fn keep_rest(app: &App, id: &VmId) -> Result<Option<VmEntry>, Error> {
+    let Some(vm) = app.ports.store.by_id(id).await? else { return Ok(None) };
+    let Some(PendingWork::CheckpointRemove { checkpoints, layers, resumes }) =
+        vm.entry.pending.as_ref().map(|pending| pending.work.clone())
+    else {
+        return Ok(Some(vm.entry));
+    };
+    let work = Begun { checkpoints: &checkpoints, layers: &layers, resumes };
+    finish(app, vm.entry, &work).await.map(Some)
+}
+
+/// Returns whether QEMU has saved its guest and given its images away: it cannot merge them before the guest runs again.
+pub(crate) async fn is_saved(app: &App, entry: &VmEntry) -> Result<bool, Error> {
+    match LiveVm::open(app, entry).await? {
+        Some(mut live) => Ok(matches!(live.run_state().await?, RunState::Postmigrate | RunState::FinishMigrate)),
+        None => Ok(false),
+    }
+}
+
 /// Removes the files of layers that are recorded as merged.
-pub(super) async fn remove_merged(app: &App, entry: &VmEntry, layers: &[MergedLayer]) -> Result<(), Error> {
+async fn remove_merged(app: &App, entry: &VmEntry, layers: &[MergedLayer]) -> Result<(), Error> {
     for layer in layers {
         let known = layers_of(&entry.layers, &layer.drive);
         let is_merged = known.is_none_or(|known| !known.tops.contains(&layer.path));

@@ -9,6 +9,8 @@
 //! | QEMU has written everything | the stream is taken apart |
 //! | QEMU failed, or the checkpoint was canceled | the layers are merged |
 //! | QEMU is gone | the layers stay, as the guest may have written to them, until they are merged |
+//!
+//! Layers that cannot be merged stay as well; the next removal of a checkpoint merges them.
 
 use maqet_domain::change::Change;
 use maqet_domain::checkpoint::ladder::can_cancel_background;
@@ -146,8 +148,7 @@ pub(super) async fn undo(
     }
     app.ports.checkpoints.remove(&work.partial).await?;
     if has_layers {
-        let merge = merge::plan(app, &entry, &[]).await?;
-        entry = merge::run(app, entry, guard, None, OPERATION, Vec::new(), merge).await?;
+        entry = merge::merge_rest(app, entry, guard, OPERATION, Vec::new()).await?;
         return Ok(Recovered::rolled_back(&entry));
     }
     for layer in &work.layers {
@@ -210,11 +211,7 @@ pub(crate) async fn finish_remove(
     for directory in work.checkpoints {
         app.ports.checkpoints.remove(directory).await?;
     }
-    if let Some(mut live) = LiveVm::open(app, &entry).await? {
-        entry = merge::settle(app, &mut live, entry, &work).await?;
-    }
-    merge::remove_merged(app, &entry, work.layers).await?;
-    let merge = merge::plan(app, &entry, &[]).await?;
-    let entry = merge::run(app, entry, guard, None, "checkpoint.rm", work.checkpoints.to_vec(), merge).await?;
+    entry = merge::finish(app, entry, &work).await?;
+    let entry = merge::merge_rest(app, entry, guard, "checkpoint.rm", work.checkpoints.to_vec()).await?;
     Ok(Recovered { changes: Vec::<Change>::new(), ..Recovered::finished(&entry) })
 }

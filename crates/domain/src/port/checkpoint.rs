@@ -117,7 +117,7 @@ pub trait CheckpointFiles: Send + Sync {
 
     /// Takes the saved state of an unfinished checkpoint apart: the pages of the RAM block `memory` go to a sparse file,
     /// the rest to another one. What an interrupted call left is replaced; the saved state stays until
-    /// [`publish`](Self::publish).
+    /// [`publish`](Self::publish). If that was interrupted as well and nothing is left to do, returns the same again.
     ///
     /// `progress` is called with how many bytes of the saved state are done. Errors also: `Stream`.
     async fn take_apart<'p>(

@@ -6,7 +6,7 @@ use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::checkpoint::CheckpointName;
 use maqet_domain::event::kind;
-use maqet_domain::vm::{Status, VmEntry};
+use maqet_domain::vm::{Status, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -81,6 +81,9 @@ impl CheckpointRm {
         let status = app.observer().observe_locked(&vm.entry).await.status;
         require_state(&vm.entry, status)?;
         let layers = merge::plan(app, &vm.entry, &directories).await?;
+        if !layers.is_empty() && merge::is_saved(app, &vm.entry).await? {
+            return Err(CheckpointError::SavedWhilePaused { vm: vm.entry.name }.into());
+        }
         merge::require_mergeable(app, &vm.entry, &layers).await?;
         let guards = if status.is_live() {
             // Its QEMU has them open.
@@ -92,13 +95,22 @@ impl CheckpointRm {
         };
 
         let job = app.jobs.start(Self::NAME, &vm.entry.name);
+        let id = vm.entry.id;
         let merged: Vec<String> = layers.iter().map(|layer| shown(&layer.path)).collect();
         let removed: Vec<String> = directories
             .iter()
             .filter_map(|one| one.file_name())
             .map(|name| name.to_string_lossy().into_owned())
             .collect();
-        let entry = merge::run(app, vm.entry, &*guard, Some(&job), Self::NAME, directories, layers).await?;
+        let entry = match merge::run(app, vm.entry, &*guard, Some(&job), Self::NAME, directories, layers).await {
+            Ok(entry) => entry,
+            Err(error) => {
+                if let Err(failed) = Box::pin(keep_layers(app, &id)).await {
+                    tracing::warn!(error = %failed, "could not end a removal; the next operation does");
+                }
+                return Err(error);
+            }
+        };
         let kept = entry.layers.iter().flat_map(|layers| &layers.tops).map(|path| shown(path)).collect();
         let (id, name) = (entry.id.to_string(), entry.name.to_string());
         let done = CheckpointRemoved { id, name, removed, merged, kept };
@@ -143,6 +155,14 @@ async fn refuse_used(
         return Ok(());
     }
     Err(CheckpointError::InUse { vm: entry.name.clone(), name: name.clone(), uses }.into())
+}
+
+/// Ends a removal whose layers could not be merged: the VM runs with them as well.
+async fn keep_layers(app: &App, id: &VmId) -> Result<(), Error> {
+    if let Some(entry) = merge::keep_rest(app, id).await? {
+        app.committer().end_work(&entry, Vec::new()).await?;
+    }
+    Ok(())
 }
 
 /// Refuses a VM whose QEMU does not answer.
