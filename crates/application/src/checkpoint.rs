@@ -23,6 +23,7 @@
 //! | `place` | the checkpoints of a VM |
 //! | `preflight` | what keeps a VM from being saved, and how it is saved |
 //! | `recover` | what becomes of the work of a process that was killed |
+//! | `resume` | a QEMU that goes on from a checkpoint |
 //! | `saver` | the steps in QEMU |
 
 pub(crate) mod cancel;
@@ -33,4 +34,5 @@ pub(crate) mod merge;
 pub(crate) mod place;
 pub(crate) mod preflight;
 pub(crate) mod recover;
+pub(crate) mod resume;
 pub(crate) mod saver;

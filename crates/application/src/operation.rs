@@ -42,6 +42,7 @@ pub use self::snapshot::{
 pub use self::storage::*;
 pub use self::trash::*;
 pub use self::vm::*;
+pub(crate) use self::vm::{StartOptions, new_vm, start};
 
 use maqet_domain::registry::DuplicateName;
 
@@ -102,6 +103,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<CheckpointCheck>()?;
     table.register::<CheckpointCancel>()?;
     table.register::<CheckpointRm>()?;
+    table.register::<Fork>()?;
     table.register::<StorageLs>()?;
     table.register::<StorageInfo>()?;
     table.register::<StorageVerify>()?;

@@ -14,7 +14,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::Node;
 use maqet_domain::event::kind;
 use maqet_domain::port::{LockError, LockName};
-use maqet_domain::vm::{THROW_AWAY_LABEL, Vm, VmEntry, VmId};
+use maqet_domain::vm::{FORK_LABEL, THROW_AWAY_LABEL, Vm, VmEntry, VmId};
 use serde_json::json;
 
 use crate::config::{origins, without_label};
@@ -23,8 +23,10 @@ use crate::{App, Error};
 /// Returns the VMs whose process was killed before it removed them.
 pub(crate) async fn left_over(app: &App) -> Result<Vec<VmEntry>, Error> {
     let mut left = Vec::new();
-    for entry in app.ports.store.list().await?.into_iter().filter(|entry| entry.name.is_of_throw_away(&entry.id)) {
-        if let Some(vm) = app.ports.store.by_id(&entry.id).await?
+    for entry in app.ports.store.list().await? {
+        // Most VMs have neither, and their definitions are not read.
+        if (entry.name.is_of_throw_away(&entry.id) || app.ports.locks.is_left(&LockName::ThrowAway(entry.id)).await)
+            && let Some(vm) = app.ports.store.by_id(&entry.id).await?
             && is_left_over(app, &vm).await
         {
             left.push(vm.entry);
@@ -102,13 +104,17 @@ pub(crate) async fn remove(app: &App, id: &VmId, operation: &'static str) -> Res
 /// Makes a VM one that stays, as any other.
 pub(crate) async fn keep(app: &App, id: &VmId, operation: &'static str) -> Result<(), Error> {
     let (_guard, vm) = app.vms().lock_unrecovered(&id.to_string(), operation, app.timeouts().lock).await?;
-    let definition = without_label(vm.definition, THROW_AWAY_LABEL);
+    let definition = without_label(without_label(vm.definition, THROW_AWAY_LABEL), FORK_LABEL);
     let (id, expected, origins) = (vm.entry.id, vm.entry.revision, origins(&definition));
     let change = Change::DefinitionChanged { id, expected, definition, origins };
     Ok(app.committer().commit(ChangeSet::default().and(change)).await?)
 }
 
 fn is_thrown_away(vm: &Vm) -> bool {
-    let label = vm.definition.get("labels").and_then(|labels| labels.non_null(THROW_AWAY_LABEL));
-    label.and_then(Node::written).is_some() && vm.entry.name.is_of_throw_away(&vm.entry.id)
+    let label = |name: &str| {
+        let labels = vm.definition.get("labels");
+        labels.and_then(|labels| labels.non_null(name)).and_then(Node::written)
+    };
+    let is_fork = label(FORK_LABEL).is_some_and(|id| id == vm.entry.id.to_string());
+    is_fork || (label(THROW_AWAY_LABEL).is_some() && vm.entry.name.is_of_throw_away(&vm.entry.id))
 }

@@ -38,7 +38,7 @@ use std::str::FromStr;
 
 use clap::{Args, FromArgMatches, Subcommand};
 use maqet::Environment;
-use maqet::operation::{Cleanup, Doctor, HistoryLs, Info, Ls, Redo, SshConfig, Undo};
+use maqet::operation::{Cleanup, Doctor, Fork, HistoryLs, Info, Ls, Redo, SshConfig, Undo};
 
 pub(crate) use self::backup::BackupSubcommand;
 pub(crate) use self::checkpoint::CheckpointSubcommand;
@@ -202,6 +202,7 @@ pub(crate) enum Command {
     Backup(BackupSubcommand),
     #[command(subcommand)]
     Checkpoint(CheckpointSubcommand),
+    Fork(Fork),
     #[command(subcommand)]
     Storage(StorageSubcommand),
     Metrics(MetricsArgs),
@@ -227,7 +228,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 39] = [
+const DEFINITIONS: [(&str, Augment); 40] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -257,6 +258,7 @@ const DEFINITIONS: [(&str, Augment); 39] = [
     ("snapshot", SnapshotSubcommand::augment_subcommands),
     ("backup", BackupSubcommand::augment_subcommands),
     ("checkpoint", CheckpointSubcommand::augment_subcommands),
+    ("fork", Fork::augment_args),
     ("storage", StorageSubcommand::augment_subcommands),
     ("metrics", MetricsArgs::augment_args),
     ("database", DatabaseSubcommand::augment_subcommands),
@@ -300,6 +302,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("snapshot", "Create, list, load and remove snapshots of a VM's drives, and of its memory"),
     ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
     ("checkpoint", "Take checkpoints of running VMs, list, show and remove them"),
+    ("fork", "Start new VMs from a checkpoint: each goes on where the guest was, with disks of its own"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),
     ("database", "Check, back up and move the database"),

@@ -78,6 +78,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Snapshot(SnapshotSubcommand::Rm(rm)) => simple(maqet, rm, output, "removing the snapshot").await,
         Command::Backup(command) => backup::run(maqet, command, output).await,
         Command::Checkpoint(command) => checkpoint::run(maqet, command, output).await,
+        Command::Fork(fork) => checkpoint::fork(maqet, fork, output).await,
         Command::Storage(command) => storage::run(maqet, command, output).await,
         Command::Metrics(args) => metrics::run(maqet, args, output).await,
         Command::Database(command) => database::run(maqet, command, output).await,

@@ -62,7 +62,7 @@ pub use self::journal::Journal;
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
 pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMaintenance, VmCopy, VmPresence};
 pub use self::metric::{MetricError, MetricStore, MetricsAdded};
-pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
+pub use self::monitor::{MainLoop, MonitorSession, Monitors, PassedFor, Schemas, SessionEvent};
 pub use self::path::{FileError, PathKind, PathObstacle, Paths};
 pub use self::picture::{PictureError, PictureFile, Pictures};
 pub use self::probe::{ClosedPath, DirectoryFacts, DirectoryState, Probe, Space};

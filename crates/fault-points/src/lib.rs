@@ -123,6 +123,12 @@ pub enum FaultPoint {
     /// A checkpoint is complete; its work is pending.
     #[strum(to_string = "checkpoint.published")]
     CheckpointPublished,
+    /// The VM of a fork is defined; nothing of it runs.
+    #[strum(to_string = "fork.defined")]
+    ForkDefined,
+    /// The QEMU of a fork has loaded its state; the fork is not complete.
+    #[strum(to_string = "fork.loaded")]
+    ForkLoaded,
     /// It is recorded that checkpoints are removed and layers merged.
     #[strum(to_string = "checkpoint.merge-marked")]
     CheckpointMergeMarked,

@@ -39,6 +39,7 @@ mod firmware_files;
 mod first_boot;
 mod foreground;
 mod foreign_content;
+mod forks;
 mod full_disks;
 mod guest;
 mod guides;

@@ -112,7 +112,7 @@ impl Parts {
         let (crc32, used_bytes) = sums.finish();
         let complete = || {
             file.set_len(facts.memory.bytes)?;
-            read_only(&file)?;
+            // It keeps the permission to be written: QEMU before 8.2 opens it so, although it writes nothing.
             modified_at(&file)
         };
         let modified_at = complete().map_err(|error| io_error("write", &path, error))?;

@@ -131,7 +131,7 @@ fn test_memory_is_sparse_and_the_rest_is_a_stream() {
     assert_eq!(ram.iter().filter(|byte| **byte != 0).count(), 3 * 4096);
     assert_eq!((taken.ram.bytes, taken.ram.used_bytes), (2 * MIB as u64, 3 * 4096));
     let found = fs::metadata(checkpoint.unfinished.directory.join(RAM_FILE)).unwrap();
-    assert!(found.blocks() * 512 < MIB as u64 && found.mode() & 0o777 == 0o400, "{found:?}");
+    assert!(found.blocks() * 512 < MIB as u64 && found.mode() & 0o777 == 0o600, "{found:?}");
     let state = fs::read(checkpoint.unfinished.directory.join(STATE_FILE)).unwrap();
     assert_eq!(state.len() as u64, taken.state.bytes);
     assert_eq!(taken.state.crc32, crc32fast::hash(&state));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet_adapters_linux::limits::round_to_millis;
-use maqet_domain::port::{MainLoop, MonitorSession, SessionEvent};
+use maqet_domain::port::{MainLoop, MonitorSession, PassedFor, SessionEvent};
 use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
 use maqet_domain::text::escaped;
 use serde_json::{Map, Value, json};
@@ -300,9 +300,11 @@ impl MonitorSession for QmpSession {
         &mut self,
         command: &QmpCommand,
         file: &Path,
+        purpose: PassedFor,
         timeout: Duration,
     ) -> Result<Value, QmpError> {
-        let opened = OpenOptions::new().write(true).open(file);
+        let is_read = purpose == PassedFor::Reading;
+        let opened = OpenOptions::new().read(is_read).write(!is_read).open(file);
         let opened = opened.map_err(|why| QmpError::FileUnavailable { path: file.to_owned(), source: why.into() })?;
         let deadline = Instant::now() + timeout;
         let reply = self.run(&command.execute, &command.arguments, Some(opened.into()), deadline).await;

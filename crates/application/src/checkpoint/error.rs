@@ -57,6 +57,12 @@ pub enum CheckpointError {
     /// QEMU gave its images away when it saved the guest, which was paused and has not run since.
     #[error("cannot merge the layers of VM `{vm}`: its guest was saved while it was paused, and has not run since")]
     SavedWhilePaused { vm: VmName },
+    #[error("checkpoint `{name}` of VM `{vm}` cannot be forked: {}", reasons.join("; "))]
+    NotForkable { vm: VmName, name: CheckpointName, reasons: Vec<String> },
+    #[error("fork `{fork}` would have the images that are in `{}` already", path.display())]
+    ForkStorageExists { fork: VmName, path: PathBuf },
+    #[error("QEMU cannot go on from checkpoint `{name}`: {reason}")]
+    LoadFailed { name: CheckpointName, reason: String },
     #[error("the running VM `{vm}` does not have layer `{}` at drive `{drive}`", path.display())]
     LayerNotAttached { vm: VmName, drive: String, path: PathBuf },
 }
@@ -127,6 +133,14 @@ impl Explain for CheckpointError {
             Self::MergeSpace { .. } => explain("checkpoint.disk-full", Fault::Host).hint("free some space"),
             Self::SavedWhilePaused { vm } => explain("checkpoint.layer-conflict", Fault::State)
                 .hint(format!("resume it first with `maqet resume {vm}`")),
+            Self::NotForkable { .. } => explain("checkpoint.fork-refused", Fault::State)
+                .hint("take another checkpoint with the VM as it is now"),
+            Self::ForkStorageExists { .. } => explain("checkpoint.storage-exists", Fault::State)
+                .hint("choose another name")
+                .hint("move the directory away, if it is not needed"),
+            Self::LoadFailed { .. } => {
+                explain("checkpoint.load-failed", Fault::Failed).hint("take another checkpoint of the VM")
+            }
             Self::LayerNotAttached { vm, .. } => {
                 explain("checkpoint.layer-conflict", Fault::State).hint(format!("stop it first with `maqet stop {vm}`"))
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet_domain::metric::step;
-use maqet_domain::port::{MainLoop, MonitorSession, Monitors, SessionEvent};
+use maqet_domain::port::{MainLoop, MonitorSession, Monitors, PassedFor, SessionEvent};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{MonitorAnswer, RunPaths};
 use serde_json::Value;
@@ -70,9 +70,10 @@ impl MonitorSession for MeasuredSession {
         &mut self,
         command: &QmpCommand,
         file: &Path,
+        purpose: PassedFor,
         timeout: Duration,
     ) -> Result<Value, QmpError> {
-        let work = self.session.execute_with_file(command, file, timeout);
+        let work = self.session.execute_with_file(command, file, purpose, timeout);
         self.meter.step(step::QMP, span(&command.execute), work).await
     }
 

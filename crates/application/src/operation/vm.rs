@@ -8,6 +8,7 @@ mod rm;
 pub(crate) mod start;
 pub(super) mod stop;
 
+pub(crate) use self::add::new_vm;
 pub use self::add::{Add, Added};
 pub(crate) use self::apply::reverting;
 pub use self::apply::{Applied, Apply, Changed, TakesEffect};
@@ -15,4 +16,5 @@ pub use self::power::{Pause, PowerChanged, Reset, Resume};
 pub use self::restart::{Restart, Restarted};
 pub use self::rm::{RemainingBackups, Removed, Rm};
 pub use self::start::{Start, Started};
+pub(crate) use self::start::{StartOptions, start};
 pub use self::stop::{Stop, Stopped};

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use maqet_domain::change::Change;
 use maqet_domain::hotplug::{BootDevices, PluggedDevice};
 use maqet_domain::machine::Machine;
-use maqet_domain::port::MonitorSession;
+use maqet_domain::port::{MonitorSession, PassedFor};
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError, RunState, children};
 use maqet_domain::snapshot::Fingerprint;
@@ -91,9 +91,9 @@ impl<'a> LiveVm<'a> {
         self.session.execute(command, self.app.timeouts().qmp).await
     }
 
-    /// Runs a command, and passes a descriptor of a file with it.
+    /// Runs a command, and passes a descriptor of a file with it, which QEMU writes to.
     pub(crate) async fn query_with_file(&mut self, command: &QmpCommand, file: &Path) -> Result<Value, QmpError> {
-        self.session.execute_with_file(command, file, self.app.timeouts().qmp).await
+        self.session.execute_with_file(command, file, PassedFor::Writing, self.app.timeouts().qmp).await
     }
 
     pub(crate) fn session(&mut self) -> &mut dyn MonitorSession {

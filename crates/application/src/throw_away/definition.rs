@@ -164,7 +164,7 @@ fn with_overlay(drive: &Drive<'_>, exists: bool) -> Option<Node> {
 }
 
 /// Returns the change of a card whose forwarded ports are chosen by QEMU.
-fn with_free_ports(card: &NetworkSpec) -> Option<Node> {
+pub(crate) fn with_free_ports(card: &NetworkSpec) -> Option<Node> {
     let fixed: Vec<&Forward> = card.forward.iter().filter(|forward| forward.host_port != 0).collect();
     if fixed.is_empty() {
         return None;
@@ -181,14 +181,14 @@ fn entry_of_share(share: &Share<'_>) -> Node {
     map([("name", name), ("type", kind), ("path", path_node(share.path)), ("readonly", readonly)])
 }
 
-fn path_node(path: &Path) -> Node {
+pub(crate) fn path_node(path: &Path) -> Node {
     Node::text(path.to_string_lossy())
 }
 
-fn map<'k>(entries: impl IntoIterator<Item = (&'k str, Node)>) -> Node {
+pub(crate) fn map<'k>(entries: impl IntoIterator<Item = (&'k str, Node)>) -> Node {
     Node::new(Value::Map(entries.into_iter().map(|(key, node)| (key.to_owned(), node)).collect()))
 }
 
-fn list(items: Vec<Node>) -> Node {
+pub(crate) fn list(items: Vec<Node>) -> Node {
     Node::new(Value::List(items))
 }

@@ -10,7 +10,7 @@ use maqet_application::{App, Error, limits};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::hotplug::DeviceId;
 use maqet_domain::port::{
-    BuildUnavailable, MainLoop, MockMonitorSession, MonitorSession, SessionEvent, Store, VmRepository,
+    BuildUnavailable, MainLoop, MockMonitorSession, MonitorSession, PassedFor, SessionEvent, Store, VmRepository,
 };
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::qmp::RunState;
@@ -339,7 +339,13 @@ impl MonitorSession for Meanwhile {
         Ok(json!({}))
     }
 
-    async fn execute_with_file(&mut self, _: &QmpCommand, _: &Path, _: Duration) -> Result<Value, QmpError> {
+    async fn execute_with_file(
+        &mut self,
+        _: &QmpCommand,
+        _: &Path,
+        _: PassedFor,
+        _: Duration,
+    ) -> Result<Value, QmpError> {
         unreachable!("not called")
     }
 

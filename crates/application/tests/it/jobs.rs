@@ -8,7 +8,7 @@ use futures_util::future::join;
 use maqet_application::operation::{QmpBalloon, QmpDeviceDel, QmpEject, QmpInsert, QmpType, Start, Wait};
 use maqet_application::{App, Error, Operation, ProgressUnit};
 use maqet_domain::Explain;
-use maqet_domain::port::{MainLoop, MonitorSession, SessionEvent};
+use maqet_domain::port::{MainLoop, MonitorSession, PassedFor, SessionEvent};
 use maqet_domain::qmp::{QmpCommand, QmpError, RunState};
 use serde_json::{Value, json};
 
@@ -23,7 +23,13 @@ impl MonitorSession for IdleGuest {
         Ok(json!({ "status": "running" }))
     }
 
-    async fn execute_with_file(&mut self, _: &QmpCommand, _: &Path, _: Duration) -> Result<Value, QmpError> {
+    async fn execute_with_file(
+        &mut self,
+        _: &QmpCommand,
+        _: &Path,
+        _: PassedFor,
+        _: Duration,
+    ) -> Result<Value, QmpError> {
         unreachable!("not called")
     }
 

@@ -1,6 +1,6 @@
 //! `maqet checkpoint`.
 
-use maqet::operation::CheckpointCheck;
+use maqet::operation::{CheckpointCheck, Fork};
 use maqet::{ErrorReport, Fault, Maqet};
 
 use super::simple;
@@ -24,4 +24,13 @@ async fn check_vm(maqet: &Maqet, check: CheckpointCheck, output: &Output) -> Res
     let readiness = output.progress("checking the VM", maqet.run(check)).await?;
     output.show(&readiness)?;
     Ok(if readiness.ready { exit_code::DONE } else { exit_code::from_fault(Fault::Failed) })
+}
+
+/// Starts VMs from a checkpoint.
+pub(super) async fn fork(maqet: &Maqet, fork: Fork, output: &Output) -> Result<u8, ErrorReport> {
+    let forked = output.progress("starting VMs from the checkpoint", maqet.run(fork)).await?;
+    for warning in &forked.warnings {
+        output.note(&format!("warning: {warning}"));
+    }
+    output.finish(&forked)
 }

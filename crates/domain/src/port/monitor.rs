@@ -48,6 +48,15 @@ pub enum MainLoop {
     Unresponsive,
 }
 
+/// For what QEMU gets the descriptor of a file, which it accepts for nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassedFor {
+    /// It only reads.
+    Reading,
+    /// It only writes.
+    Writing,
+}
+
 /// A session with a monitor, which runs commands one after the other and receives events.
 ///
 /// All methods are cancel safe: the session stays usable, and a reply that comes after its future was dropped is
@@ -61,14 +70,15 @@ pub trait MonitorSession: Send {
     /// `ConnectionClosed`, `InvalidResponse`.
     async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError>;
 
-    /// Runs a command as [`execute`](Self::execute) does, and passes QEMU a descriptor of an existing file with it, which
-    /// is open for writing from its start on.
+    /// Runs a command as [`execute`](Self::execute) does, and passes QEMU a descriptor of an existing file with it, at its
+    /// start.
     ///
     /// Errors: those of `execute`, and `FileUnavailable`.
     async fn execute_with_file(
         &mut self,
         command: &QmpCommand,
         file: &Path,
+        purpose: PassedFor,
         timeout: Duration,
     ) -> Result<Value, QmpError>;
 

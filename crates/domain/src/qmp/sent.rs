@@ -87,6 +87,10 @@ pub const SENT: &[Sent] = &[
     sent("migrate", CHECKPOINT),
     sent("migrate-set-capabilities", CHECKPOINT),
     sent("migrate-set-parameters", CHECKPOINT),
+    sent(
+        "migrate-incoming",
+        "loads the state of a machine into a QEMU that maqet started for it, and that has not run yet",
+    ),
     sent("migrate_cancel", CHECKPOINT),
     sent("netdev_add", "creates the backend that the user described; its code is part of QEMU, not of a module"),
     sent("netdev_del", OWN_BACKEND),

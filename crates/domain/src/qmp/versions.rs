@@ -39,6 +39,8 @@ pub enum Difference {
     DebugExitIsAShutdown,
     /// A suspended guest that is sent `stop` is `paused`, and suspended again after `cont`.
     SuspendedCanBePaused,
+    /// A file that memory is a private mapping of can be opened only for reading.
+    ReadOnlyMemoryFile,
     /// A stream socket of a network card connects again: `-netdev stream` has `reconnect-ms`.
     StreamReconnects,
 }
@@ -62,6 +64,7 @@ impl Difference {
             | Self::MissingModuleIsNoType
             | Self::DebugExitIsAShutdown
             | Self::SuspendedCanBePaused
+            | Self::ReadOnlyMemoryFile
             | Self::StreamReconnects => version(10, 0, 2),
         }
     }

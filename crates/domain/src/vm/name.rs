@@ -9,6 +9,10 @@ use crate::text::checked_text;
 /// next one that looks for such VMs.
 pub const THROW_AWAY_LABEL: &str = "maqet.run";
 
+/// The label of a VM that is being made from a checkpoint, with the ID of that VM: it is removed if the process that makes it
+/// is killed.
+pub const FORK_LABEL: &str = "maqet.fork";
+
 /// How many digits of the ID the name of a VM has that is thrown away.
 const ID_DIGITS: usize = 8;
 

@@ -66,6 +66,17 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
         // A command that only reads does not move disks back, nor end the QEMU of a backup.
         let _changed_or_not_there = home.maqet(["apply", VM, "--memory", "36M"]).run();
     }
+    if scenario.is_fork() {
+        // Nothing is left of one that is not complete.
+        home.json(&["cleanup"]);
+        if names(&home.json(&["ls"])).contains("fork") {
+            assert_eq!(home.json(&["status", "fork"])["status"], "running");
+            home.json(&["rm", "fork", "--force", "--delete-storage"]);
+            // Its image would keep the checkpoint.
+            home.json(&["storage", "trash", "empty"]);
+        }
+        assert_eq!(home.qemu_pids().len(), 1);
+    }
     if scenario.is_of_checkpoints() {
         // While there is one, the VM and its disks stay.
         home.json(&["checkpoint", "rm", VM, "--all"]);

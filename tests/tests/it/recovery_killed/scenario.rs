@@ -41,6 +41,7 @@ const KILL: &[&str] = &["stop", VM, "--force"];
 const MORE_MEMORY: &[&str] = &["apply", VM, "--memory", "48M"];
 const BACKUP: &[&str] = &["backup", "create", VM];
 const CHECKPOINT: &[&str] = &["checkpoint", "create", VM, "one"];
+const FORK: &[&str] = &["fork", "web@one", "--name", "fork"];
 const TO_TRASH: &[&str] = &["rm", VM, "--delete-storage"];
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -198,6 +199,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         command: &["checkpoint", "check", VM],
         code: 0,
     },
+    Scenario { name: "a fork", before: &[ADD, START, RESUME, CHECKPOINT], command: FORK, code: 0 },
     Scenario { name: "storage attach", before: &[ADD], command: &["storage", "attach", VM, "stick.raw"], code: 0 },
 ];
 
@@ -251,7 +253,12 @@ impl Scenario {
 
     /// Returns whether the command is about checkpoints.
     pub(crate) fn is_of_checkpoints(&self) -> bool {
-        self.command[0] == "checkpoint"
+        self.command[0] == "checkpoint" || self.is_fork()
+    }
+
+    /// Returns whether the command makes a VM from a checkpoint.
+    pub(crate) fn is_fork(&self) -> bool {
+        self.command == FORK
     }
 
     /// Returns whether the command makes or removes this snapshot.

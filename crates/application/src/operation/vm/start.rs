@@ -10,6 +10,7 @@ use maqet_domain::machine::Machine;
 use maqet_domain::metric::step;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
+use maqet_domain::qmp::RunState;
 use maqet_domain::storage::ImagePlan;
 use maqet_domain::vm::{
     Action, BootNumber, ExitReport, HaltReason, InvalidTransition, MonitorAnswer, Phase, ProcessObservation,
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::checkpoint::resume::Resumed;
 use crate::job::Job;
 use crate::log::failure::LogFailure;
 use crate::log::keeper::LogKeeper;
@@ -117,6 +119,7 @@ impl Operation for Start {
             recreate: &self.recreate,
             paused: self.paused,
             foreground: self.foreground,
+            resumed: None,
         };
         Ok(start(app, &vm, options).await?.about(vm.entry.id).holding(guard))
     }
@@ -133,6 +136,8 @@ pub(crate) struct StartOptions<'a> {
     pub(crate) paused: bool,
     /// Whether QEMU ends with this process.
     pub(crate) foreground: bool,
+    /// The checkpoint that the guest goes on from, instead of booting.
+    pub(crate) resumed: Option<Resumed<'a>>,
 }
 
 /// Starts a VM whose lock the caller holds.
@@ -173,11 +178,14 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         require_free_sockets(app, &vm.entry.name, checked.command_line.args(), &paths.sockets).await?;
         Ok::<_, Error>(checked)
     };
-    let CheckedStart { command_line, files, disks } = match job.run(prepare).await? {
+    let CheckedStart { mut command_line, files, disks } = match job.run(prepare).await? {
         Ok(checked) => checked,
         Err(Error::Image(source)) => return Err(start_image_error(app, &vm.entry, &machine, source).await),
         Err(error) => return Err(error),
     };
+    if let Some(resumed) = options.resumed {
+        command_line = resumed.command_line(command_line)?;
+    }
     let creator = DiskCreator::new(app, &job, &vm.entry).await?;
     creator.create_all(&machine, &disks.drives).await?;
     let mut created = creator.tpm_record(&machine);
@@ -200,6 +208,15 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
                 app.shutdown().kill(&entry.name, &launched.process).await?;
                 roll_back(app, &entry, vm.entry.run.clone(), &error.to_string()).await;
                 return Err(error);
+            }
+            let mut launched = launched;
+            if let Some(resumed) = options.resumed {
+                if let Err(error) = job.run(resumed.load(app, &launch.paths, paused)).await.and_then(|loaded| loaded) {
+                    app.shutdown().kill(&entry.name, &launched.process).await?;
+                    roll_back(app, &entry, vm.entry.run.clone(), &error.to_string()).await;
+                    return Err(error);
+                }
+                launched.state = if paused { RunState::Paused } else { RunState::Running };
             }
             let log_failure = launched.log_failure.clone();
             let warnings = all_warnings(&machine, &disks.warnings, launched.warnings.clone());

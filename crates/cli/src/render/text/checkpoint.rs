@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use indicatif::BinaryBytes;
 use maqet::operation::{
     CheckpointCanceled, CheckpointCreated, CheckpointDetails, CheckpointList, CheckpointReadiness, CheckpointRemoved,
-    CheckpointSummary,
+    CheckpointSummary, Forked,
 };
 
+use super::lifecycle::pid;
 use super::table::write_table;
 use super::{PLAIN, TextOutput, whole_seconds};
 use crate::render::sanitize::escape_control;
@@ -27,6 +28,17 @@ impl TextOutput for CheckpointCreated {
         let size = BinaryBytes(*saved_bytes);
         writeln!(out, "took checkpoint `{name}` of `{}` ({size}); the guest was paused for {pause_ms} ms", self.name)?;
         writeln!(out, "  saved {}: {}", described(method), escape_control(&self.reason))
+    }
+}
+
+impl TextOutput for Forked {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        for fork in &self.forks {
+            let ports: Vec<String> = fork.forwards.iter().map(ToString::to_string).collect();
+            let ports = if ports.is_empty() { String::new() } else { format!(", ports {}", ports.join(", ")) };
+            writeln!(out, "`{}` is {}{}{ports}", fork.name, fork.status, pid(fork))?;
+        }
+        Ok(())
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn seconds(milliseconds: u64) -> String {
 }
 
 /// Returns the process of a VM that was started, or why it has ended already.
-fn pid(vm: &VmStatus) -> String {
+pub(super) fn pid(vm: &VmStatus) -> String {
     match (vm.pid, vm.reason) {
         (Some(pid), _) => format!(" (pid {pid})"),
         (None, Some(reason)) => format!(" ({reason})"),

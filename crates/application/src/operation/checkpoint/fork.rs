@@ -1,0 +1,112 @@
+//! `fork`: new VMs that go on from a checkpoint.
+
+mod making;
+
+use derive_setters::Setters;
+use maqet_domain::checkpoint::CheckpointName;
+use serde::{Deserialize, Serialize};
+
+use self::making::{discard_all, fork, keep_all, names, require_forkable};
+use crate::app::operations::{Done, Effect, Operation};
+use crate::checkpoint::error::CheckpointError;
+use crate::checkpoint::place::Place;
+use crate::throw_away::remove_left_over;
+use crate::vm::observe::VmStatus;
+use crate::{App, Error};
+
+/// Start new VMs from a checkpoint: each goes on where the guest was, with disks of its own
+///
+/// The memory and the disks of the checkpoint are shared, and each fork has only what it changes. It is a VM as any other from
+/// then on. Ports that are forwarded are chosen by QEMU, and shown; connections of the guest are lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+#[setters(into)]
+pub struct Fork {
+    /// The checkpoint, as in `web@booted`
+    #[cfg_attr(feature = "clap", arg(value_name = "VM@CHECKPOINT"))]
+    pub checkpoint: String,
+    /// How many VMs [default: 1]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000)))]
+    #[setters(strip_option)]
+    pub count: Option<u32>,
+    /// Their name, to which a number is added if there are several [default: that of the VM, with a number]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PREFIX"))]
+    #[setters(strip_option)]
+    pub name: Option<String>,
+    /// Leave their guests paused
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub paused: bool,
+}
+
+impl Fork {
+    /// Starts a VM from a checkpoint, as in `web@booted`.
+    pub fn new(checkpoint: impl Into<String>) -> Self {
+        Self { checkpoint: checkpoint.into(), count: None, name: None, paused: false }
+    }
+}
+
+/// VMs that were started from a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Forked {
+    /// The ID of the VM that the checkpoint is of.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The checkpoint.
+    pub checkpoint: CheckpointName,
+    /// The new VMs.
+    pub forks: Vec<VmStatus>,
+    /// What QEMU complained about, and what they have in common that they should not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl Operation for Fork {
+    const NAME: &'static str = "fork";
+    const EFFECT: Effect = Effect::Acts;
+    type Output = Forked;
+
+    async fn run(&self, app: &App) -> Result<Done<Forked>, Error> {
+        Box::pin(self.fork(app)).await
+    }
+}
+
+impl Fork {
+    async fn fork(&self, app: &App) -> Result<Done<Forked>, Error> {
+        remove_left_over(app, Self::NAME).await;
+        let (vm, checkpoint) = self.checkpoint.split_once('@').unwrap_or((&self.checkpoint, ""));
+        let checkpoint = CheckpointName::parse(checkpoint).map_err(CheckpointError::from)?;
+        // So that the checkpoint stays.
+        let (guard, vm) = app.vms().lock(vm, Self::NAME).await?;
+        let place = Place::read(app, &vm.entry.id).await?;
+        let found = place.find(&vm.entry, checkpoint.as_str())?;
+        require_forkable(app, found).await?;
+        let count = usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX);
+        let prefix = self.name.as_deref().unwrap_or(vm.entry.name.as_str());
+        let mut forks = Vec::new();
+        for name in names(app, prefix, count, self.name.is_some()).await? {
+            match fork(app, found, name, self.paused, Self::NAME).await {
+                Ok(made) => forks.push(made),
+                Err(error) => {
+                    discard_all(app, forks, Self::NAME).await;
+                    return Err(error);
+                }
+            }
+        }
+        let all = forks.iter().map(|fork| fork.started.vm.clone()).collect();
+        let mut warnings: Vec<String> = forks.iter().flat_map(|fork| fork.started.warnings.clone()).collect();
+        warnings.sort_unstable();
+        warnings.dedup();
+        keep_all(app, forks, Self::NAME).await?;
+        if !found.manifest.has_generation_id {
+            warnings.push("the guests draw the same random numbers: the VM had no generation ID".to_owned());
+        }
+        let (id, name) = (vm.entry.id.to_string(), vm.entry.name.to_string());
+        let forked = Forked { id, name, checkpoint, forks: all, warnings };
+        Ok(Done::reading(forked).about(vm.entry.id).holding(guard))
+    }
+}

@@ -1,0 +1,231 @@
+//! VMs that go on from a checkpoint of another one.
+//!
+//! A fork is a VM as any other, whose drives are overlays over the frozen images of the checkpoint, and whose first start
+//! goes on from its memory. While it comes into being, it is one that is thrown away: if this process is killed, the next
+//! one that looks for such VMs removes it.
+
+use std::collections::HashSet;
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::checkpoint::{CheckpointManifest, FrozenDisk};
+use maqet_domain::config::{Node, Value};
+use maqet_domain::event::kind;
+use maqet_domain::machine::Machine;
+use maqet_domain::network::{MacAddress, NetworkMode, NetworkSpec};
+use maqet_domain::port::{FoundCheckpoint, Guard, LockName, PathKind, StoreError};
+use maqet_domain::vm::{FORK_LABEL, Vm, VmEntry, VmId, VmName};
+use maqet_fault_points::FaultPoint;
+use serde_json::json;
+
+use crate::checkpoint::error::CheckpointError;
+use crate::checkpoint::resume::Resumed;
+use crate::config::{check_machine, merge, origins};
+use crate::operation::{StartOptions, Started, new_vm, start};
+use crate::throw_away::definition::{list, map, path_node, with_free_ports};
+use crate::throw_away::{keep, remove};
+use crate::{App, Error};
+
+/// A fork that runs, and is removed unless it is [kept](keep_all).
+pub(super) struct Unfinished {
+    entry: VmEntry,
+    pub(super) started: Started,
+    guard: Box<dyn Guard>,
+}
+
+/// Returns the names of forks: `prefix` itself for a single one, or with the next free numbers.
+pub(super) async fn names(app: &App, prefix: &str, count: usize, is_exact: bool) -> Result<Vec<VmName>, Error> {
+    // Images of a VM that was removed: a fork would go on with them, and take them away if it fails.
+    let storage_exists = async |name: &VmName| {
+        let directory = app.folders.vm_storage(name);
+        (app.ports.paths.kind(&directory).await != PathKind::NotFound).then_some(directory)
+    };
+    if is_exact && count == 1 {
+        let name = VmName::parse(prefix)?;
+        return match storage_exists(&name).await {
+            Some(_) if app.ports.store.list().await?.iter().any(|entry| entry.name == name) => {
+                Err(StoreError::Exists { name }.into())
+            }
+            Some(path) => Err(CheckpointError::ForkStorageExists { fork: name, path }.into()),
+            None => Ok(vec![name]),
+        };
+    }
+    let taken: HashSet<VmName> = app.ports.store.list().await?.into_iter().map(|entry| entry.name).collect();
+    let mut names = Vec::new();
+    for number in 1_u64.. {
+        let name = VmName::parse(&format!("{prefix}-{number}"))?;
+        if !taken.contains(&name) && storage_exists(&name).await.is_none() {
+            names.push(name);
+        }
+        if names.len() >= count {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+/// Refuses a checkpoint that this host cannot go on from, with all reasons; nothing was changed.
+pub(super) async fn require_forkable(app: &App, found: &FoundCheckpoint) -> Result<(), Error> {
+    let manifest = &found.manifest;
+    let machine = check_machine(app, manifest.definition.clone())?;
+    let mut reasons = Vec::new();
+    let binary = app.ports.hypervisor.binary(&manifest.qemu.binary.to_string_lossy()).await?;
+    if binary.version != manifest.qemu.version {
+        reasons.push(format!(
+            "it is of QEMU {}, and `{}` is {}",
+            manifest.qemu.version,
+            binary.path.display(),
+            binary.version
+        ));
+    }
+    if !manifest.added_devices.is_empty() {
+        reasons.push(format!("devices were added while it ran: {}", manifest.added_devices.join(", ")));
+    }
+    if manifest.qemu.arguments.iter().any(|argument| argument.contains("memory-backend")) {
+        reasons.push("its memory is a backend, as that of a fork until it starts again".to_owned());
+    }
+    reasons.extend(network_reasons(&machine));
+    for disk in &manifest.disks {
+        reasons.extend(disk_reason(app, disk).await);
+    }
+    if reasons.is_empty() {
+        return Ok(app.ports.checkpoints.check(found, false, &|_| {}).await?);
+    }
+    let (vm, name) = (manifest.vm.name.clone(), manifest.name.clone());
+    Err(CheckpointError::NotForkable { vm, name, reasons }.into())
+}
+
+/// Two guests with one address in a network would disturb each other.
+fn network_reasons(machine: &Machine) -> Vec<String> {
+    let is_shared = |mode: NetworkMode| match mode {
+        NetworkMode::User | NetworkMode::Passt | NetworkMode::None => false,
+        NetworkMode::Tap | NetworkMode::Bridge | NetworkMode::Stream | NetworkMode::Dgram => true,
+    };
+    let cards = machine.network.iter().filter(|card| is_shared(card.mode));
+    cards.map(|card| format!("network card `{}` would have the address of the other guest", card.name)).collect()
+}
+
+/// Returns why a frozen image is not what it was.
+async fn disk_reason(app: &App, disk: &FrozenDisk) -> Option<String> {
+    let info = match app.ports.images.info(&disk.file).await {
+        Ok(info) => info,
+        Err(error) => return Some(format!("the image of drive `{}` cannot be used: {error}", disk.drive)),
+    };
+    let found = (info.format.as_str(), info.virtual_size.bytes());
+    // A raw image can look like any other.
+    if found.1 == disk.virtual_bytes && (found.0 == disk.format || disk.format == "raw") {
+        return None;
+    }
+    Some(format!("the image of drive `{}` has another size or format than before", disk.drive))
+}
+
+/// Makes a VM that goes on from a checkpoint; nothing is left of one that fails.
+pub(super) async fn fork(
+    app: &App,
+    found: &FoundCheckpoint,
+    name: VmName,
+    stays_paused: bool,
+    operation: &'static str,
+) -> Result<Unfinished, Error> {
+    let vm = new_fork(app, found, name)?;
+    let entry = vm.entry.clone();
+    let guard = app.ports.locks.lock(&LockName::ThrowAway(entry.id), operation, app.timeouts().lock).await?;
+    let made = async {
+        let manifest = &found.manifest;
+        let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
+        let data = json!({ "forked_from": manifest.vm.id, "checkpoint": manifest.name });
+        changes.events.push(app.committer().event(kind::VM_DEFINED, &entry, data));
+        app.committer().commit(changes).await?;
+        app.faults.reach(FaultPoint::ForkDefined);
+        let (_lock, vm) = app.vms().lock(&entry.id.to_string(), operation).await?;
+        let resumed = Some(Resumed { checkpoint: found });
+        let options = StartOptions { resumed, paused: stays_paused, ..StartOptions::default() };
+        let started = Box::pin(start(app, &vm, options)).await?;
+        // What a start reports besides is written by then.
+        Ok::<_, Error>(started.value)
+    };
+    match made.await {
+        Ok(started) => Ok(Unfinished { entry, started, guard }),
+        Err(error) => {
+            discard(app, &entry, guard, operation).await;
+            Err(error)
+        }
+    }
+}
+
+/// Makes forks VMs that stay.
+pub(super) async fn keep_all(app: &App, forks: Vec<Unfinished>, operation: &'static str) -> Result<(), Error> {
+    for Unfinished { entry, mut guard, .. } in forks {
+        keep(app, &entry.id, operation).await?;
+        guard.retire();
+    }
+    Ok(())
+}
+
+/// Removes forks with everything they have.
+pub(super) async fn discard_all(app: &App, forks: Vec<Unfinished>, operation: &'static str) {
+    for Unfinished { entry, guard, .. } in forks {
+        discard(app, &entry, guard, operation).await;
+    }
+}
+
+async fn discard(app: &App, entry: &VmEntry, mut guard: Box<dyn Guard>, operation: &'static str) {
+    match remove(app, &entry.id, operation).await {
+        Ok(_) => guard.retire(),
+        // The next process finds it.
+        Err(error) => tracing::warn!(vm = %entry.name, %error, "could not remove a fork that failed"),
+    }
+}
+
+/// Returns the VM of a fork, which is not stored yet.
+fn new_fork(app: &App, found: &FoundCheckpoint, name: VmName) -> Result<Vm, Error> {
+    let manifest = &found.manifest;
+    let machine = check_machine(app, manifest.definition.clone())?;
+    let vm = new_vm(app, name, Node::empty_map());
+    let above = overrides(found, &machine, &vm.entry);
+    let definition = merge(manifest.definition.clone(), above, app.handlers());
+    check_machine(app, definition.clone())?;
+    Ok(Vm { origins: origins(&definition), definition, ..vm })
+}
+
+/// Returns what differs from the definition of the VM that the checkpoint is of.
+fn overrides(found: &FoundCheckpoint, machine: &Machine, entry: &VmEntry) -> Node {
+    let CheckpointManifest { vm, disks, uefi_variables, .. } = &found.manifest;
+    let mut entries = vec![("labels", map([(FORK_LABEL, Node::text(entry.id.to_string()))]))];
+    if !disks.is_empty() {
+        entries.push(("storage", list(disks.iter().map(overlay).collect())));
+    }
+    let cards = machine.network.iter().zip(0..).filter(|(card, _)| card.mode != NetworkMode::None);
+    let cards: Vec<Node> = cards.map(|(card, index)| known_card(card, index, &vm.id)).collect();
+    if !cards.is_empty() {
+        entries.push(("network", list(cards)));
+    }
+    if let Some(copy) = uefi_variables {
+        entries.push(("firmware", map([("variables", path_node(&found.directory.join(&copy.file)))])));
+    }
+    map(entries)
+}
+
+/// Returns the card with the address that the guest knows, and with ports that QEMU chooses.
+fn known_card(card: &NetworkSpec, index: u8, vm: &VmId) -> Node {
+    let mut entries = match with_free_ports(card).map(|node| node.value) {
+        Some(Value::Map(entries)) => entries,
+        _ => vec![("name".to_owned(), Node::text(card.name.as_str()))],
+    };
+    // By default, it follows from the ID of the VM.
+    let mac = card.mac.unwrap_or_else(|| MacAddress::for_card(&vm.bytes(), index));
+    entries.push(("mac".to_owned(), Node::text(mac.to_string())));
+    Node::new(Value::Map(entries))
+}
+
+/// Returns the drive as a new overlay over the frozen image.
+fn overlay(disk: &FrozenDisk) -> Node {
+    let null = || Node::new(Value::Null);
+    map([
+        ("name", Node::text(&*disk.drive)),
+        ("type", Node::text("qcow2")),
+        ("file", null()),
+        ("size", null()),
+        ("backing_file", path_node(&disk.file)),
+        ("backing_format", Node::text(&*disk.format)),
+    ])
+}

@@ -1,0 +1,236 @@
+//! VMs that go on from a checkpoint, on real QEMU.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use maqet_testkit::guest::CountSector;
+use maqet_testkit::{TestHome, guest, port, serial, wait};
+use serde_json::{Value, json};
+
+use crate::backups::content;
+use crate::live_snapshots::{Counting, assert_intact};
+
+/// A counting VM with the checkpoint `booted`, after which it counts on.
+fn checkpointed(home: TestHome) -> (Counting, u16) {
+    let vm = Counting::start(home);
+    let before = vm.count(3);
+    vm.home.json(&["checkpoint", "create", "web", "booted"]);
+    vm.count(3);
+    (vm, before)
+}
+
+/// Returns the number that the guest of a VM wrote to a drive.
+fn number(home: &TestHome, vm: &str, drive: &str) -> u16 {
+    let content = content(home, &home.data().join(format!("storage/{vm}/{drive}.qcow2")));
+    u16::from_le_bytes([content[0], content[1]])
+}
+
+fn names(home: &TestHome) -> Vec<String> {
+    let listed = home.json(&["ls"]);
+    listed.as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn checkpoint(home: &TestHome) -> PathBuf {
+    let id = home.json(&["info", "web"])["id"].as_str().unwrap().to_owned();
+    home.data().join("checkpoints").join(id).join("booted")
+}
+
+/// Returns the files of VMs other than `web`.
+fn files_of_forks(home: &TestHome) -> Vec<PathBuf> {
+    let own = home.json(&["info", "web"])["id"].as_str().unwrap().to_owned();
+    let short = own.replace('-', "");
+    let is_of_web = |path: &Path| {
+        let text = path.to_string_lossy();
+        text.contains("/web/") || text.contains(&own) || text.contains(&short[..12])
+    };
+    let below = ["storage", "checkpoints"].map(|name| home.data().join(name));
+    let files = home.files().into_iter().filter(|path| below.iter().any(|directory| path.starts_with(directory)));
+    files.filter(|path| !is_of_web(path)).collect()
+}
+
+#[test]
+fn test_forks_go_on_with_memory_and_disks_of_their_own() {
+    let (vm, before) = checkpointed(TestHome::new());
+    let home = &vm.home;
+
+    let forked = home.json(&["fork", "web@booted", "--count", "2", "--name", "copy"]);
+
+    let forks = forked["forks"].as_array().unwrap();
+    assert_eq!(names(home), ["copy-1", "copy-2", "web"]);
+    let mut generations = vec![home.json(&["qmp", "web", "query-vm-generation-id"])["guid"].clone()];
+    for fork in forks {
+        assert_eq!(fork["status"], "running", "{fork}");
+        let log = fork["serial_log"].as_str().unwrap();
+        let counted = || Some(CountSector::numbers(&serial::text(log.as_ref()))).filter(|numbers| numbers.len() > 3);
+        let numbers = wait::until(wait::LONG, "the fork counts", counted);
+        // Nothing is left out or repeated.
+        assert!(numbers[0] > before && numbers.windows(2).all(|two| two[1] == two[0] + 1), "{before} {numbers:?}");
+        let name = fork["name"].as_str().unwrap();
+        generations.push(home.json(&["qmp", name, "query-vm-generation-id"])["guid"].clone());
+        let uuid = home.json(&["qmp", name, "query-uuid"])["UUID"].clone();
+        assert_eq!(uuid, fork["id"]);
+    }
+    generations.dedup();
+    assert_eq!(generations.len(), 3, "{generations:?}");
+
+    // Each has its own disks, and the checkpoint has its own.
+    let now = vm.count(3);
+    let frozen = fs::read(vm.image("one")).unwrap();
+    home.json(&["stop", "copy-1", "--force"]);
+    let first = number(home, "copy-1", "one");
+    assert!(first > before && number(home, "copy-1", "two") + 1 >= first, "{first}");
+    assert!(fs::read(vm.image("one")).unwrap() == frozen);
+    assert!(now > before);
+    let held = home.json_error(&["checkpoint", "rm", "web", "booted"], 4);
+    assert_eq!(held["code"], "checkpoint.in-use", "{held}");
+
+    // From then on, it boots as any other.
+    let started = home.json(&["start", "copy-1"]);
+    assert_eq!(started["status"], "running");
+    for fork in ["copy-1", "copy-2"] {
+        home.json(&["rm", fork, "--force", "--delete-storage"]);
+    }
+    assert_eq!(files_of_forks(home), [] as [PathBuf; 0]);
+    vm.count(2);
+    home.json(&["stop", "web", "--force"]);
+    for drive in ["one", "two"] {
+        assert_intact(&vm.image(drive));
+    }
+}
+
+#[test]
+fn test_fork_that_stays_paused_is_resumed_later() {
+    let (vm, _) = checkpointed(TestHome::new());
+    let home = &vm.home;
+
+    let forked = home.json(&["fork", "web@booted", "--name", "copy", "--paused"]);
+
+    let fork = &forked["forks"][0];
+    assert_eq!((&fork["name"], &fork["status"]), (&json!("copy"), &json!("paused")));
+    assert_eq!(home.json(&["status", "copy"])["status"], "paused");
+    assert_eq!(CountSector::numbers(&serial::text(fork["serial_log"].as_str().unwrap().as_ref())), [] as [u16; 0]);
+    home.json(&["resume", "copy"]);
+    let log = fork["serial_log"].as_str().unwrap();
+    let counted = || Some(CountSector::numbers(&serial::text(log.as_ref()))).filter(|numbers| numbers.len() > 2);
+    wait::until(wait::LONG, "the fork counts", counted);
+    // Its name is in use.
+    let error = home.json_error(&["fork", "web@booted", "--name", "copy"], 4);
+    assert_eq!(error["code"], "vm.exists", "{error}");
+    assert_eq!(names(home), ["copy", "web"]);
+}
+
+#[test]
+fn test_ports_of_forks_are_chosen_by_qemu() {
+    let home = TestHome::new();
+    let port = port::free();
+    let network = format!("network: {{name: lan, forward: ['{port}:22']}}\n");
+    home.add(&(guest::paused_yaml("web") + &network));
+    home.json(&["start", "web"]);
+    home.json(&["resume", "web"]);
+    home.json(&["checkpoint", "create", "web", "booted"]);
+
+    let forked = home.json(&["fork", "web@booted", "--count", "2"]);
+
+    let ports: Vec<&Value> = forked["forks"].as_array().unwrap().iter().map(|fork| &fork["forwards"][0]).collect();
+    assert!(ports[0] != ports[1] && !ports[0].to_string().contains(&port.to_string()), "{forked}");
+    assert_eq!(names(&home), ["web", "web-1", "web-2"]);
+}
+
+/// A fork would go on with images of a VM that was removed, and take them away.
+#[test]
+fn test_fork_does_not_touch_images_that_were_kept() {
+    let (vm, _) = checkpointed(TestHome::new());
+    let home = &vm.home;
+    let kept = home.data().join("storage/web-1/one.qcow2");
+    fs::create_dir_all(kept.parent().unwrap()).unwrap();
+    fs::write(&kept, "kept").unwrap();
+
+    let error = home.json_error(&["fork", "web@booted", "--name", "web-1"], 4);
+    let forked = home.json(&["fork", "web@booted"]);
+
+    assert_eq!(error["code"], "checkpoint.storage-exists", "{error}");
+    assert_eq!(forked["forks"][0]["name"], "web-2");
+    assert_eq!(fs::read(&kept).unwrap(), b"kept");
+    assert_eq!(names(home), ["web", "web-2"]);
+}
+
+/// Nothing was changed when a fork is refused.
+#[test]
+fn test_fork_of_another_machine_is_refused() {
+    let (vm, _) = checkpointed(TestHome::new());
+    let home = &vm.home;
+    let directory = checkpoint(home);
+    let manifest = directory.join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut manifest = whole.clone();
+        change(&mut manifest);
+        manifest.to_string()
+    };
+    let arguments = |manifest: &mut Value, from: &str, to: &str| {
+        let all = manifest["qemu"]["arguments"].as_array_mut().unwrap();
+        let found = all.iter_mut().find(|argument| argument.as_str() == Some(from)).unwrap();
+        *found = to.into();
+    };
+
+    for (text, code, part) in [
+        (changed(&|manifest| manifest["format"] = 9.into()), "checkpoint.not-found", "no checkpoint"),
+        (changed(&|manifest| manifest["qemu"]["version"] = "6.0.0".into()), "checkpoint.fork-refused", "6.0.0"),
+        (changed(&|manifest| manifest["qemu"]["package"] = "another".into()), "checkpoint.fork-refused", "another"),
+        (changed(&|manifest| arguments(manifest, "1", "2")), "checkpoint.fork-refused", "-smp 2"),
+        (changed(&|manifest| arguments(manifest, "16M", "32M")), "checkpoint.fork-refused", "-m 32M"),
+        (changed(&|manifest| arguments(manifest, "tcg", "kvm")), "checkpoint.fork-refused", "-accel kvm"),
+        (changed(&|manifest| manifest["disks"][0]["virtual_bytes"] = 7.into()), "checkpoint.fork-refused", "`one`"),
+        (changed(&|manifest| manifest["disks"][1]["format"] = "vmdk".into()), "checkpoint.fork-refused", "`two`"),
+        (changed(&|manifest| manifest["added_devices"] = json!(["d1"])), "checkpoint.fork-refused", "d1"),
+        (changed(&|manifest| manifest["state"]["crc32"] = 1.into()), "checkpoint.corrupt", "state"),
+        (changed(&|manifest| manifest["ram"]["modified_at"] = "2020-01-01T00:00:00Z".into()), "", ""),
+    ] {
+        fs::write(&manifest, text).unwrap();
+        if code.is_empty() {
+            // As after a copy: all of it is read, and right.
+            home.json(&["fork", "web@booted", "--name", "copy"]);
+            home.json(&["rm", "copy", "--force", "--delete-storage"]);
+            continue;
+        }
+        let output = home.maqet(["--format", "json", "fork", "web@booted", "--name", "copy"]).run();
+        let error = &output.json_error()["error"];
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["message"].as_str().unwrap().contains(part), "{part}: {error}");
+        assert_eq!(names(home), ["web"]);
+        assert_eq!(files_of_forks(home), [] as [PathBuf; 0]);
+    }
+    fs::write(&manifest, text).unwrap();
+    let ram = OpenOptions::new().write(true).open(directory.join("ram")).unwrap();
+    ram.write_all_at(b"x", 0x9000).unwrap();
+    assert_eq!(home.json_error(&["fork", "web@booted"], 1)["code"], "checkpoint.corrupt");
+    assert_eq!(home.json_error(&["fork", "web@other"], 3)["code"], "checkpoint.not-found");
+    assert_eq!(home.json_error(&["fork", "web"], 2)["code"], "checkpoint.name-invalid");
+    assert_eq!(names(home), ["web"]);
+    vm.count(2);
+}
+
+/// The process that makes a fork is killed at each step: the next one removes what is left of it.
+#[test]
+fn test_killed_fork_is_removed() {
+    let (vm, _) = checkpointed(TestHome::with_fault_points());
+    let home = &vm.home;
+
+    for point in
+        ["fork.defined", "start.marked", "launch.spawned", "launch.answered", "fork.loaded", "start.before-commit"]
+    {
+        let fork = home.maqet(["fork", "web@booted", "--name", "copy"]).env("MAQET_FAULT_POINT", point).run();
+        assert_eq!(fork.code, None, "{point}: {fork}");
+        assert_eq!(names(home), ["copy", "web"], "{point}");
+
+        home.json(&["fork", "web@booted", "--name", "next"]);
+
+        assert_eq!(names(home), ["next", "web"], "{point}");
+        home.json(&["rm", "next", "--force", "--delete-storage"]);
+        assert_eq!(files_of_forks(home), [] as [PathBuf; 0], "{point}");
+        assert_eq!(home.qemu_pids().len(), 1, "{point}");
+        vm.count(1);
+    }
+}
