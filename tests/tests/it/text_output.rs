@@ -212,6 +212,7 @@ fn test_text_config_show_has_origins() {
     timeouts.kill  5s  default
     timeouts.lock  10s  default
     timeouts.qmp  30s  default
+    timeouts.freeze  90s  default
     timeouts.hook  30s  default
     timeouts.wait  60s  default
     logs.serial  16M  default
