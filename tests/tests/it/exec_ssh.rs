@@ -49,6 +49,7 @@ fn test_exec_by_ssh_does_what_the_agent_does() {
     ] {
         part(&seeded);
     }
+    seeded.0.maqet(["apply", "seeded", "--set", "ssh.user=alice"]).run().ok();
 }
 
 /// The user who logs in runs commands as that user; without sudo(8), not as another one.
