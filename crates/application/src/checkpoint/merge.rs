@@ -203,7 +203,7 @@ async fn merge_live(
         live.query(&QmpCommand::new("stop")).await?;
     }
     if let Err(error) = pivot(live, id).await {
-        // While nobody knows which image it has, the guest stays paused.
+        // The guest stays paused while it is unknown which image it has.
         if !is_pivoted(&live.media().await?, layer) {
             if resumes {
                 live.run_on().await?;
