@@ -165,7 +165,7 @@ pub enum CheckpointMethod {
     BackgroundSnapshot,
     /// While the guest runs, except for the last of what changes.
     Precopy,
-    /// While the guest stands still.
+    /// While the guest is paused.
     StopAndSave,
     /// A newer maqet knows it.
     #[serde(other)]

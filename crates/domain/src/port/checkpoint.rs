@@ -56,7 +56,7 @@ pub struct UnfinishedCheckpoint {
     /// Its directory.
     pub directory: PathBuf,
     /// The empty file in it for what QEMU saves; it is to be opened for writing without truncating it, as file systems
-    /// write a file that was truncated to disk when it is closed, while the guest stands still.
+    /// write a file that was truncated to disk when it is closed, while the guest is paused.
     pub stream: PathBuf,
 }
 

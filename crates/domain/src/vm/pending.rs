@@ -130,7 +130,7 @@ pub struct CheckpointWork {
     pub earlier: Value,
     /// The RAM block that is the memory of the guest.
     pub memory: String,
-    /// How fast QEMU may write by itself, in bytes a second.
+    /// The limit of how fast QEMU writes that was set before, in bytes a second.
     pub bandwidth: Option<u64>,
     /// Whether the files are on disk once the checkpoint is complete.
     #[serde(default)]

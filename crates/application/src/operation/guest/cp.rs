@@ -410,7 +410,7 @@ impl Running<'_> {
         self.job.ticking(work, report).await
     }
 
-    /// Returns the way by which the bytes go at first; none if the agent copies by itself.
+    /// Returns the way by which the bytes go at first; none if the agent copies without streams.
     fn streaming_way(&self) -> Option<ExecVia> {
         match self.cp.via {
             ExecVia::Agent => None,
