@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{HeldLock, ImageFile, ImageWork};
-use maqet_domain::qmp::{BlockMedium, JobInfo, JobStatus, QmpCommand, QmpError, RunState};
+use maqet_domain::qmp::{BlockMedium, JobInfo, JobStatus, QmpCommand, RunState};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::LAYER_FORMAT;
 use maqet_domain::vm::{MergedLayer, PendingWork, VmEntry, VmId, layers_of, without_top};
@@ -22,12 +22,12 @@ use serde_json::Value;
 
 use super::error::CheckpointError;
 use super::place::Place;
+use super::saver::unless_refused;
 use crate::app::shown;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
 use crate::snapshot::live::LiveVm;
-use crate::trash::own_images::unused_images;
-use crate::trash::used_files::{FileUse, UsedFiles};
+use crate::trash::used_files::UsedFiles;
 use crate::{App, Error};
 
 /// The work of a removal, as it was recorded.
@@ -38,20 +38,12 @@ pub(crate) struct Begun<'w> {
     pub(crate) resumes: bool,
 }
 
-/// Returns how anything but a VM itself uses an image: other VMs, images without a VM, the trash.
-pub(crate) async fn other_uses(app: &App, entry: &VmEntry, image: &Path) -> Result<Vec<FileUse>, Error> {
-    let mut files = UsedFiles::of_vms(app, Some(&entry.id)).await?;
-    // Images are without a VM only if this one does not use them, either.
-    let own = UsedFiles::of_vms(app, None).await?;
-    let unused = unused_images(app, &own).await?;
-    files.add_images(&unused).await;
-    files.add_trash(&app.ports.trash.entries().await?).await;
-    Ok(files.uses_of(image).await)
-}
-
 /// Returns the layers that nothing needs once the checkpoints in the directories `removed` are gone, in the order in which
 /// they are merged.
 pub(crate) async fn plan(app: &App, entry: &VmEntry, removed: &[PathBuf]) -> Result<Vec<MergedLayer>, Error> {
+    if entry.layers.is_empty() {
+        return Ok(Vec::new());
+    }
     let place = Place::read(app, &entry.id).await?;
     if place.listing.unusable.iter().any(|(directory, _)| !removed.contains(directory)) {
         // It may need any of them.
@@ -60,12 +52,13 @@ pub(crate) async fn plan(app: &App, entry: &VmEntry, removed: &[PathBuf]) -> Res
     let kept = place.listing.checkpoints.iter().filter(|found| !removed.contains(&found.directory));
     let frozen: Vec<&Path> =
         kept.flat_map(|found| found.manifest.disks.iter().map(|disk| disk.file.as_path())).collect();
+    let used = UsedFiles::of_all_but_vm(app, &entry.id).await?;
     let mut merged = Vec::new();
     for layers in &entry.layers {
         let images: Vec<&Path> = layers.images().rev().collect();
         for pair in images.windows(2) {
             let [path, below] = pair else { continue };
-            if frozen.contains(below) || !other_uses(app, entry, below).await?.is_empty() {
+            if frozen.contains(below) || !used.uses_of(below).await.is_empty() {
                 break;
             }
             let file = app.ports.image_tools.identify(path).await.map(|(_, file)| file);
@@ -233,11 +226,8 @@ fn is_pivoted(media: &[BlockMedium], layer: &MergedLayer) -> bool {
 
 /// Gives the guest the image below.
 async fn pivot(live: &mut LiveVm<'_>, id: String) -> Result<(), Error> {
-    match live.query(&QmpCommand::new("job-complete").with("id", id.as_str())).await {
-        // It has ended already, and says why.
-        Ok(_) | Err(QmpError::Refused { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
+    // One that is refused has ended already, and says why.
+    unless_refused(live.query(&QmpCommand::new("job-complete").with("id", id.as_str())).await)?;
     let mut jobs = QmpJobs::of(live.session(), vec![id]);
     let ended = jobs.conclude(|_, _| {}).await;
     jobs.dismiss().await?;
@@ -258,10 +248,7 @@ async fn close(live: &mut LiveVm<'_>, nodes: &[Value], image: &Path) -> Result<(
         nodes.iter().filter(|node| node["file"] == image.as_str()).partition(|node| node["drv"] == "file");
     for node in formats.into_iter().chain(files) {
         let name = node["node-name"].as_str().unwrap_or_default();
-        match live.query(&QmpCommand::new("blockdev-del").with("node-name", name)).await {
-            Ok(_) | Err(QmpError::Refused { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        unless_refused(live.query(&QmpCommand::new("blockdev-del").with("node-name", name)).await)?;
     }
     Ok(())
 }

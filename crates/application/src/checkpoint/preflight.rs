@@ -9,8 +9,7 @@ use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::{BlockMedium, JobInfo, MigrationInfo, QmpCommand, QmpError, RunState};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::StorageSpec;
-use maqet_domain::vm::{MonitorAnswer, ProcessObservation, RunPaths, Status, VmEntry, layers_of};
-use serde::Deserialize;
+use maqet_domain::vm::{RunPaths, VmEntry, layers_of};
 use serde_json::{Value, json};
 
 use super::error::CheckpointError;
@@ -130,10 +129,7 @@ pub(crate) async fn plan(
 
 /// Returns whether the guest runs; refuses one that is neither running nor paused.
 async fn require_state(live: &mut LiveVm<'_>, entry: &VmEntry) -> Result<bool, Error> {
-    let reply = live.query(&QmpCommand::new("query-status")).await?;
-    let state = RunState::deserialize(&reply["status"])
-        .map_err(|error| QmpError::InvalidResponse { detail: format!("`query-status`: {error}") })?;
-    match state {
+    match live.run_state().await? {
         RunState::Running => Ok(true),
         RunState::Paused => Ok(false),
         RunState::Postmigrate => {
@@ -146,11 +142,7 @@ async fn require_state(live: &mut LiveVm<'_>, entry: &VmEntry) -> Result<bool, E
             let obstacles = vec![obstacle("the guest has not run yet", &hint)];
             Err(CheckpointError::Obstacles { vm: entry.name.clone(), obstacles }.into())
         }
-        state => {
-            let observed = ProcessObservation::Answered(MonitorAnswer::State(state));
-            let status = Status::from_run(Some(live.run()), observed, false);
-            Err(CheckpointError::WrongState { vm: entry.name.clone(), status }.into())
-        }
+        state => Err(CheckpointError::WrongState { vm: entry.name.clone(), status: live.status_in(state) }.into()),
     }
 }
 

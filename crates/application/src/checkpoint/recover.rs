@@ -165,8 +165,8 @@ async fn stop_saving(live: &mut LiveVm<'_>, entry: &VmEntry, work: &CheckpointWo
     let is_background = method(work) == CheckpointMethod::BackgroundSnapshot;
     let (version, _) = live.version_and_package().await?;
     let can_cancel = !is_background || can_cancel_background(version);
-    if !live.migration().await?.is_under_way() {
-        let info = live.migration().await?;
+    let info = live.migration().await?;
+    if !info.is_under_way() {
         if info.status != MigrationStatus::Completed && !can_cancel {
             let reason = info.error.unwrap_or_else(|| "it was canceled".to_owned());
             return Err(CheckpointError::GuestHangs { vm: entry.name.clone(), reason }.into());

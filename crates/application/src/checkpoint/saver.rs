@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use maqet_domain::checkpoint::CheckpointMethod;
 use maqet_domain::qmp::wording::is_migration_unfinished;
-use maqet_domain::qmp::{MigrationInfo, QmpCommand, QmpError, RunState};
+use maqet_domain::qmp::{MigrationInfo, QmpCommand, QmpError};
 use maqet_domain::storage::LayerNodes;
 use maqet_domain::vm::NewLayer;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -50,7 +49,7 @@ pub(super) fn nodes(layer: &NewLayer) -> LayerNodes {
 }
 
 /// Ignores that QEMU refused a command.
-fn unless_refused(reply: Result<Value, QmpError>) -> Result<(), QmpError> {
+pub(super) fn unless_refused(reply: Result<Value, QmpError>) -> Result<(), QmpError> {
     match reply {
         Ok(_) | Err(QmpError::Refused { .. }) => Ok(()),
         Err(error) => Err(error),
@@ -160,13 +159,6 @@ impl LiveVm<'_> {
     pub(super) async fn cancel_saving(&mut self) -> Result<MigrationInfo, QmpError> {
         unless_refused(self.query(&QmpCommand::new("migrate_cancel")).await)?;
         self.wait_for_end(|_| {}).await
-    }
-
-    /// Returns the run state.
-    pub(super) async fn run_state(&mut self) -> Result<RunState, QmpError> {
-        let reply = self.query(&QmpCommand::new("query-status")).await?;
-        RunState::deserialize(&reply["status"])
-            .map_err(|error| QmpError::InvalidResponse { detail: format!("`query-status`: {error}") })
     }
 
     /// Lets the guest run on, which may have been paused for a checkpoint; one that runs already is left alone.

@@ -120,16 +120,20 @@ impl<'a> LiveVm<'a> {
 
     /// Returns the state of the VM.
     pub(crate) async fn status(&mut self) -> Result<Status, QmpError> {
-        #[derive(Deserialize)]
-        struct QueryStatus {
-            status: RunState,
-        }
+        let state = self.run_state().await?;
+        Ok(self.status_in(state))
+    }
 
+    /// Returns the state of the VM in a run state.
+    pub(crate) fn status_in(&self, state: RunState) -> Status {
+        Status::from_run(Some(self.run()), ProcessObservation::Answered(MonitorAnswer::State(state)), false)
+    }
+
+    /// Returns the run state of QEMU.
+    pub(crate) async fn run_state(&mut self) -> Result<RunState, QmpError> {
         let reply = self.query(&QmpCommand::new("query-status")).await?;
-        let QueryStatus { status } = QueryStatus::deserialize(reply)
-            .map_err(|error| QmpError::InvalidResponse { detail: format!("`query-status`: {error}") })?;
-        let observed = ProcessObservation::Answered(MonitorAnswer::State(status));
-        Ok(Status::from_run(Some(self.run()), observed, false))
+        RunState::deserialize(&reply["status"])
+            .map_err(|error| QmpError::InvalidResponse { detail: format!("`query-status`: {error}") })
     }
 
     /// Returns the drives and other block devices that have a medium.

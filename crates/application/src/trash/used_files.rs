@@ -120,6 +120,16 @@ impl<'a> UsedFiles<'a> {
         Ok(used)
     }
 
+    /// Finds the files that everything else than a VM uses: other VMs, images without a VM, the trash.
+    pub(crate) async fn of_all_but_vm(app: &'a App, vm: &VmId) -> Result<Self, Error> {
+        let mut used = Self::of_vms(app, Some(vm)).await?;
+        // Images are without a VM only if this one does not use them, either.
+        let unused = unused_images(app, &Self::of_vms(app, None).await?).await?;
+        used.add_images(&unused).await;
+        used.add_trash(&app.ports.trash.entries().await?).await;
+        Ok(used)
+    }
+
     /// Adds the backing files of images that no VM uses.
     pub(crate) async fn add_images(&mut self, images: &[PathBuf]) {
         for path in images {

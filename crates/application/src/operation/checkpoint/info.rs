@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::CheckpointSummary;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
-use crate::checkpoint::merge::other_uses;
 use crate::checkpoint::place::Place;
+use crate::trash::used_files::UsedFiles;
 use crate::{App, Error};
 
 /// Show a checkpoint
@@ -81,9 +81,10 @@ impl Operation for CheckpointInfo {
         let place = Place::read(app, &vm.entry.id).await?;
         let found = place.find(&vm.entry, &self.name)?;
         let manifest = &found.manifest;
+        let others = UsedFiles::of_all_but_vm(app, &vm.entry.id).await?;
         let (mut disks, mut uses) = (Vec::new(), Vec::new());
         for disk in &manifest.disks {
-            uses.extend(other_uses(app, &vm.entry, &disk.file).await?.iter().map(|used| used.user.to_string()));
+            uses.extend(others.uses_of(&disk.file).await.iter().map(|used| used.user.to_string()));
             disks.push(CheckpointDisk {
                 drive: disk.drive.clone(),
                 file: shown(&disk.file),

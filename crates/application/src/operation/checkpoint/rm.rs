@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
-use maqet_domain::checkpoint::CheckpointName;
 use maqet_domain::event::kind;
+use maqet_domain::port::FoundCheckpoint;
 use maqet_domain::vm::{Status, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -17,6 +17,7 @@ use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::merge;
 use crate::checkpoint::place::Place;
 use crate::storage::lock::lock_images;
+use crate::trash::used_files::UsedFiles;
 use crate::{App, Error};
 
 /// Remove checkpoints, and merge the layers that nothing needs any more
@@ -134,27 +135,27 @@ impl CheckpointRm {
                 directories.push(directory);
             }
         }
-        for found in place.listing.checkpoints.iter().filter(|found| directories.contains(&found.directory)) {
-            refuse_used(app, entry, &found.manifest.name, found.manifest.disks.iter().map(|disk| &disk.file)).await?;
+        let removed = place.listing.checkpoints.iter().filter(|found| directories.contains(&found.directory));
+        let removed: Vec<&FoundCheckpoint> = removed.collect();
+        if !removed.is_empty() {
+            let others = UsedFiles::of_all_but_vm(app, &entry.id).await?;
+            for found in removed {
+                refuse_used(&others, entry, found).await?;
+            }
         }
         Ok(directories)
     }
 }
 
-async fn refuse_used(
-    app: &App,
-    entry: &VmEntry,
-    name: &CheckpointName,
-    images: impl Iterator<Item = &PathBuf>,
-) -> Result<(), Error> {
+async fn refuse_used(others: &UsedFiles<'_>, entry: &VmEntry, found: &FoundCheckpoint) -> Result<(), Error> {
     let mut uses = Vec::new();
-    for image in images {
-        uses.extend(merge::other_uses(app, entry, image).await?);
+    for disk in &found.manifest.disks {
+        uses.extend(others.uses_of(&disk.file).await);
     }
     if uses.is_empty() {
         return Ok(());
     }
-    Err(CheckpointError::InUse { vm: entry.name.clone(), name: name.clone(), uses }.into())
+    Err(CheckpointError::InUse { vm: entry.name.clone(), name: found.manifest.name.clone(), uses }.into())
 }
 
 /// Ends a removal whose layers could not be merged: the VM runs with them as well.
