@@ -39,7 +39,7 @@ const TOOLS: [Tool; 17] = [
         packages: &["qemu-system-x86"],
         why: "runs the virtual machines",
     },
-    Tool { kind: Kind::Program("qemu-img"), packages: &["qemu-utils"], why: "creates disks and snapshots" },
+    QEMU_IMG,
     Tool { kind: Kind::Program("cc"), packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
     Tool { kind: Kind::Uefi("x86_64"), packages: &["ovmf"], why: "starts VMs with UEFI firmware" },
     Tool {
@@ -83,9 +83,11 @@ const DESCRIPTORS: [&str; 2] = ["/etc/qemu/firmware", "/usr/share/qemu/firmware"
 const SQLITE: Tool =
     Tool { kind: Kind::Program("sqlite3"), packages: &["sqlite3"], why: "is the limit of `ls` and `status`" };
 
+const QEMU_IMG: Tool =
+    Tool { kind: Kind::Program("qemu-img"), packages: &["qemu-utils"], why: "creates disks and snapshots" };
+
 /// Additional requirements of the Debian guest.
-const DEBIAN_GUEST: [Tool; 3] = [
-    Tool { kind: Kind::Program("qemu-img"), packages: &["qemu-utils"], why: "creates disks" },
+const DEBIAN_GUEST: [Tool; 2] = [
     Tool { kind: Kind::Program("mmdebstrap"), packages: &["mmdebstrap"], why: "installs Debian into a directory" },
     Tool { kind: Kind::Program("fakeroot"), packages: &["fakeroot"], why: "keeps the owners of its files" },
 ];
@@ -120,7 +122,7 @@ pub(crate) fn may_ask() -> bool {
 
 /// Installs missing tools of the Debian guest; prints nothing if there are none.
 pub(crate) fn ensure_for_debian_guest() -> Result<()> {
-    ensure_all(&DEBIAN_GUEST)
+    ensure_all(&[&[QEMU_IMG], &DEBIAN_GUEST[..]].concat())
 }
 
 fn ensure_all(tools: &[Tool]) -> Result<()> {
