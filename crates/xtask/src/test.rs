@@ -166,7 +166,8 @@ fn fuzz_targets(workspace: &Workspace) -> Result<()> {
 }
 
 fn cargo_test(test: &Test, workspace: &Workspace, folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = workspace.cargo(["test"]);
+    // A machine that runs this once, as CI does, then learns of every failed test and not only of those of one binary.
+    let mut command = workspace.cargo(["test", "--no-fail-fast"]);
     command
         .args(arguments)
         .env(variable::BINARY, workspace.maqet())

@@ -179,7 +179,7 @@ async fn test_open_newer_schema_is_refused_and_untouched() {
 
     let result = used(&path).await;
 
-    assert!(matches!(result, Err(StoreError::UnsupportedSchema { found: 999, known: 5, .. })), "{result:?}");
+    assert!(matches!(result, Err(StoreError::UnsupportedSchema { found: 999, known: 6, .. })), "{result:?}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
@@ -195,7 +195,7 @@ async fn test_newer_schema_is_refused_by_an_open_store() {
     let refused = [store.list().await.map(drop), new(301).await];
 
     for refused in refused {
-        assert!(matches!(refused, Err(StoreError::UnsupportedSchema { found: 999, known: 5, .. })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::UnsupportedSchema { found: 999, known: 6, .. })), "{refused:?}");
     }
 }
 

@@ -163,7 +163,7 @@ async fn test_check_old_schema_counts_vms_and_migrates_nothing() {
 
     let health = SqliteMaintenance::new(&path).check().await.unwrap().unwrap();
 
-    assert_eq!((health.schema, health.newest_schema, health.vms), (1, 5, 2));
+    assert_eq!((health.schema, health.newest_schema, health.vms), (1, 6, 2));
     assert_eq!(version(&path), 1);
 }
 
