@@ -101,6 +101,37 @@ fn test_doctor_file_of_a_vm_that_is_missing_is_a_problem() {
     );
 }
 
+/// Neither one that a check has reported, nor one whose path begins with that of another one, hides the rest.
+#[test]
+fn test_doctor_reports_every_missing_file_of_a_vm_once() {
+    let home = TestHome::new();
+    let backend = |id: &str| format!("{{object: \"memory-backend-file,id={id},size=16M,mem-path=none-{id}\"}}");
+    home.add(&format!(
+        "name: web\naccel: tcg\nmemory: 32M\nserial: \"file:/dev/maqet-none\"\narguments: [{}, {}, {{kernel: none}}, \
+         {{initrd: none-}}]\n",
+        backend("a"),
+        backend("b")
+    ));
+
+    let (code, findings) = restricted_findings(&home, &[]);
+
+    let of_vm = of_vms(&findings).into_iter().map(|one| one["message"].as_str().unwrap());
+    let mut found: Vec<String> = of_vm.map(|text| text.replace(home.root().to_str().unwrap(), "HOME")).collect();
+    found.sort();
+    let memory = |id: &str| format!("`HOME/none-{id}`, which is to hold the guest's RAM, does not exist");
+    let device =
+        "`/dev/maqet-none`, which QEMU is to write to, does not exist; as root, it would create a regular file";
+    let expected = [
+        "`-initrd` needs `HOME/none-`: `HOME/none-` does not exist",
+        "`-kernel` needs `HOME/none`: `HOME/none` does not exist",
+        device,
+        &memory("a"),
+        &memory("b"),
+    ];
+    assert_eq!(code, Some(1));
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn test_start_with_a_share_that_cannot_be_entered_is_refused() {
     let home = TestHome::new();

@@ -72,6 +72,17 @@ pub enum FirmwareRefusal {
     },
 }
 
+impl FirmwareRefusal {
+    /// Returns the file that is not used; `None` if two of them do not fit each other.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::ImageNotFound { path } | Self::NotAFile { path } => Some(path),
+            Self::ImageSize(image) => Some(&image.path),
+            Self::SizesConflict { .. } => None,
+        }
+    }
+}
+
 impl Explain for FirmwareRefusal {
     fn explain(&self) -> Explanation {
         match self {

@@ -31,6 +31,15 @@ pub enum MemoryRefusal {
     },
 }
 
+impl MemoryRefusal {
+    /// Returns the path.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::NotFound { path } | Self::NoHugePages { path } => path,
+        }
+    }
+}
+
 impl Explain for MemoryRefusal {
     fn explain(&self) -> Explanation {
         match self {
@@ -61,30 +70,37 @@ impl From<MemoryRefusal> for Error {
 
 impl Preflight<'_> {
     /// Refuses RAM in a file that does not exist and would stay empty, and ordinary memory at a path for huge pages.
-    pub(crate) async fn check_memory_files(&self, machine: &Machine) -> Result<(), Error> {
+    pub(super) async fn check_memory_files(&self, machine: &Machine) -> Result<(), Error> {
+        self.memory_refusals(machine).await.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
+    /// Returns the paths for RAM that a start refuses.
+    pub(crate) async fn memory_refusals(&self, machine: &Machine) -> Vec<MemoryRefusal> {
+        let mut refusals = Vec::new();
         for WrittenFile { path, written_as, .. } in machine.written_files() {
             let WrittenAs::Memory { is_shared } = written_as else { continue };
-            let is_for_huge_pages = is_of_huge_pages(&path);
-            if self.paths.kind(&path).await != PathKind::NotFound {
-                if is_for_huge_pages && !self.paths.is_huge_pages(&path).await {
-                    return Err(MemoryRefusal::NoHugePages { path }.into());
-                }
-                continue;
-            }
-            // What may not be seen is for QEMU to report.
-            if matches!(self.paths.obstacle(&path, FileAccess::Read).await, Some(PathObstacle::Closed { .. })) {
-                continue;
-            }
-            let is_new_huge_page_file = match path.parent() {
-                Some(parent) => self.paths.is_huge_pages(parent).await,
-                None => false,
-            };
-            let is_among_devices = path.parent() == Some(Path::new("/dev"));
-            if !is_new_huge_page_file && (!is_shared || is_for_huge_pages || is_among_devices) {
-                return Err(MemoryRefusal::NotFound { path }.into());
-            }
+            refusals.extend(self.memory_refusal(path, is_shared).await);
         }
-        Ok(())
+        refusals
+    }
+
+    async fn memory_refusal(&self, path: PathBuf, is_shared: bool) -> Option<MemoryRefusal> {
+        let is_for_huge_pages = is_of_huge_pages(&path);
+        if self.paths.kind(&path).await != PathKind::NotFound {
+            let lacks_them = is_for_huge_pages && !self.paths.is_huge_pages(&path).await;
+            return lacks_them.then_some(MemoryRefusal::NoHugePages { path });
+        }
+        // What may not be seen is for QEMU to report.
+        if matches!(self.paths.obstacle(&path, FileAccess::Read).await, Some(PathObstacle::Closed { .. })) {
+            return None;
+        }
+        let is_new_huge_page_file = match path.parent() {
+            Some(parent) => self.paths.is_huge_pages(parent).await,
+            None => false,
+        };
+        let is_among_devices = path.parent() == Some(Path::new("/dev"));
+        let is_refused = !is_new_huge_page_file && (!is_shared || is_for_huge_pages || is_among_devices);
+        is_refused.then_some(MemoryRefusal::NotFound { path })
     }
 }
 
