@@ -9,7 +9,7 @@ mod raw;
 mod switch;
 mod version;
 
-pub use self::arity::{canonical, switches, takes_value};
+pub use self::arity::{canonical, switches, takes_boolean, takes_value};
 pub use self::helper::Helper;
 pub use self::image_name::{NamedFile, image_files, with_image_files};
 pub use self::node_name::{

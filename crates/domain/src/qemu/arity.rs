@@ -62,6 +62,14 @@ pub fn takes_value(switch: &str) -> Option<bool> {
     WITH_VALUE.contains(&switch).then_some(true)
 }
 
+/// The switches whose value can be `on` or `off`.
+const WITH_BOOLEAN: [&str; 2] = ["sandbox", "semihosting-config"];
+
+/// Returns whether the whole value of a switch can be a boolean; `None` if it takes none, or if neither version has it.
+pub fn takes_boolean(switch: &str) -> Option<bool> {
+    takes_value(switch).filter(|takes_value| *takes_value).map(|_| WITH_BOOLEAN.contains(&switch))
+}
+
 /// Returns all switches that either version has, with whether they take a value.
 pub fn switches() -> impl Iterator<Item = (&'static str, bool)> {
     ALONE.iter().map(|switch| (*switch, false)).chain(WITH_VALUE.iter().map(|switch| (*switch, true)))

@@ -19,7 +19,7 @@ use super::file_options::{is_file, is_plain_file};
 use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::machine::Machine;
 use crate::machine::switches::refusal;
-use crate::qemu::{Switch, canonical, takes_value};
+use crate::qemu::{Switch, canonical, takes_boolean, takes_value};
 
 /// Switches whose second occurrence would silently replace or contradict the first.
 pub const SINGLE_ARGUMENTS: [&str; 9] = ["display", "vga", "m", "smp", "machine", "cpu", "kernel", "initrd", "append"];
@@ -172,8 +172,9 @@ fn structured(
     options: &[(String, Node)],
     report: &mut Diagnostics,
 ) -> Option<Switch> {
-    if matches!(value.value, Value::Bool(_)) && is_file(name) {
-        report.expected(&at.key(name), value, "a file");
+    if matches!(value.value, Value::Bool(_)) && takes_boolean(name) == Some(false) {
+        // QEMU would get `on` or `off`, and take it for a name, a text or a file.
+        report.expected(&at.key(name), value, if is_file(name) { "a file" } else { "a text, a number or options" });
         return None;
     }
     if let Some((beside, node)) = options.first().filter(|_| is_plain(name)) {
@@ -406,6 +407,11 @@ mod tests {
     #[test]
     fn test_argument_boolean_is_on_or_off() {
         check(r#"{"display": {"gtk": null, "zoom-to-fit": true}}"#, &["-display", "gtk,zoom-to-fit=on"]);
+        let other = "a text, a number or options";
+        for (switch, expected) in [("append", other), ("name", other), ("cdrom", "a file")] {
+            let message = format!("expected {expected}, found the boolean `true`");
+            check_refused(&format!(r#"{{"{switch}": true}}"#), &message);
+        }
     }
 
     #[test]
