@@ -123,6 +123,18 @@ fn test_image_that_qemu_would_empty_or_remove_is_refused() {
         ),
         (format!("arguments: [{pmem}]"), "arguments[0]", "`-object` would write to"),
         (format!("arguments: [{filter}]"), "arguments[1]", "`-object` would empty"),
+        ("arguments: [{audiodev: wav, id: w, path: ./x.vmdk}]".to_owned(), "arguments[0]", "`-audiodev` would empty"),
+        (
+            "arguments: [{audio: \"driver=wav,model=hda,path=./x.vmdk\"}]".to_owned(),
+            "arguments[0]",
+            "`-audio` would empty",
+        ),
+        (
+            "arguments: [{qmp: \"tcp:127.0.0.1:0,server=on,wait=off,logfile=./x.vmdk\"}]".to_owned(),
+            "arguments[0]",
+            "`-qmp` would empty",
+        ),
+        ("display: \"vnc=unix:./x.vmdk\"".to_owned(), "display", "`-display` would remove"),
     ];
     for (keys, at, message) in &at_check {
         let file = home.write("web.yaml", format!("name: web\naccel: tcg\nmemory: 16M\n{keys}\n"));
@@ -135,7 +147,7 @@ fn test_image_that_qemu_would_empty_or_remove_is_refused() {
     }
     // Those that are images only once the VM is defined.
     let hidden = [(home.path("x.vmdk"), home.path("x.away")), (home.path("link.raw"), home.path("link.away"))];
-    for index in [1, 4, 5, 6, 7] {
+    for index in [1, 4, 5, 6, 7, 8, 9, 10, 11] {
         let (keys, _, message) = &at_check[index];
         for (path, away) in &hidden {
             fs::rename(path, away).unwrap();

@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use self::arguments::SINGLE_ARGUMENTS;
 pub(super) use self::arguments::{check_allowed, left_out, switch_of as structured_argument};
 pub(super) use self::file_options::{
-    CHARACTER_DEVICES, file_of_character_device, files_of, listener_of_character_device,
+    CHARACTER_DEVICES, file_of_character_device, files_of, listener_of_character_device, log_of_character_device,
 };
 pub(super) use self::table::ARCHITECTURES;
 

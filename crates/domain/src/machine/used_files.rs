@@ -77,7 +77,8 @@ fn written_file(file: WrittenFile) -> UsedFile {
         WrittenAs::Port => FileAccess::Read,
         WrittenAs::Socket => FileAccess::Replace,
     };
-    let user = if switch == "serial" { "`serial`".to_owned() } else { format!("`-{switch}`") };
+    let is_key = matches!(switch.as_str(), "display" | "serial");
+    let user = if is_key { format!("`{switch}`") } else { format!("`-{switch}`") };
     UsedFile { user, path, access }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::keys::{CHARACTER_DEVICES, file_of_character_device, listener_of_character_device};
+use super::keys::{CHARACTER_DEVICES, file_of_character_device, listener_of_character_device, log_of_character_device};
 use super::switches::UserSwitch;
 use super::{Machine, Serial};
 use crate::config::{KeyPath, Node};
@@ -25,7 +25,13 @@ pub enum WrittenAs {
     Socket,
 }
 
-/// A file that QEMU writes for a switch of the user or the key `serial`.
+/// The keys of which the value is the argument of a switch that can name such a file.
+const KEYS: [&str; 2] = ["display", "serial"];
+
+/// The file in QEMU's directory that the audio backend `wav` writes without a `path` (7.2, 10.0).
+const DEFAULT_WAV: &str = "/qemu.wav";
+
+/// A file that QEMU writes for a switch of the user, or a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenFile {
     /// The switch, without hyphens.
@@ -37,17 +43,19 @@ pub struct WrittenFile {
 }
 
 impl Machine {
-    /// Returns the files that QEMU writes for the user's switches and the key `serial`, besides images.
+    /// Returns the files that QEMU writes for the user's switches and the keys, besides images.
     pub fn written_files(&self) -> Vec<WrittenFile> {
         let serial = if let Serial::Qemu(text) = &self.serial { Some(("serial", text.as_str())) } else { None };
+        let display = if self.has_switch("nographic") { None } else { Some(("display", self.display.as_str())) };
+        let keys = [display, serial].into_iter().flatten().filter(|(switch, _)| !self.has_switch(switch));
         let switches = self.user_switches().filter_map(|(name, argument)| Some((name, argument?)));
-        serial.into_iter().chain(switches).flat_map(|(name, argument)| written_files(name, argument)).collect()
+        keys.chain(switches).flat_map(|(name, argument)| written_files(name, argument)).collect()
     }
 
     /// Returns them with their positions in the definition.
     pub fn written_files_in<'d>(&self, definition: &'d Node) -> Vec<(KeyPath, &'d Node, WrittenFile)> {
         let switches = self.switches_in(definition).into_iter();
-        let switches = switches.filter(|switch| !switch.is_key || switch.name == "serial");
+        let switches = switches.filter(|switch| !switch.is_key || KEYS.contains(&switch.name.as_str()));
         let files = |switch: UserSwitch<'d>| {
             let files = written_files(&switch.name, &switch.argument).into_iter();
             files.map(move |file| (switch.at.clone(), switch.node, file))
@@ -74,6 +82,7 @@ fn written_files(switch: &str, argument: &str) -> Vec<WrittenFile> {
     let is_server = || options.is_on("server") == Some(true) && options.is_on("abstract") != Some(true);
     let output = |path| vec![(path, WrittenAs::Output)];
     let of_network = || [options.get("addr.path").filter(|_| is_server()), options.get("local.path")];
+    let log = if CHARACTER_DEVICES.contains(&switch) { log_of_character_device(argument) } else { None };
     let found: Vec<(Option<&str>, WrittenAs)> = match (switch, options.head()) {
         ("D", _) => output(Some(argument)),
         ("mem-path", _) => vec![(Some(argument), WrittenAs::Memory { is_shared: false })],
@@ -83,7 +92,7 @@ fn written_files(switch: &str, argument: &str) -> Vec<WrittenFile> {
         }
         ("object", "filter-dump") | ("trace", _) => output(options.get("file")),
         ("device", _) => output(options.get("pcap")),
-        ("audiodev", "wav") => output(options.get("path")),
+        ("audiodev" | "audio", "wav") => output(options.get("path").or(Some(DEFAULT_WAV))),
         ("icount", _) if options.get("rr") == Some("record") => output(options.get("rrfile")),
         ("chardev", kind) => {
             let path = match kind {
@@ -97,10 +106,12 @@ fn written_files(switch: &str, argument: &str) -> Vec<WrittenFile> {
         }
         ("netdev", "stream" | "dgram") => of_network().map(|path| (path, WrittenAs::Socket)).to_vec(),
         ("vnc" | "incoming", head) => vec![(head.strip_prefix("unix:"), WrittenAs::Socket)],
+        ("display", _) => vec![(options.get("vnc").and_then(|screen| screen.strip_prefix("unix:")), WrittenAs::Socket)],
         ("spice", _) if options.is_on("unix") == Some(true) => vec![(options.get("addr"), WrittenAs::Socket)],
         (name, _) if CHARACTER_DEVICES.contains(&name) => vec![
-            (file_of_character_device(name, argument), WrittenAs::Output),
+            (file_of_character_device(argument), WrittenAs::Output),
             (listener_of_character_device(argument), WrittenAs::Socket),
+            (log.as_deref(), WrittenAs::Output),
             (argument.strip_prefix("pipe:").or(Some(argument)), WrittenAs::Port),
         ],
         _ => Vec::new(),
@@ -140,7 +151,9 @@ mod tests {
                     {"chardev": "null,id=n,logfile=/g"}, {"object": "filter-dump,id=d,netdev=n,file=/h"},
                     {"object": "memory-backend-file,id=m,size=1G,mem-path=/i,share=on"},
                     {"audiodev": "wav,id=w,path=/j"}, {"icount": "shift=1,rr=record,rrfile=/k"}, {"trace": "file=/l"},
-                    {"device": "usb-tablet,pcap=/m"}, {"debugcon": "file:/n"}, {"monitor": "mon:file:/o"}]}"#
+                    {"device": "usb-tablet,pcap=/m"}, {"debugcon": "file:/n"}, {"monitor": "mon:file:/o"},
+                    {"audio": "driver=wav,model=hda,path=/p"}, {"audiodev": "wav,id=v"}, {"qmp": "tcp:127.0.0.1:1,server=on,logfile=/q"},
+                    {"gdb": "unix:/x,logfile=/r"}]}"#
             ),
             [
                 "serial output /a",
@@ -158,24 +171,31 @@ mod tests {
                 "device output /m",
                 "debugcon output /n",
                 "monitor output /o",
+                "audio output /p",
+                "audiodev output /qemu.wav",
+                "qmp output /q",
+                "gdb output /r",
             ]
         );
         assert_eq!(
             shown(
                 r#"{"arguments": [{"monitor": "unix:/a,server=on,wait=off"}, {"serial": "pipe:/b"}, {"serial": "/dev/c"},
                 {"chardev": "socket,id=s,path=/d,server=on"}, {"chardev": "tty,id=t,path=/e"}, {"vnc": "unix:/f"},
-                {"netdev": "stream,id=n,server=on,addr.type=unix,addr.path=/g"}, {"spice": "unix=on,addr=/h"}]}"#
+                {"netdev": "stream,id=n,server=on,addr.type=unix,addr.path=/g"}, {"spice": "unix=on,addr=/h"},
+                {"qmp": "unix:/i,server=yes,wait=off"}], "display": "vnc=unix:/z,share=ignore"}"#
             ),
             [
-                "monitor socket /a", "serial port /b", "serial port /dev/c", "chardev socket /d", "chardev port /e",
-                "vnc socket /f", "netdev socket /g", "spice socket /h",
+                "display socket /z", "monitor socket /a", "serial port /b", "serial port /dev/c", "chardev socket /d",
+                "chardev port /e", "vnc socket /f", "netdev socket /g", "spice socket /h", "qmp socket /i",
             ]
         );
         // What is only read, or connected to.
         let read = r#"{"arguments": [{"chardev": "socket,id=s,path=/x"}, {"object": "secret,id=s,file=/x"},
             {"kernel": "/x"}, {"debugcon": "file:relative"}, {"icount": "shift=1,rr=replay,rrfile=/x"},
             {"monitor": "unix:/x"}, {"audiodev": "oss,id=w,path=/x"}, {"spice": "addr=/x"},
-            {"chardev": "socket,id=a,path=/x,server=on,abstract=on"}]}"#;
+            {"chardev": "socket,id=a,path=/x,server=on,abstract=on"}, {"audio": "driver=pa,path=/x"},
+            {"parallel": "file:,logfile=/x"}, {"display": "gtk,vnc=/x"}, {"nographic": null}],
+            "display": "vnc=unix:/x"}"#;
         assert_eq!(shown(read), [""; 0]);
     }
 

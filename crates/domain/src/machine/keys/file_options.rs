@@ -28,7 +28,7 @@ const FIRMWARE_OPTIONS: [&str; 3] = ["firmware", "romfile", "splash"];
 
 /// Switches with options that are files; one that begins with a dot is also the end of an option of a block node below
 /// another one, as `.filename` is of `backing.file.filename`.
-const FILE_OPTIONS: [(&str, &[&str]); 21] = [
+const FILE_OPTIONS: [(&str, &[&str]); 22] = [
     ("boot", &["splash"]),
     ("device", &["file", "kernel", "initrd", "romfile", "pcap"]),
     ("machine", &["kernel", "initrd", "dtb", "firmware"]),
@@ -45,6 +45,7 @@ const FILE_OPTIONS: [(&str, &[&str]); 21] = [
     ("nic", NETWORK_FILES),
     ("net", NETWORK_FILES),
     ("tpmdev", &["path", "cancel-path"]),
+    ("audio", &["path"]),
     ("audiodev", &["path"]),
     ("icount", &["rrfile"]),
     ("trace", &["events", "file"]),
@@ -137,11 +138,7 @@ pub(super) fn rebase_argument(name: &str, node: Node, folder: &Path) -> Node {
     }
     let rebased_file = |file: &str| rebase_file(Node::text(file), folder).as_text().map(str::to_owned);
     if CHARACTER_DEVICES.contains(&name) {
-        let rebased = CharacterDevice::parse(&text).and_then(|device| {
-            let file = rebased_file(device.file)?;
-            let file = if device.has_options { file.replace(',', ",,") } else { file };
-            Some(format!("{}{file}{}", device.before, device.after))
-        });
+        let rebased = CharacterDevice::parse(&text).map(|device| device.with_files(rebased_file));
         return node.map_value(|value| rebased.map_or(value, Value::Text));
     }
     let options = file_options_of(name, &parsed);
@@ -263,7 +260,8 @@ impl Machine {
                 let mut named = options.iter().filter(|option| is_listed(&files, &option.key));
                 named.find_map(|option| relative_in(&option.value))
             } else {
-                options.iter().find_map(|option| relative_file(&option.key, &option.value))
+                let unnamed = is_unnamed_wav(name, &options).then_some("qemu.wav");
+                options.iter().find_map(|option| relative_file(&option.key, &option.value)).or(unnamed)
             };
             let file = file?;
             Some(format!("`-{name} {argument}`: QEMU runs in `/`, so `{file}` is `/{file}`; write the path in full"))
@@ -278,7 +276,9 @@ pub(in crate::machine) fn files_of<'s>(name: &str, argument: &'s str, options: &
         return named_files(argument);
     }
     if CHARACTER_DEVICES.contains(&name) {
-        return CharacterDevice::parse(argument).map(|device| device.file).into_iter().collect();
+        let Some(device) = CharacterDevice::parse(argument) else { return Vec::new() };
+        let log = options.get(LOG).filter(|_| device.has_options);
+        return device.file.into_iter().chain(log).collect();
     }
     let keys = file_options_of(name, options);
     let files = |option: &'s QemuOption| match option.value.strip_prefix("unix:") {
@@ -301,25 +301,35 @@ fn relative_in(value: &str) -> Option<&str> {
 }
 
 /// Returns the file that a switch for a character device writes to, as in `file:PATH`.
-pub(in crate::machine) fn file_of_character_device<'s>(switch: &str, argument: &'s str) -> Option<&'s str> {
-    let device = CharacterDevice::parse(argument).filter(|_| CHARACTER_DEVICES.contains(&switch))?;
-    device.before.ends_with("file:").then_some(device.file)
+pub(in crate::machine) fn file_of_character_device(argument: &str) -> Option<&str> {
+    let device = CharacterDevice::parse(argument)?;
+    device.file.filter(|_| device.before.ends_with("file:"))
 }
 
 /// Returns the socket at which a switch for a character device listens, as in `unix:PATH,server=on`.
 pub(in crate::machine) fn listener_of_character_device(argument: &str) -> Option<&str> {
-    let device = CharacterDevice::parse(argument).filter(|device| device.before.ends_with("unix:"))?;
-    let mut options = device.after.split(',');
-    options.any(|option| matches!(option, "server" | "server=on")).then_some(device.file)
+    let device = CharacterDevice::parse(argument)?;
+    device.file.filter(|_| device.before.ends_with("unix:") && device.options().is_on("server") == Some(true))
 }
+
+/// Returns the log that a switch for a character device writes, as in `tcp:HOST:PORT,logfile=PATH`.
+pub(in crate::machine) fn log_of_character_device(argument: &str) -> Option<String> {
+    CharacterDevice::parse(argument)?.options().get(LOG).map(str::to_owned)
+}
+
+/// The option of a character device that is the file to which it writes what it shows.
+const LOG: &str = "logfile";
 
 /// The argument of a switch for a character device that is a file or a socket, in the form without keys
 /// (`qemu_chr_parse_compat`, QEMU 7.2).
 #[derive(Debug, PartialEq, Eq)]
 struct CharacterDevice<'s> {
-    /// What precedes the file: `unix:`, `mon:unix:`.
+    /// What precedes the file or the address: `unix:`, `mon:unix:`, `tcp:`.
     before: &'s str,
-    file: &'s str,
+    /// `None` for an address.
+    file: Option<&'s str>,
+    /// The address.
+    address: &'s str,
     /// The options behind it, with their comma.
     after: &'s str,
     /// Whether a comma ends the file.
@@ -330,15 +340,34 @@ impl<'s> CharacterDevice<'s> {
     fn parse(argument: &'s str) -> Option<Self> {
         let bare = argument.strip_prefix("mon:").unwrap_or(argument);
         let (kind, rest) = bare.split_once(':')?;
-        let has_options = match kind {
-            "file" | "pipe" => false,
-            "unix" => true,
+        let (is_file, has_options) = match kind {
+            "file" | "pipe" => (true, false),
+            "unix" => (true, true),
+            "tcp" | "telnet" | "tn3270" | "websocket" => (false, true),
             _ => return None,
         };
         let end = rest.find(',').filter(|_| has_options).unwrap_or(rest.len());
-        let (file, after) = rest.split_at(end);
+        let (first, after) = rest.split_at(end);
         let before = argument.strip_suffix(rest)?;
-        Some(Self { before, file, after, has_options })
+        let (file, address) = if is_file { (Some(first), "") } else { (None, first) };
+        Some(Self { before, file, address, after, has_options })
+    }
+
+    /// Returns the options behind the file or the address.
+    fn options(&self) -> OptionString {
+        OptionString::parse("chardev", &format!("socket{}", self.after))
+    }
+
+    /// Returns the argument with other files in the place of its own, if there are others.
+    fn with_files(&self, other: impl Fn(&str) -> Option<String>) -> String {
+        let file = self.file.map(|file| {
+            let file = other(file).unwrap_or_else(|| file.to_owned());
+            if self.has_options { file.replace(',', ",,") } else { file }
+        });
+        let log = |key: &str, value: &str| if key == LOG { other(value) } else { None };
+        let options = with_values("chardev", self.after.trim_start_matches(','), log);
+        let comma = if options.is_empty() { "" } else { "," };
+        format!("{}{}{}{comma}{options}", self.before, file.unwrap_or_default(), self.address)
     }
 }
 
@@ -350,6 +379,11 @@ fn is_abstract_socket(options: &OptionString) -> bool {
 
 fn is_relative(file: &str) -> bool {
     Path::new(file).is_relative() && !file.is_empty() && !has_protocol(file)
+}
+
+/// Returns whether sound is written to QEMU's default file, which is relative.
+fn is_unnamed_wav(switch: &str, options: &OptionString) -> bool {
+    matches!(switch, "audio" | "audiodev") && options.head() == "wav" && options.get("path").is_none()
 }
 
 /// Returns the relative file in an option: `unix:a.sock`, `path=a`, `logfile=a/b`.

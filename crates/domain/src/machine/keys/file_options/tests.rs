@@ -49,6 +49,15 @@ fn test_rebase_structured_files_become_relative_to_the_folder() {
     check(r#"{"serial":"file:a,b.log"}"#, r#"{"serial":"file:/y/a,b.log"}"#);
     check(r#"{"monitor":"unix:m.sock,server=on"}"#, r#"{"monitor":"unix:/y/m.sock,server=on"}"#);
     check(r#"{"serial":"mon:pipe:./p"}"#, r#"{"serial":"mon:pipe:/y/./p"}"#);
+    check(
+        r#"{"monitor":"unix:m.sock,server=on,logfile=a,,b.log"}"#,
+        r#"{"monitor":"unix:/y/m.sock,server=on,logfile=/y/a,,b.log"}"#,
+    );
+    check(
+        r#"{"serial":"telnet:127.0.0.1:1,server,logfile=a.log,wait=off"}"#,
+        r#"{"serial":"telnet:127.0.0.1:1,server,logfile=/y/a.log,wait=off"}"#,
+    );
+    check(r#"{"audio":"driver=wav,model=hda,path=a.wav"}"#, r#"{"audio":"driver=wav,model=hda,path=/y/a.wav"}"#);
     check(r#"{"vnc":"unix:v.sock,password=on"}"#, r#"{"vnc":"unix:/y/v.sock,password=on"}"#);
     check(r#"{"display":"vnc=unix:v.sock"}"#, r#"{"display":"vnc=unix:/y/v.sock"}"#);
     check(r#"{"device":"loader,file=a.elf,cpu-num=0"}"#, r#"{"device":"loader,file=/y/a.elf,cpu-num=0"}"#);
@@ -166,6 +175,8 @@ fn test_relative_path_warnings_name_switch_and_file() {
         Switch::verbatim("blockdev", "driver=file,filename=raw.img,node-name=f0"),
         Switch::verbatim("blockdev", "driver=raw,file=f0,node-name=f1"),
         Switch::verbatim("serial", "file:/tmp/x"),
+        Switch::verbatim("audio", "driver=wav,model=hda"),
+        Switch::verbatim("audiodev", "wav,id=a,path=/tmp/a.wav"),
     ];
     let args = ["--serial", "file:out.log", "-D", "qemu.log", "-chardev", "socket,id=c,path=x,abstract=on", "-S"];
     let args = args.map(str::to_owned).to_vec();
@@ -173,8 +184,14 @@ fn test_relative_path_warnings_name_switch_and_file() {
 
     let warnings: Vec<String> = machine.relative_path_warnings().collect();
 
-    let expected =
-        ["`-serial file:out.log`", "`-D qemu.log`", "`mon.sock` is `/mon.sock`", "`boot/x.elf`", "`raw.img` is"];
+    let expected = [
+        "`-serial file:out.log`",
+        "`-D qemu.log`",
+        "`mon.sock` is `/mon.sock`",
+        "`boot/x.elf`",
+        "`raw.img` is",
+        "`/qemu.wav`",
+    ];
     assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
     for (warning, expected) in warnings.iter().zip(expected) {
         assert!(warning.contains(expected), "{warning}");
