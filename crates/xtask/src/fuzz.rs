@@ -1,4 +1,4 @@
-//! Runs the fuzz targets in `fuzz/`, a separate workspace.
+//! Runs the fuzz targets in `fuzz/`.
 
 use std::fs;
 
@@ -104,7 +104,9 @@ impl Fuzz {
         // New inputs go into the first folder; the others are part of the repository.
         let found = format!("fuzz/corpus/{name}");
         fs::create_dir_all(workspace.root().join(&found)).or_failure(|| format!("cannot create `{found}`"))?;
-        let mut command = workspace.cargo(["fuzz", "run", name, &found]);
+        // The profile of releases is for small programs; that of development has no other settings than this one.
+        let mut command = workspace.cargo(["fuzz", "run", "--dev", "--features=targets", name, &found]);
+        command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "3");
         // Stable compilers have the sanitizers too, and refuse to use them without this.
         command.env("RUSTC_BOOTSTRAP", "1").env_remove("CARGO_TARGET_DIR");
         command.args(target.seeds()).args(["--", "-print_final_stats=1"]);
@@ -116,7 +118,7 @@ impl Fuzz {
         program::run(&mut command).map_err(|failure| {
             Failure::new(format!("`{name}` found a failing input"))
                 .because(failure)
-                .hint(format!("reproduce with RUSTC_BOOTSTRAP=1 cargo fuzz run {name} fuzz/artifacts/{name}/FILE"))
+                .hint(format!("reproduce with RUSTC_BOOTSTRAP=1 cargo fuzz run --dev --features=targets {name} fuzz/artifacts/{name}/FILE"))
         })
     }
 }

@@ -106,7 +106,7 @@ impl Test {
 
 /// Checks and builds everything that is tested, until that is done or `failed` is set.
 fn build(workspace: &Workspace, failed: &AtomicBool) -> Result<()> {
-    let steps = [check::format, check::lints, fuzz_targets, check::policy, binaries];
+    let steps = [check::format, check::lints, check::policy, binaries];
     for step in steps {
         if failed.load(Relaxed) {
             break;
@@ -151,18 +151,6 @@ fn tests(test: &Test, workspace: &Workspace, unpacked: Option<&Unpacked>, folder
     }
     report_skipped(test);
     Ok(())
-}
-
-/// Checks the targets in `fuzz/`, a separate workspace, without the fuzzer, which is C++ and not needed here.
-fn fuzz_targets(workspace: &Workspace) -> Result<()> {
-    const MANIFEST: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
-    let format = ["fmt", MANIFEST[0], MANIFEST[1], "--check"];
-    cargo_step("Format of fuzz targets", &mut workspace.cargo(format))
-        .map_err(|failure| failure.hint("run `cargo fmt --manifest-path fuzz/Cargo.toml`"))?;
-    let clippy = ["clippy", MANIFEST[0], MANIFEST[1], "--locked", "--no-default-features", "--", "--deny", "warnings"];
-    cargo_step("Lints of fuzz targets", &mut workspace.cargo(clippy)).map_err(|failure| {
-        failure.hint("if its lock file is outdated, run `cargo update --manifest-path fuzz/Cargo.toml --workspace`")
-    })
 }
 
 fn cargo_test(test: &Test, workspace: &Workspace, folder: &Path, arguments: &[&str]) -> Command {

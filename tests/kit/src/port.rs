@@ -26,13 +26,18 @@ pub fn free() -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::wait;
 
     #[test]
     fn test_free_port_is_free_and_not_given_twice() {
         let ports = [free(), free()];
 
         assert_ne!(ports[0], ports[1]);
-        assert!(ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()));
+        // A process that another test starts has a copy of every socket for a moment, until it executes its program.
+        let are_free = || ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        wait::until(Duration::from_secs(10), "both ports are free", || are_free().then_some(()));
     }
 }

@@ -41,6 +41,8 @@ pub(super) const POLICY: Policy = Policy {
         Exception { package: "encoding_rs", licence: "BSD-3-Clause" },
         // As `encoding_rs`.
         Exception { package: "subtle", licence: "BSD-3-Clause" },
+        // MIT in other words, for the C++ of the fuzzer, which is in no program that is published.
+        Exception { package: "libfuzzer-sys", licence: "NCSA" },
         // Requires less than MIT: only that changed sources say so.
         Exception { package: "foldhash", licence: "Zlib" },
         // As `foldhash`. Cargo lists it for `flate2`, which is built without it.
