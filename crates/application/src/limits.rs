@@ -62,6 +62,9 @@ pub const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// 1024.
 pub const MAX_CONCURRENT_OBSERVATIONS: usize = 64;
 
+/// How many forks are started at once: most of the time of a start, QEMU works, and more than the host has CPUs only wait.
+pub const MAX_CONCURRENT_FORKS: usize = 16;
+
 /// How long a QMP command may take by default.
 pub const QMP_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 

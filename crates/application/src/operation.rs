@@ -1,7 +1,7 @@
 //! The operations, grouped by subject.
 
 mod backup;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod config;
 mod database;
 mod device;

@@ -21,7 +21,7 @@ pub use self::clock::StoppedTime;
 pub use self::ending::{ExitEvidence, ExitReport, KernelReport, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::layers::{DriveLayers, layers_of, with_layer, without_top};
-pub use self::name::{FORK_LABEL, InvalidVmName, THROW_AWAY_LABEL, VmName};
+pub use self::name::{EPHEMERAL_LABEL, FORK_LABEL, InvalidVmName, THROW_AWAY_LABEL, VmName};
 pub use self::pending::{
     CheckpointWork, ImageTag, LoadGuest, MergedLayer, NewLayer, Pending, PendingWork, ReplacedImage,
 };

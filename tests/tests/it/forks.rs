@@ -1,11 +1,12 @@
 //! VMs that go on from a checkpoint, on real QEMU.
 
 use std::fs::{self, OpenOptions};
+use std::net::UdpSocket;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use maqet_testkit::guest::CountSector;
-use maqet_testkit::{TestHome, guest, port, serial, wait};
+use maqet_testkit::{TestHome, guest, port, process, serial, wait};
 use serde_json::{Value, json};
 
 use crate::backups::content;
@@ -38,15 +39,20 @@ fn checkpoint(home: &TestHome) -> PathBuf {
 
 /// Returns the files of VMs other than `web`.
 fn files_of_forks(home: &TestHome) -> Vec<PathBuf> {
+    let below = ["storage", "checkpoints"].map(|name| home.data().join(name));
+    let files = home.files().into_iter().filter(|path| below.iter().any(|directory| path.starts_with(directory)));
+    not_of_web(home, files.collect())
+}
+
+/// Returns those of some files that belong to other VMs than `web`.
+fn not_of_web(home: &TestHome, files: Vec<PathBuf>) -> Vec<PathBuf> {
     let own = home.json(&["info", "web"])["id"].as_str().unwrap().to_owned();
     let short = own.replace('-', "");
     let is_of_web = |path: &Path| {
         let text = path.to_string_lossy();
         text.contains("/web/") || text.contains(&own) || text.contains(&short[..12])
     };
-    let below = ["storage", "checkpoints"].map(|name| home.data().join(name));
-    let files = home.files().into_iter().filter(|path| below.iter().any(|directory| path.starts_with(directory)));
-    files.filter(|path| !is_of_web(path)).collect()
+    files.into_iter().filter(|path| !is_of_web(path)).collect()
 }
 
 #[test]
@@ -195,7 +201,7 @@ fn test_fork_of_another_machine_is_refused() {
             home.json(&["rm", "copy", "--force", "--delete-storage"]);
             continue;
         }
-        let output = home.maqet(["--format", "json", "fork", "web@booted", "--name", "copy"]).run();
+        let output = home.maqet(["--format", "json", "fork", "web@booted", "--name", "copy", "--count", "3"]).run();
         let error = &output.json_error()["error"];
         assert_eq!(error["code"], code, "{error}");
         assert!(error["message"].as_str().unwrap().contains(part), "{part}: {error}");
@@ -207,7 +213,7 @@ fn test_fork_of_another_machine_is_refused() {
     ram.write_all_at(b"x", 0x9000).unwrap();
     assert_eq!(home.json_error(&["fork", "web@booted"], 1)["code"], "checkpoint.corrupt");
     assert_eq!(home.json_error(&["fork", "web@other"], 3)["code"], "checkpoint.not-found");
-    assert_eq!(home.json_error(&["fork", "web"], 2)["code"], "checkpoint.name-invalid");
+    assert_eq!(home.json_error(&["fork", "web@"], 2)["code"], "checkpoint.name-invalid");
     assert_eq!(names(home), ["web"]);
     vm.count(2);
 }
@@ -233,4 +239,158 @@ fn test_killed_fork_is_removed() {
         assert_eq!(home.qemu_pids().len(), 1, "{point}");
         vm.count(1);
     }
+}
+
+/// Nothing of the guests runs, so that their starts have the host for themselves.
+#[test]
+fn test_fifty_forks_are_started_by_one_command() {
+    let (vm, _) = checkpointed(TestHome::new());
+    let home = &vm.home;
+    home.json(&["pause", "web"]);
+
+    let forked = home.json(&["fork", "web@booted", "--count", "50", "--paused", "--name", "copy"]);
+
+    let forks = forked["forks"].as_array().unwrap();
+    let names: Vec<&str> = forks.iter().map(|fork| fork["name"].as_str().unwrap()).collect();
+    assert_eq!(names, (1..=50).map(|number| format!("copy-{number}")).collect::<Vec<_>>());
+    assert!(forks.iter().all(|fork| fork["status"] == "paused"), "{forked}");
+    assert_eq!(home.qemu_pids().len(), 51);
+}
+
+/// Returns the process of the QEMU of a VM.
+fn pid(home: &TestHome, vm: &str) -> u32 {
+    home.json(&["status", vm])["pid"].as_u64().unwrap().try_into().unwrap()
+}
+
+/// Kills the QEMU of a VM, and waits until that is noticed.
+fn kill_qemu(home: &TestHome, vm: &str) {
+    process::end(pid(home, vm));
+    wait::until(wait::LONG, "the end of QEMU", || (home.json(&["status", vm])["status"] == "stopped").then_some(()));
+}
+
+/// However it ends: by `stop`, by its guest, or killed from outside.
+#[test]
+fn test_ephemeral_fork_is_removed_once_it_has_stopped() {
+    let (vm, _) = checkpointed(TestHome::new());
+    let home = &vm.home;
+    home.json(&["fork", "web@booted", "--name", "copy", "--count", "5", "--ephemeral"]);
+
+    let stopped = home.json(&["stop", "copy-1", "--force"]);
+    assert_eq!((&stopped["status"], &stopped["removed"]), (&json!("stopped"), &json!(true)), "{stopped}");
+    assert_eq!(names(home), ["copy-2", "copy-3", "copy-4", "copy-5", "web"]);
+
+    // Reads write nothing; what takes the lock finds it gone.
+    kill_qemu(home, "copy-2");
+    assert_eq!(names(home).len(), 5);
+    assert_eq!(home.json_error(&["start", "copy-2"], 3)["code"], "vm.not-found");
+    assert_eq!(names(home), ["copy-3", "copy-4", "copy-5", "web"]);
+
+    // Those that run are left alone by whatever removes others, and a restart is no end.
+    kill_qemu(home, "copy-3");
+    home.json(&["restart", "copy-4", "--force"]);
+    let found = home.maqet(["--format", "json", "doctor"]).run().stdout;
+    assert!(found.contains("an ephemeral fork that has stopped"), "{found}");
+    home.json(&["cleanup"]);
+    assert_eq!(names(home), ["copy-4", "copy-5", "web"]);
+    assert_eq!(home.json(&["status", "copy-4"])["status"], "running");
+    assert_eq!(home.json_error(&["checkpoint", "rm", "web", "booted"], 4)["code"], "checkpoint.in-use");
+
+    // They do not keep a checkpoint once they have stopped, and `rm` works as on any VM.
+    home.json(&["rm", "copy-5", "--force", "--delete-storage"]);
+    home.json(&["storage", "trash", "empty"]);
+    kill_qemu(home, "copy-4");
+    home.json(&["checkpoint", "rm", "web", "booted"]);
+    assert_eq!(names(home), ["web"]);
+    assert_eq!(files_of_forks(home), [] as [PathBuf; 0]);
+    assert_eq!(not_of_web(home, home.stale_files()), [] as [PathBuf; 0]);
+    vm.count(1);
+}
+
+/// Returns the checkpoints of `web`.
+fn checkpoints(home: &TestHome) -> Vec<String> {
+    let listed = home.json(&["checkpoint", "ls", "web"]);
+    listed["checkpoints"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The checkpoint that it takes for that goes with the last of the forks, and so do the layers.
+#[test]
+fn test_fork_of_a_running_vm_leaves_no_checkpoint() {
+    let vm = Counting::start(TestHome::new());
+    let home = &vm.home;
+    let before = vm.count(3);
+
+    let forked = home.json(&["fork", "web", "--count", "2", "--ephemeral"]);
+    let other = home.json(&["fork", "web", "--name", "other"]);
+
+    assert_eq!((&forked["checkpoint"], &other["checkpoint"]), (&json!("fork-1"), &json!("fork-2")));
+    let listed = home.json(&["checkpoint", "ls", "web"]);
+    assert_eq!(listed["checkpoints"][0]["temporary"], true, "{listed}");
+    for fork in forked["forks"].as_array().unwrap().iter().chain(other["forks"].as_array().unwrap()) {
+        let log = fork["serial_log"].as_str().unwrap();
+        let counted = || Some(CountSector::numbers(&serial::text(log.as_ref()))).filter(|numbers| numbers.len() > 1);
+        assert!(wait::until(wait::LONG, "the fork counts", counted)[0] > before);
+    }
+    home.json(&["stop", "web-1", "--force"]);
+    assert_eq!(checkpoints(home), ["fork-1", "fork-2"]);
+    home.json(&["stop", "web-2", "--force"]);
+    // The disks of the second one are layers over those of the first.
+    assert_eq!(checkpoints(home), ["fork-1", "fork-2"]);
+    vm.count(2);
+    // Of a VM as any other, the images are kept, or in the trash.
+    home.json(&["rm", "other", "--force", "--delete-storage"]);
+    home.json(&["cleanup"]);
+    assert_eq!(checkpoints(home), ["fork-1", "fork-2"]);
+    home.json(&["storage", "trash", "empty"]);
+    home.json(&["cleanup"]);
+    assert_eq!(checkpoints(home), [] as [&str; 0]);
+    let layers = home.files().into_iter().filter(|path| path.to_string_lossy().contains(".layer-"));
+    assert_eq!(layers.collect::<Vec<_>>(), [] as [PathBuf; 0]);
+    vm.count(2);
+
+    // One that cannot be forked leaves none, either, and one that does not run is refused.
+    let copy = home.data().join("storage/copy");
+    fs::create_dir_all(&copy).unwrap();
+    let error = home.json_error(&["fork", "web", "--name", "copy"], 4);
+    assert_eq!(error["code"], "checkpoint.storage-exists", "{error}");
+    assert_eq!(checkpoints(home), [] as [&str; 0]);
+    home.json(&["stop", "web", "--force"]);
+    assert_eq!(home.json_error(&["fork", "web"], 4)["code"], "checkpoint.status-conflict");
+    for drive in ["one", "two"] {
+        assert_intact(&vm.image(drive));
+    }
+}
+
+/// Cards in a network with others are connected to nothing, or not forked; later starts have no cards.
+#[test]
+fn test_fork_without_network_is_connected_to_nothing() {
+    let home = TestHome::new();
+    let (port, heard) = (port::free(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let to = heard.local_addr().unwrap();
+    let network = format!(
+        "network: [{{name: lan, forward: ['{port}:22']}}, {{name: link, mode: dgram, local: '127.0.0.1:{}', remote: '{to}'}}]\n",
+        port::free()
+    );
+    home.add(&(guest::paused_yaml("web") + &network));
+    home.json(&["start", "web"]);
+    home.json(&["resume", "web"]);
+    home.json(&["checkpoint", "create", "web", "booted"]);
+    heard.set_nonblocking(true).unwrap();
+    let mut packet = [0; 2048];
+    while heard.recv(&mut packet).is_ok() {}
+
+    let error = home.json_error(&["fork", "web@booted"], 4);
+    let forked = home.json(&["fork", "web@booted", "--network", "none"]);
+
+    assert_eq!(error["code"], "checkpoint.fork-refused", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("`link`"), "{error}");
+    let fork = &forked["forks"][0];
+    assert!(fork["status"] == "running" && fork["forwards"].as_array().is_none_or(Vec::is_empty), "{fork}");
+    let command = fs::read_to_string(format!("/proc/{}/cmdline", fork["pid"])).unwrap();
+    assert_eq!(command.matches("restrict=on").count(), 2, "{command}");
+    // What QEMU would tell the network of a guest that has moved.
+    assert!(heard.recv(&mut packet).is_err());
+    home.json(&["stop", "web-1", "--force"]);
+    let started = home.json(&["start", "web-1"]);
+    let command = fs::read_to_string(format!("/proc/{}/cmdline", started["pid"])).unwrap();
+    assert!(!command.contains("-card"), "{command}");
 }

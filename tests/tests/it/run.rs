@@ -190,7 +190,7 @@ fn test_run_that_is_ended_while_its_guest_boots_leaves_nothing() {
     drop(begin(&home, &[]).kill());
     wait::until(wait::LONG, "QEMU to end", || home.qemu_pids().is_empty().then_some(()));
     let found = home.json(&["doctor"]);
-    assert!(found["findings"].to_string().contains("a VM of a `maqet run` that was killed"), "{found}");
+    assert!(found["findings"].to_string().contains("a VM of a `maqet run` or `fork` that was killed"), "{found}");
     let cleaned = home.json(&["cleanup"]);
     assert_eq!((&cleaned["items"][0]["kind"], &cleaned["items"][0]["outcome"]), (&"vm".into(), &"removed".into()));
     assert_nothing_left(&home);

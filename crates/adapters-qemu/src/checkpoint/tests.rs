@@ -107,6 +107,7 @@ fn manifest(ram: MemoryFile, state: StateFile) -> CheckpointManifest {
         pause_ms: 0,
         has_generation_id: false,
         added_devices: Vec::new(),
+        is_temporary: false,
         parent: None,
     }
 }

@@ -9,6 +9,7 @@ use maqet_fault_points::{FaultPoint, FaultPoints};
 
 use crate::host::Hosts;
 use crate::recovery::recover;
+use crate::throw_away::{Lifetime, is_left_over, remove_abandoned};
 use crate::vm::orphan::Orphans;
 use crate::vm::reconcile::Reconciler;
 use crate::{App, Error};
@@ -79,9 +80,14 @@ impl Vms<'_> {
 
     /// Locks a VM for an operation, and reads it again, as it may have changed while this waited.
     ///
-    /// Work on its images whose process died is finished or rolled back.
+    /// Work on its images whose process died is finished or rolled back. One that was to go once it had stopped is gone.
     pub(crate) async fn lock(&self, name: &str, operation: &'static str) -> Result<(Box<dyn Guard>, Vm), Error> {
         let (guard, vm) = self.lock_unrecovered(name, operation, self.lock_timeout).await?;
+        if Lifetime::of(&vm) == Lifetime::OfRun && is_left_over(self.app, &vm).await {
+            drop(guard);
+            Box::pin(remove_abandoned(self.app, &vm.entry.id, operation)).await?;
+            return Err(Error::NoSuchVm { name: vm.entry.name.to_string(), similar: Vec::new() });
+        }
         let vm = self.recover(vm, &*guard).await?;
         Ok((guard, vm))
     }

@@ -12,17 +12,19 @@ use maqet_domain::checkpoint::{
     MANIFEST_FORMAT, MemoryFile, StateFile, UNFINISHED_SUFFIX,
 };
 use maqet_domain::config::Node;
+use maqet_domain::event::{Event, kind};
 use maqet_domain::port::{HeldLock, UnfinishedCheckpoint};
 use maqet_domain::qmp::{MigrationInfo, MigrationStatus, QmpCommand};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::{Backing, ImagePlan, LAYER_FORMAT};
-use maqet_domain::vm::{CheckpointWork, DriveLayers, NewLayer, PendingWork, RunPaths, VmEntry, with_layer};
+use maqet_domain::vm::{CheckpointWork, DriveLayers, NewLayer, PendingWork, RunPaths, Vm, VmEntry, with_layer};
 use maqet_fault_points::FaultPoint;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::error::CheckpointError;
 use super::place::Place;
-use super::preflight::{Plan, PlannedDisk};
+use super::preflight::{Plan, PlannedDisk, plan};
 use super::recover;
 use super::saver::mark_of;
 use crate::job::{Job, ProgressUnit};
@@ -37,17 +39,19 @@ pub(crate) struct Request {
     pub(crate) description: Option<String>,
     /// Whether its files are on disk once it is taken.
     pub(crate) is_durable: bool,
+    /// Whether it goes with the last fork of it.
+    pub(crate) is_temporary: bool,
 }
 
 /// A checkpoint that is taken; the caller holds the lock of the VM.
-pub(crate) struct Creation<'a> {
-    pub(crate) app: &'a App,
-    pub(crate) job: &'a Job<'a>,
-    pub(crate) guard: &'a HeldLock,
-    pub(crate) operation: &'static str,
-    pub(crate) request: Request,
-    pub(crate) plan: Plan,
-    pub(crate) definition: Node,
+struct Creation<'a> {
+    app: &'a App,
+    job: &'a Job<'a>,
+    guard: &'a HeldLock,
+    operation: &'static str,
+    request: Request,
+    plan: Plan,
+    definition: Node,
 }
 
 /// A checkpoint that was taken.
@@ -56,6 +60,37 @@ pub(crate) struct Created {
     pub(crate) entry: VmEntry,
     pub(crate) directory: PathBuf,
     pub(crate) manifest: CheckpointManifest,
+}
+
+/// Takes a checkpoint of a VM that `guard` has the lock of; the caller commits that the work is done.
+pub(crate) async fn take(
+    app: &App,
+    job: &Job<'_>,
+    (guard, vm): (&HeldLock, &Vm),
+    request: Request,
+    max_pause: Option<Duration>,
+    operation: &'static str,
+) -> Result<Created, Error> {
+    let entry = &vm.entry;
+    let place = Place::read(app, &entry.id).await?;
+    if place.directory_of(entry, request.name.as_str()).is_ok() {
+        return Err(CheckpointError::Exists { vm: entry.name.clone(), name: request.name }.into());
+    }
+    let machine = app.machine(vm)?;
+    let Some(mut live) = LiveVm::open(app, entry).await? else {
+        let status = app.observer().observe_locked(entry).await.status;
+        return Err(CheckpointError::WrongState { vm: entry.name.clone(), status }.into());
+    };
+    let plan = job.run(plan(app, &mut live, entry, &machine, max_pause)).await??;
+    let definition = vm.definition.clone();
+    let creation = Creation { app, job, guard, operation, request, plan, definition };
+    creation.run(live, entry).await
+}
+
+/// Returns the event that a checkpoint was taken.
+pub(crate) fn created_event(app: &App, entry: &VmEntry, manifest: &CheckpointManifest) -> Event {
+    let data = json!({ "name": manifest.name, "method": manifest.method, "pause_ms": manifest.pause_ms });
+    app.committer().event(kind::CHECKPOINT_CREATED, entry, data)
 }
 
 /// How long the guest was paused, and when.
@@ -67,7 +102,7 @@ struct Moment {
 
 impl Creation<'_> {
     /// Takes the checkpoint; if that fails or is canceled, the guest runs on and nothing of it is left.
-    pub(crate) async fn run(self, mut live: LiveVm<'_>, entry: &VmEntry) -> Result<Created, Error> {
+    async fn run(self, mut live: LiveVm<'_>, entry: &VmEntry) -> Result<Created, Error> {
         let app = self.app;
         let arguments = app.ports.processes.args(live.process()?);
         let work = self.work(entry, arguments, live.run().paths.clone()).await?;
@@ -165,6 +200,7 @@ impl Creation<'_> {
             pause_ms: 0,
             has_generation_id: arguments.iter().any(|argument| argument.contains("vmgenid")),
             added_devices: self.plan.added_devices.clone(),
+            is_temporary: self.request.is_temporary,
             parent: place.names().pop(),
             qemu: CheckpointQemu {
                 binary,

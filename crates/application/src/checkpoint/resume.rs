@@ -23,6 +23,8 @@ const DESCRIPTOR: &str = "maqet-state";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resumed<'a> {
     pub(crate) checkpoint: &'a FoundCheckpoint,
+    /// The IDs of network cards whose link is to be down.
+    pub(crate) disconnected: &'a [String],
 }
 
 impl Resumed<'_> {
@@ -58,10 +60,20 @@ impl Resumed<'_> {
         let state = self.checkpoint.directory.join(STATE_FILE);
         let pass = QmpCommand::new("getfd").with("fdname", DESCRIPTOR);
         session.execute_with_file(&pass, &state, PassedFor::Reading, timeout).await?;
+        if !self.disconnected.is_empty() {
+            // What QEMU tells the network where the guest is, once it has loaded the state.
+            let quiet = QmpCommand::new("migrate-set-parameters").with("announce-rounds", 0);
+            session.execute(&quiet, timeout).await?;
+        }
         let load = QmpCommand::new("migrate-incoming").with("uri", format!("fd:{DESCRIPTOR}"));
         session.execute(&load, timeout).await?;
         let loaded = loaded(&mut *session, timeout).await;
         loaded.map_err(|error| self.failed(&error.to_string()))?;
+        for card in self.disconnected {
+            session
+                .execute(&QmpCommand::new("set_link").with("name", card.as_str()).with("up", false), timeout)
+                .await?;
+        }
         app.faults.reach(FaultPoint::ForkLoaded);
         if !stays_paused {
             session.execute(&QmpCommand::new("cont"), timeout).await?;

@@ -17,7 +17,7 @@ use crate::start::disk_error::DiskError;
 use crate::start::drives::Drive;
 use crate::start::lost_images::ImagesLost;
 use crate::start::preflight::Preflight;
-use crate::throw_away::{is_left_over, remove_abandoned};
+use crate::throw_away::{Lifetime, is_left_over, remove_abandoned};
 use crate::vm::monitor::tpm_problem;
 use crate::{App, Error, limits};
 
@@ -42,7 +42,7 @@ impl VmCheck<'_> {
         let (mut findings, mut good, count) = (Vec::new(), 0_usize, vms.len());
         for vm in vms {
             if is_left_over(self.app, &vm).await {
-                findings.push(self.left_over(&vm.entry).await);
+                findings.push(self.left_over(&vm.entry, Lifetime::of(&vm)).await);
                 continue;
             }
             let records = storage.remove(&vm.entry.id).unwrap_or_default();
@@ -57,11 +57,10 @@ impl VmCheck<'_> {
         Ok(findings)
     }
 
-    /// Reports a VM that a killed process left.
-    async fn left_over(&self, entry: &VmEntry) -> Finding {
-        let message = "a VM of a `maqet run` that was killed";
-        let finding = finding(entry, Severity::Note, message)
-            .hint("no action needed: the next `maqet run` or `maqet cleanup` removes it")
+    /// Reports a VM that was to be thrown away.
+    async fn left_over(&self, entry: &VmEntry, lifetime: Lifetime) -> Finding {
+        let finding = finding(entry, Severity::Note, lifetime.left_over())
+            .hint("no action needed: the next `maqet run`, `fork` or `cleanup` removes it")
             .fixable();
         if !self.fix {
             return finding;

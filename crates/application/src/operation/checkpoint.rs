@@ -3,7 +3,7 @@
 mod cancel;
 mod check;
 mod create;
-mod fork;
+pub(crate) mod fork;
 mod info;
 mod ls;
 mod rm;
@@ -11,7 +11,7 @@ mod rm;
 pub use self::cancel::{CheckpointCancel, CheckpointCanceled};
 pub use self::check::{CheckpointCheck, CheckpointObstacle, CheckpointReadiness};
 pub use self::create::{CheckpointCreate, CheckpointCreated};
-pub use self::fork::{Fork, Forked};
+pub use self::fork::{Fork, ForkNetwork, Forked};
 pub use self::info::{CheckpointDetails, CheckpointDisk, CheckpointInfo};
 pub use self::ls::{CheckpointList, CheckpointLs, CheckpointSummary, UnusableCheckpoint};
 pub use self::rm::{CheckpointRemoved, CheckpointRm};

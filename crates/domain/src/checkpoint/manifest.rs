@@ -66,6 +66,9 @@ pub struct CheckpointManifest {
     /// The IDs of devices that were added while it ran, which its command line lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added_devices: Vec<String>,
+    /// Whether it was taken for forks, and goes with the last of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_temporary: bool,
     /// The checkpoint whose layers those of this one are on top of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<CheckpointName>,
@@ -277,6 +280,7 @@ mod tests {
             pause_ms: 12,
             has_generation_id: true,
             added_devices: Vec::new(),
+            is_temporary: false,
             parent: None,
         }
     }

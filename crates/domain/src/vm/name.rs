@@ -13,6 +13,9 @@ pub const THROW_AWAY_LABEL: &str = "maqet.run";
 /// is killed.
 pub const FORK_LABEL: &str = "maqet.fork";
 
+/// The label of a fork that is removed once it has stopped, with its own ID.
+pub const EPHEMERAL_LABEL: &str = "maqet.ephemeral";
+
 /// How many digits of the ID the name of a VM has that is thrown away.
 const ID_DIGITS: usize = 8;
 

@@ -3,18 +3,13 @@
 use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::checkpoint::CheckpointName;
-use maqet_domain::event::kind;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::CheckpointSummary;
 use crate::app::commit::work_done;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::checkpoint::create::{Created, Creation, Request};
+use crate::checkpoint::create::{Created, Request, created_event, take};
 use crate::checkpoint::error::CheckpointError;
-use crate::checkpoint::place::Place;
-use crate::checkpoint::preflight::plan;
-use crate::snapshot::live::LiveVm;
 use crate::{App, Error, HumanDuration};
 
 /// Take a checkpoint of a running VM: its memory, devices and disks of one moment
@@ -87,28 +82,15 @@ impl CheckpointCreate {
     async fn create(&self, app: &App) -> Result<Done<CheckpointCreated>, Error> {
         let name = CheckpointName::parse(&self.name).map_err(CheckpointError::from)?;
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
-        let entry = &vm.entry;
-        let place = Place::read(app, &entry.id).await?;
-        if place.directory_of(entry, name.as_str()).is_ok() {
-            return Err(CheckpointError::Exists { vm: entry.name.clone(), name }.into());
-        }
-        let job = app.jobs.start(Self::NAME, &entry.name).within(self.timeout);
-        let machine = app.machine(&vm)?;
-        let Some(mut live) = LiveVm::open(app, entry).await? else {
-            let status = app.observer().observe_locked(entry).await.status;
-            return Err(CheckpointError::WrongState { vm: entry.name.clone(), status }.into());
-        };
-        let max_pause = self.max_pause.map(HumanDuration::duration);
-        let plan = job.run(plan(app, &mut live, entry, &machine, max_pause)).await??;
+        let job = app.jobs.start(Self::NAME, &vm.entry.name).within(self.timeout);
         let description = self.description.clone().filter(|text| !text.is_empty());
-        let request = Request { name, description, is_durable: self.durable };
-        let definition = vm.definition.clone();
-        let creation = Creation { app, job: &job, guard: &*guard, operation: Self::NAME, request, plan, definition };
-        let Created { entry, directory, manifest } = creation.run(live, entry).await?;
+        let request = Request { name, description, is_durable: self.durable, is_temporary: false };
+        let max_pause = self.max_pause.map(HumanDuration::duration);
+        let taken = take(app, &job, (&*guard, &vm), request, max_pause, Self::NAME).await?;
+        let Created { entry, directory, manifest } = taken;
 
         let checkpoint = CheckpointSummary::new(&directory, &manifest);
-        let data = json!({ "name": checkpoint.name, "method": manifest.method, "pause_ms": manifest.pause_ms });
-        let event = app.committer().event(kind::CHECKPOINT_CREATED, &entry, data);
+        let event = created_event(app, &entry, &manifest);
         let changes = ChangeSet::default().and(work_done(&entry));
         let (id, name) = (entry.id.to_string(), entry.name.to_string());
         let created = CheckpointCreated { id, name, checkpoint, reason: manifest.reason };

@@ -1,31 +1,35 @@
 //! `fork`: new VMs that go on from a checkpoint.
 
 mod making;
+mod network;
+pub(crate) mod now;
 
 use derive_setters::Setters;
 use maqet_domain::checkpoint::CheckpointName;
+use maqet_domain::vm::Vm;
 use serde::{Deserialize, Serialize};
 
-use self::making::{discard_all, fork, keep_all, names, require_forkable};
+use self::making::{ForkOptions, fork_all, keep_all, names, require_forkable};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::place::Place;
-use crate::throw_away::remove_left_over;
+use crate::throw_away::{Lifetime, remove_left_over};
 use crate::vm::observe::VmStatus;
 use crate::{App, Error};
 
 /// Start new VMs from a checkpoint: each goes on where the guest was, with disks of its own
 ///
 /// The memory and the disks of the checkpoint are shared, and each fork has only what it changes. It is a VM as any other from
-/// then on. Ports that are forwarded are chosen by QEMU, and shown; connections of the guest are lost.
+/// then on. Ports that are forwarded are chosen by QEMU, and shown; connections of the guest are lost. Without a
+/// checkpoint, one of the running VM is taken, which is removed once no fork builds on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
 pub struct Fork {
-    /// The checkpoint, as in `web@booted`
-    #[cfg_attr(feature = "clap", arg(value_name = "VM@CHECKPOINT"))]
+    /// The checkpoint, as in `web@booted`, or a running VM, to go on from now
+    #[cfg_attr(feature = "clap", arg(value_name = "VM[@CHECKPOINT]"))]
     pub checkpoint: String,
     /// How many VMs [default: 1]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000)))]
@@ -39,12 +43,33 @@ pub struct Fork {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub paused: bool,
+    /// Remove each of them, with its disks, once it has stopped
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub ephemeral: bool,
+    /// What their network cards are connected to
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t, value_name = "WHICH"))]
+    pub network: ForkNetwork,
+}
+
+/// What the network cards of forks are connected to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum ForkNetwork {
+    /// Each to a network as that of the VM; one that other machines are in is refused
+    #[default]
+    Same,
+    /// To nothing: the guests see that the link is down, and have no cards from their next start on
+    None,
 }
 
 impl Fork {
-    /// Starts a VM from a checkpoint, as in `web@booted`.
+    /// Starts a VM from a checkpoint, as in `web@booted`, or from the running VM `web`.
     pub fn new(checkpoint: impl Into<String>) -> Self {
-        Self { checkpoint: checkpoint.into(), count: None, name: None, paused: false }
+        let (checkpoint, network) = (checkpoint.into(), ForkNetwork::default());
+        Self { checkpoint, count: None, name: None, paused: false, ephemeral: false, network }
     }
 }
 
@@ -78,35 +103,49 @@ impl Operation for Fork {
 impl Fork {
     async fn fork(&self, app: &App) -> Result<Done<Forked>, Error> {
         remove_left_over(app, Self::NAME).await;
-        let (vm, checkpoint) = self.checkpoint.split_once('@').unwrap_or((&self.checkpoint, ""));
-        let checkpoint = CheckpointName::parse(checkpoint).map_err(CheckpointError::from)?;
+        now::remove_unused(app).await;
+        let (vm, checkpoint) = match self.checkpoint.split_once('@') {
+            Some((vm, name)) => (vm, Some(CheckpointName::parse(name).map_err(CheckpointError::from)?)),
+            None => (&*self.checkpoint, None),
+        };
         // So that the checkpoint stays.
         let (guard, vm) = app.vms().lock(vm, Self::NAME).await?;
-        let place = Place::read(app, &vm.entry.id).await?;
-        let found = place.find(&vm.entry, checkpoint.as_str())?;
-        require_forkable(app, found).await?;
-        let count = usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX);
-        let prefix = self.name.as_deref().unwrap_or(vm.entry.name.as_str());
-        let mut forks = Vec::new();
-        for name in names(app, prefix, count, self.name.is_some()).await? {
-            match fork(app, found, name, self.paused, Self::NAME).await {
-                Ok(made) => forks.push(made),
-                Err(error) => {
-                    discard_all(app, forks, Self::NAME).await;
-                    return Err(error);
+        let is_named = checkpoint.is_some();
+        let checkpoint = match checkpoint {
+            Some(checkpoint) => checkpoint,
+            None => now::take_temporary(app, &*guard, &vm, Self::NAME).await?,
+        };
+        match self.fork_checkpoint(app, &vm, checkpoint).await {
+            Ok(forked) => Ok(Done::reading(forked).about(vm.entry.id).holding(guard)),
+            Err(error) => {
+                drop(guard);
+                if !is_named {
+                    now::remove_unused(app).await;
                 }
+                Err(error)
             }
         }
+    }
+
+    async fn fork_checkpoint(&self, app: &App, vm: &Vm, checkpoint: CheckpointName) -> Result<Forked, Error> {
+        let place = Place::read(app, &vm.entry.id).await?;
+        let found = place.find(&vm.entry, checkpoint.as_str())?;
+        require_forkable(app, found, self.network).await?;
+        let count = usize::try_from(self.count.unwrap_or(1)).unwrap_or(usize::MAX);
+        let prefix = self.name.as_deref().unwrap_or(vm.entry.name.as_str());
+        let names = names(app, prefix, count, self.name.is_some()).await?;
+        let options = ForkOptions { paused: self.paused, foreground: false, network: self.network };
+        let forks = fork_all(app, found, names, options, Self::NAME).await?;
         let all = forks.iter().map(|fork| fork.started.vm.clone()).collect();
         let mut warnings: Vec<String> = forks.iter().flat_map(|fork| fork.started.warnings.clone()).collect();
         warnings.sort_unstable();
         warnings.dedup();
-        keep_all(app, forks, Self::NAME).await?;
+        let lifetime = if self.ephemeral { Lifetime::OfRun } else { Lifetime::Unlimited };
+        keep_all(app, forks, options, lifetime, Self::NAME).await?;
         if !found.manifest.has_generation_id {
             warnings.push("the guests draw the same random numbers: the VM had no generation ID".to_owned());
         }
         let (id, name) = (vm.entry.id.to_string(), vm.entry.name.to_string());
-        let forked = Forked { id, name, checkpoint, forks: all, warnings };
-        Ok(Done::reading(forked).about(vm.entry.id).holding(guard))
+        Ok(Forked { id, name, checkpoint, forks: all, warnings })
     }
 }

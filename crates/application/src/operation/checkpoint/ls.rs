@@ -57,6 +57,9 @@ pub struct CheckpointSummary {
     pub saved_bytes: u64,
     /// Its directory.
     pub directory: String,
+    /// Whether it was taken for forks, and goes with the last of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub temporary: bool,
 }
 
 impl CheckpointSummary {
@@ -71,6 +74,7 @@ impl CheckpointSummary {
             memory_bytes: manifest.ram.bytes,
             saved_bytes: manifest.ram.used_bytes.saturating_add(manifest.state.bytes),
             directory: shown(directory),
+            temporary: manifest.is_temporary,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::merge;
 use crate::checkpoint::place::Place;
 use crate::storage::lock::lock_images;
+use crate::throw_away::remove_left_over;
 use crate::trash::used_files::UsedFiles;
 use crate::{App, Error};
 
@@ -77,6 +78,8 @@ impl Operation for CheckpointRm {
 
 impl CheckpointRm {
     async fn remove(&self, app: &App) -> Result<Done<CheckpointRemoved>, Error> {
+        // Forks that have stopped and are to go do not keep a checkpoint.
+        remove_left_over(app, Self::NAME).await;
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let directories = self.directories(app, &vm.entry).await?;
         let status = app.observer().observe_locked(&vm.entry).await.status;

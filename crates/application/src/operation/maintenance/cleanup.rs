@@ -14,13 +14,14 @@ use crate::log::keeper::LogKeeper;
 use crate::maintenance::{
     StaleFileRemoval, StaleItem, Survey, close_run, describe_file, describe_orphan, error_chain, interrupted,
 };
-use crate::throw_away::{left_over, remove_abandoned};
+use crate::operation::checkpoint::fork::now::remove_unused;
+use crate::throw_away::{Lifetime, left_over, remove_abandoned};
 use crate::vm::shutdown::StopMethod;
 use crate::{App, Error};
 
 /// Remove stale files
 ///
-/// Removes VMs of `maqet run` whose process was killed, sockets of ended runs, logs and locks of removed VMs, and temporary
+/// Removes VMs of `maqet run` whose process was killed, ephemeral forks that have stopped, sockets of ended runs, logs and locks of removed VMs, and temporary
 /// files of processes that have exited, records the ends of runs, and finishes or undoes interrupted work in the trash.
 /// Keeps disks and definitions. Lists orphans: QEMU processes whose VM is not in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
@@ -105,13 +106,17 @@ impl Operation for Cleanup {
 
     async fn run(&self, app: &App) -> Result<Done<Cleaned>, Error> {
         let mut items = Vec::new();
-        for entry in left_over(app).await? {
-            let item = CleanedItem::new("vm", entry.name.to_string(), "a VM of a `maqet run` that was killed");
+        for vm in left_over(app).await? {
+            let (entry, lifetime) = (&vm.entry, Lifetime::of(&vm));
+            let item = CleanedItem::new("vm", entry.name.to_string(), lifetime.left_over());
             items.extend(if self.dry_run {
                 Some(item.outcome(CleanupOutcome::Removed))
             } else {
                 item.result(CleanupOutcome::Removed, &remove_abandoned(app, &entry.id, Self::NAME).await)
             });
+        }
+        if !self.dry_run {
+            remove_unused(app).await;
         }
         let survey = Survey::new(app).await?;
         for item in &survey.stale {

@@ -23,7 +23,7 @@ use crate::guest::streams::ExecStreams;
 use crate::job::Job;
 use crate::operation::Since;
 use crate::report::ErrorReport;
-use crate::throw_away::{keep, remove};
+use crate::throw_away::{Lifetime, keep, remove};
 use crate::wait::condition::Condition;
 use crate::wait::error::LastLines;
 use crate::wait::since::WaitSince;
@@ -335,7 +335,7 @@ impl<'a> Session<'a> {
     /// Removes the VM, or makes it one that stays.
     async fn dispose(&mut self, is_kept: bool) -> Result<(), Error> {
         if is_kept {
-            return keep(self.app, &self.vm.id, Run::NAME).await;
+            return keep(self.app, &self.vm.id, Lifetime::Unlimited, |definition| definition, Run::NAME).await;
         }
         let began = self.begin(RunPhase::Remove);
         let removed = remove(self.app, &self.vm.id, Run::NAME).await;

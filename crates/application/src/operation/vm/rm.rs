@@ -21,6 +21,7 @@ use crate::backup::place::Place;
 use crate::checkpoint::layers::refuse_checkpoints;
 use crate::operation::StorageTrashRestore;
 use crate::storage::lock::lock_images;
+use crate::throw_away::last_lock;
 use crate::trash::entries::{TrashInfo, lock_trash};
 use crate::trash::moving::{Trashed, move_to_trash};
 use crate::trash::own_images::{OwnImage, own_images, own_records, refuse_used, require_unlocked};
@@ -123,7 +124,7 @@ impl Operation for Rm {
             app.shutdown().kill(&vm.entry.name, process).await?;
             app.faults.reach(FaultPoint::RmKilled);
         }
-        let mut guards = Vec::new();
+        let mut guards = Vec::from_iter(last_lock(app, &vm, Self::NAME).await);
         let (trashed, kept) = if self.delete_storage {
             trash_images(app, &vm, images, &mut guards).await?
         } else {

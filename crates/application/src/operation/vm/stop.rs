@@ -18,6 +18,8 @@ use tokio::time::Instant;
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::job::Job;
+use crate::operation::checkpoint::fork::now::remove_unused;
+use crate::throw_away::{Lifetime, remove_abandoned};
 use crate::vm::hidden::{HiddenProcess, unidentified};
 use crate::vm::observe::{Observation, VmStatus};
 use crate::vm::reconcile::stopped_data;
@@ -63,6 +65,9 @@ pub struct Stopped {
     /// How long the guest had to power off, in milliseconds, if it did not, so that its power was cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_cut_after_ms: Option<u64>,
+    /// Whether the VM was removed, as an ephemeral fork is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
 }
 
 impl Stopped {
@@ -74,6 +79,7 @@ impl Stopped {
             presses: outcome.presses,
             waited_ms: milliseconds(outcome.waited),
             power_cut_after_ms: outcome.power_cut.map(milliseconds),
+            removed: false,
         }
     }
 }
@@ -91,6 +97,10 @@ impl Operation for Stop {
             locked => locked.map_err(|error| error.offering_force(&self.vm))?,
         };
         let stopped = stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
+        if Lifetime::of(&vm) == Lifetime::OfRun {
+            drop(guard);
+            return Ok(remove_stopped(app, &vm.entry, stopped).await);
+        }
         Ok(Done::reading(stopped).about(vm.entry.id).holding(guard))
     }
 }
@@ -115,6 +125,20 @@ impl Stop {
         let observation = Observation::without_process(Status::Stopped(ending));
         let stopped = Stopped::new(VmStatus::new(&entry, &observation), &outcome);
         Ok(Done::reading(stopped).about(entry.id))
+    }
+}
+
+/// Removes a VM that was to go once it had stopped; if that fails, the next command that looks for such VMs does it.
+async fn remove_stopped(app: &App, entry: &VmEntry, stopped: Stopped) -> Done<Stopped> {
+    match Box::pin(remove_abandoned(app, &entry.id, Stop::NAME)).await {
+        Ok(removed) => {
+            remove_unused(app).await;
+            Done::reading(Stopped { removed, ..stopped })
+        }
+        Err(error) => {
+            tracing::warn!(vm = %entry.name, %error, "could not remove an ephemeral fork that has stopped");
+            Done::reading(stopped).about(entry.id)
+        }
     }
 }
 

@@ -45,7 +45,8 @@ impl TextOutput for Forked {
 impl TextOutput for CheckpointList {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let row = |one: &CheckpointSummary| {
-            let description = one.description.as_deref().map(escape_control).unwrap_or_default().into_owned();
+            let description = if one.temporary { Some("goes with its last fork") } else { one.description.as_deref() };
+            let description = description.map(escape_control).unwrap_or_default().into_owned();
             let (taken, size) = (whole_seconds(&one.taken_at), BinaryBytes(one.saved_bytes).to_string());
             [one.vm.clone(), one.name.clone(), taken, size, format!("{} ms", one.pause_ms), description].map(Cow::from)
         };

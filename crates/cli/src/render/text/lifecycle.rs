@@ -17,6 +17,9 @@ impl TextOutput for Started {
 
 impl TextOutput for Stopped {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.removed {
+            return writeln!(out, "`{}` is stopped and was removed, as it is ephemeral", self.vm.name);
+        }
         match self.method {
             StopMethod::None if self.vm.status == "defined" => writeln!(out, "`{}` was never started", self.vm.name),
             StopMethod::None => write_state(out, &self.vm, false, ""),

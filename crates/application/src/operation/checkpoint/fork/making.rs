@@ -5,25 +5,39 @@
 //! one that looks for such VMs removes it.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::StreamExt;
+use futures_util::stream::iter;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::checkpoint::{CheckpointManifest, FrozenDisk};
 use maqet_domain::config::{Node, Value};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
-use maqet_domain::network::{MacAddress, NetworkMode, NetworkSpec};
+use maqet_domain::network::card_of;
 use maqet_domain::port::{FoundCheckpoint, Guard, LockName, PathKind, StoreError};
-use maqet_domain::vm::{FORK_LABEL, Vm, VmEntry, VmId, VmName};
+use maqet_domain::vm::{FORK_LABEL, Vm, VmEntry, VmName};
 use maqet_fault_points::FaultPoint;
 use serde_json::json;
 
+use super::{ForkNetwork, network};
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::resume::Resumed;
 use crate::config::{check_machine, merge, origins};
 use crate::operation::{StartOptions, Started, new_vm, start};
-use crate::throw_away::definition::{list, map, path_node, with_free_ports};
-use crate::throw_away::{keep, remove};
-use crate::{App, Error};
+use crate::throw_away::definition::{list, map, path_node};
+use crate::throw_away::{Lifetime, keep, remove};
+use crate::{App, Error, limits};
+
+/// How forks are started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ForkOptions {
+    /// Whether their guests do not run until they are resumed.
+    pub(crate) paused: bool,
+    /// Whether they end with this process.
+    pub(crate) foreground: bool,
+    pub(crate) network: ForkNetwork,
+}
 
 /// A fork that runs, and is removed unless it is [kept](keep_all).
 pub(super) struct Unfinished {
@@ -64,7 +78,7 @@ pub(super) async fn names(app: &App, prefix: &str, count: usize, is_exact: bool)
 }
 
 /// Refuses a checkpoint that this host cannot go on from, with all reasons; nothing was changed.
-pub(super) async fn require_forkable(app: &App, found: &FoundCheckpoint) -> Result<(), Error> {
+pub(super) async fn require_forkable(app: &App, found: &FoundCheckpoint, network: ForkNetwork) -> Result<(), Error> {
     let manifest = &found.manifest;
     let machine = check_machine(app, manifest.definition.clone())?;
     let mut reasons = Vec::new();
@@ -83,7 +97,7 @@ pub(super) async fn require_forkable(app: &App, found: &FoundCheckpoint) -> Resu
     if manifest.qemu.arguments.iter().any(|argument| argument.contains("memory-backend")) {
         reasons.push("its memory is a backend, as that of a fork until it starts again".to_owned());
     }
-    reasons.extend(network_reasons(&machine));
+    reasons.extend(network::reasons(&machine, &manifest.qemu.arguments, network));
     for disk in &manifest.disks {
         reasons.extend(disk_reason(app, disk).await);
     }
@@ -92,16 +106,6 @@ pub(super) async fn require_forkable(app: &App, found: &FoundCheckpoint) -> Resu
     }
     let (vm, name) = (manifest.vm.name.clone(), manifest.name.clone());
     Err(CheckpointError::NotForkable { vm, name, reasons }.into())
-}
-
-/// Two guests with one address in a network would disturb each other.
-fn network_reasons(machine: &Machine) -> Vec<String> {
-    let is_shared = |mode: NetworkMode| match mode {
-        NetworkMode::User | NetworkMode::Passt | NetworkMode::None => false,
-        NetworkMode::Tap | NetworkMode::Bridge | NetworkMode::Stream | NetworkMode::Dgram => true,
-    };
-    let cards = machine.network.iter().filter(|card| is_shared(card.mode));
-    cards.map(|card| format!("network card `{}` would have the address of the other guest", card.name)).collect()
 }
 
 /// Returns why a frozen image is not what it was.
@@ -118,15 +122,50 @@ async fn disk_reason(app: &App, disk: &FrozenDisk) -> Option<String> {
     Some(format!("the image of drive `{}` has another size or format than before", disk.drive))
 }
 
+/// Makes VMs that go on from a checkpoint, several at once; if one fails, nothing is left of any.
+pub(super) async fn fork_all(
+    app: &App,
+    found: &FoundCheckpoint,
+    names: Vec<VmName>,
+    options: ForkOptions,
+    operation: &'static str,
+) -> Result<Vec<Unfinished>, Error> {
+    let has_failed = AtomicBool::new(false);
+    let has_failed = &has_failed;
+    let make = |name: VmName| async move {
+        if has_failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let made = Box::pin(fork(app, found, name, options, operation)).await;
+        has_failed.fetch_or(made.is_err(), Ordering::Relaxed);
+        Some(made)
+    };
+    let outcomes: Vec<_> = iter(names).map(make).buffered(limits::MAX_CONCURRENT_FORKS).collect().await;
+    let (mut forks, mut failure) = (Vec::new(), None);
+    for outcome in outcomes.into_iter().flatten() {
+        match outcome {
+            Ok(fork) => forks.push(fork),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    match failure {
+        None => Ok(forks),
+        Some(error) => {
+            discard_all(app, forks, operation).await;
+            Err(error)
+        }
+    }
+}
+
 /// Makes a VM that goes on from a checkpoint; nothing is left of one that fails.
-pub(super) async fn fork(
+async fn fork(
     app: &App,
     found: &FoundCheckpoint,
     name: VmName,
-    stays_paused: bool,
+    options: ForkOptions,
     operation: &'static str,
 ) -> Result<Unfinished, Error> {
-    let vm = new_fork(app, found, name)?;
+    let (vm, disconnected) = new_fork(app, found, name, options.network)?;
     let entry = vm.entry.clone();
     let guard = app.ports.locks.lock(&LockName::ThrowAway(entry.id), operation, app.timeouts().lock).await?;
     let made = async {
@@ -137,8 +176,9 @@ pub(super) async fn fork(
         app.committer().commit(changes).await?;
         app.faults.reach(FaultPoint::ForkDefined);
         let (_lock, vm) = app.vms().lock(&entry.id.to_string(), operation).await?;
-        let resumed = Some(Resumed { checkpoint: found });
-        let options = StartOptions { resumed, paused: stays_paused, ..StartOptions::default() };
+        let resumed = Some(Resumed { checkpoint: found, disconnected: &disconnected });
+        let ForkOptions { paused, foreground, .. } = options;
+        let options = StartOptions { paused, foreground, resumed, ..StartOptions::default() };
         let started = Box::pin(start(app, &vm, options)).await?;
         // What a start reports besides is written by then.
         Ok::<_, Error>(started.value)
@@ -152,17 +192,35 @@ pub(super) async fn fork(
     }
 }
 
-/// Makes forks VMs that stay.
-pub(super) async fn keep_all(app: &App, forks: Vec<Unfinished>, operation: &'static str) -> Result<(), Error> {
+/// Makes forks VMs that stay, or that stay until they have stopped.
+pub(super) async fn keep_all(
+    app: &App,
+    forks: Vec<Unfinished>,
+    options: ForkOptions,
+    lifetime: Lifetime,
+    operation: &'static str,
+) -> Result<(), Error> {
     for Unfinished { entry, mut guard, .. } in forks {
-        keep(app, &entry.id, operation).await?;
-        guard.retire();
+        let has_cards = options.network == ForkNetwork::Same;
+        keep(
+            app,
+            &entry.id,
+            lifetime,
+            |definition| {
+                if has_cards { definition } else { network::without_cards(definition) }
+            },
+            operation,
+        )
+        .await?;
+        if lifetime == Lifetime::Unlimited {
+            guard.retire();
+        }
     }
     Ok(())
 }
 
 /// Removes forks with everything they have.
-pub(super) async fn discard_all(app: &App, forks: Vec<Unfinished>, operation: &'static str) {
+async fn discard_all(app: &App, forks: Vec<Unfinished>, operation: &'static str) {
     for Unfinished { entry, guard, .. } in forks {
         discard(app, &entry, guard, operation).await;
     }
@@ -176,26 +234,35 @@ async fn discard(app: &App, entry: &VmEntry, mut guard: Box<dyn Guard>, operatio
     }
 }
 
-/// Returns the VM of a fork, which is not stored yet.
-fn new_fork(app: &App, found: &FoundCheckpoint, name: VmName) -> Result<Vm, Error> {
+/// Returns the VM of a fork, which is not stored yet, and its network cards that are not to be connected.
+fn new_fork(
+    app: &App,
+    found: &FoundCheckpoint,
+    name: VmName,
+    network: ForkNetwork,
+) -> Result<(Vm, Vec<String>), Error> {
     let manifest = &found.manifest;
     let machine = check_machine(app, manifest.definition.clone())?;
     let vm = new_vm(app, name, Node::empty_map());
-    let above = overrides(found, &machine, &vm.entry);
+    let above = overrides(found, &machine, &vm.entry, network);
     let definition = merge(manifest.definition.clone(), above, app.handlers());
     check_machine(app, definition.clone())?;
-    Ok(Vm { origins: origins(&definition), definition, ..vm })
+    let disconnected = match network {
+        ForkNetwork::Same => Vec::new(),
+        ForkNetwork::None => network::cards(&machine).map(|(card, _)| card_of(card.name.as_str())).collect(),
+    };
+    Ok((Vm { origins: origins(&definition), definition, ..vm }, disconnected))
 }
 
 /// Returns what differs from the definition of the VM that the checkpoint is of.
-fn overrides(found: &FoundCheckpoint, machine: &Machine, entry: &VmEntry) -> Node {
+fn overrides(found: &FoundCheckpoint, machine: &Machine, entry: &VmEntry, network: ForkNetwork) -> Node {
     let CheckpointManifest { vm, disks, uefi_variables, .. } = &found.manifest;
     let mut entries = vec![("labels", map([(FORK_LABEL, Node::text(entry.id.to_string()))]))];
     if !disks.is_empty() {
         entries.push(("storage", list(disks.iter().map(overlay).collect())));
     }
-    let cards = machine.network.iter().zip(0..).filter(|(card, _)| card.mode != NetworkMode::None);
-    let cards: Vec<Node> = cards.map(|(card, index)| known_card(card, index, &vm.id)).collect();
+    let cards: Vec<Node> =
+        network::cards(machine).map(|(card, index)| network::definition(card, index, &vm.id, network)).collect();
     if !cards.is_empty() {
         entries.push(("network", list(cards)));
     }
@@ -203,18 +270,6 @@ fn overrides(found: &FoundCheckpoint, machine: &Machine, entry: &VmEntry) -> Nod
         entries.push(("firmware", map([("variables", path_node(&found.directory.join(&copy.file)))])));
     }
     map(entries)
-}
-
-/// Returns the card with the address that the guest knows, and with ports that QEMU chooses.
-fn known_card(card: &NetworkSpec, index: u8, vm: &VmId) -> Node {
-    let mut entries = match with_free_ports(card).map(|node| node.value) {
-        Some(Value::Map(entries)) => entries,
-        _ => vec![("name".to_owned(), Node::text(card.name.as_str()))],
-    };
-    // By default, it follows from the ID of the VM.
-    let mac = card.mac.unwrap_or_else(|| MacAddress::for_card(&vm.bytes(), index));
-    entries.push(("mac".to_owned(), Node::text(mac.to_string())));
-    Node::new(Value::Map(entries))
 }
 
 /// Returns the drive as a new overlay over the frozen image.
