@@ -112,6 +112,14 @@ impl Hypervisor for QemuHypervisor {
         Ok(launched)
     }
 
+    async fn take_over(&self, paths: &RunPaths) -> Result<(), LaunchError> {
+        self.run_locks.hand_over(paths)
+    }
+
+    async fn discard_successor(&self, paths: &RunPaths) {
+        self.run_locks.discard_successor(paths);
+    }
+
     async fn serve_images(&self, launch: &Launch) -> Result<Box<dyn ImageServer>, LaunchError> {
         image_server::start(&self.environment, launch).await
     }

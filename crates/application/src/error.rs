@@ -45,6 +45,7 @@ use crate::start::tap_devices::TapNotFound;
 use crate::start::tpm::TpmError;
 use crate::storage::error::StorageError;
 use crate::trash::error::TrashRefusal;
+use crate::upgrade::error::UpgradeError;
 use crate::vm::ended::VmEnded;
 use crate::vm::halt::{PowerChangeFailed, halt_hint};
 use crate::vm::observe::VmStatus;
@@ -157,6 +158,8 @@ pub enum Error {
     BackupStore(#[from] BackupStoreError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -344,6 +347,7 @@ impl Explain for Error {
             Self::Backup(inner) => inner.explain(),
             Self::BackupStore(inner) => inner.explain(),
             Self::Checkpoint(inner) => inner.explain(),
+            Self::Upgrade(inner) => inner.explain(),
             Self::Disk(inner) => inner.explain(),
             Self::Storage(inner) => inner.explain(),
             Self::Host(inner) => inner.explain(),
@@ -403,13 +407,11 @@ fn kill_failed(pid: u32, thaw: Option<&str>) -> Explanation {
 
 /// Explains a stop that was interrupted, after which the guest may still power off.
 fn stop_interrupted(vm: &VmName, presses: u32) -> Explanation {
-    let explanation = Explanation::new("vm.stop-interrupted", Fault::Failed);
-    let hint = if presses == 0 {
+    Explanation::new("vm.stop-interrupted", Fault::Failed).hint(if presses == 0 {
         format!("stop it with `maqet stop {vm}`")
     } else {
         format!("it may still power off; wait for that with `maqet wait {vm} --for stopped`, or run `maqet stop {vm}`")
-    };
-    explanation.hint(hint)
+    })
 }
 
 /// Explains a failed launch, with hints that name the VM.

@@ -13,6 +13,7 @@
 //! | `event` | the event reader, filters, hooks, the journal, the event bus |
 //! | `backup` | which drives are backed up and how, and the record of what changed in disks |
 //! | `checkpoint` | checkpoints of running VMs, and the layers of their drives |
+//! | `upgrade` | putting a running guest into another QEMU |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `guest` | requests to the guest agent, and commands in the guest |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
@@ -56,6 +57,7 @@ mod start;
 mod storage;
 mod throw_away;
 mod trash;
+mod upgrade;
 mod vm;
 mod wait;
 
@@ -108,6 +110,7 @@ pub use storage::size_change::SizeChange;
 pub use trash::entries::{TrashInfo, TrashedImageInfo};
 pub use trash::error::TrashRefusal;
 pub use trash::used_files::{FileUse, FileUser};
+pub use upgrade::error::UpgradeError;
 pub use vm::ended::VmEnded;
 pub use vm::halt::PowerChangeFailed;
 pub use vm::observe::{BusyReason, VmStatus};

@@ -56,6 +56,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<Start>()?;
     table.register::<Stop>()?;
     table.register::<Restart>()?;
+    table.register::<Upgrade>()?;
     table.register::<Pause>()?;
     table.register::<Resume>()?;
     table.register::<Reset>()?;

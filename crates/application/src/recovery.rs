@@ -26,6 +26,7 @@ use crate::snapshot::live::{self, LiveVm};
 use crate::snapshot::recover as snapshot;
 use crate::storage::recover as storage;
 use crate::trash::moving as trash;
+use crate::upgrade::recover as upgrade;
 use crate::{App, Error};
 
 /// Finishes the pending work of a VM, or rolls it back, and records that; the caller holds the lock `guard` of the VM.
@@ -83,6 +84,7 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
         PendingWork::CheckpointRemove { checkpoints, layers, resumes } => {
             checkpoint::finish_remove(app, entry, guard, Begun { checkpoints, layers, resumes: *resumes }).await
         }
+        PendingWork::Upgrade(work) => upgrade::recover(app, entry, work).await,
         // Refused before.
         PendingWork::Unknown => Ok(Recovered::finished(entry)),
     }

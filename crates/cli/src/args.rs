@@ -38,7 +38,7 @@ use std::str::FromStr;
 
 use clap::{Args, FromArgMatches, Subcommand};
 use maqet::Environment;
-use maqet::operation::{Cleanup, Doctor, Fork, HistoryLs, Info, Ls, Redo, SshConfig, Undo};
+use maqet::operation::{Cleanup, Doctor, Fork, HistoryLs, Info, Ls, Redo, SshConfig, Undo, Upgrade};
 
 pub(crate) use self::backup::BackupSubcommand;
 pub(crate) use self::checkpoint::CheckpointSubcommand;
@@ -167,6 +167,7 @@ pub(crate) enum Command {
     Start(StartArgs),
     Stop(StopArgs),
     Restart(RestartArgs),
+    Upgrade(Upgrade),
     Wait(WaitArgs),
     /// Pause running VMs
     Pause(VmsArgs),
@@ -228,12 +229,13 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 40] = [
+const DEFINITIONS: [(&str, Augment); 41] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
     ("stop", StopArgs::augment_args),
     ("restart", RestartArgs::augment_args),
+    ("upgrade", Upgrade::augment_args),
     ("wait", WaitArgs::augment_args),
     ("pause", VmsArgs::augment_args),
     ("resume", VmsArgs::augment_args),
@@ -278,6 +280,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("start", "Start VMs and wait until QMP answers"),
     ("stop", "Stop VMs: power-down, then quit, then signals"),
     ("restart", "Restart VMs, or start those that are not running"),
+    ("upgrade", "Put the running guest of a VM into another QEMU, without a boot"),
     ("wait", "Wait until conditions on VMs are met"),
     ("pause", "Pause running VMs"),
     ("resume", "Resume paused VMs"),

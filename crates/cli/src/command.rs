@@ -44,6 +44,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Start(args) => lifecycle::start(maqet, args, output).await,
         Command::Stop(args) => lifecycle::stop(maqet, args, output).await,
         Command::Restart(args) => lifecycle::restart(maqet, args, output).await,
+        Command::Upgrade(upgrade) => lifecycle::upgrade(maqet, upgrade, output).await,
         Command::Wait(args) => lifecycle::wait(maqet, args, output).await,
         Command::Pause(vms) => lifecycle::run_on_each(maqet, vms, output, "pausing", Pause::new).await,
         Command::Resume(vms) => lifecycle::run_on_each(maqet, vms, output, "resuming", Resume::new).await,

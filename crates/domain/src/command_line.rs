@@ -167,6 +167,26 @@ impl CommandLine {
         Ok(self.paused())
     }
 
+    /// Returns this command line for a QEMU that takes a running guest over from another one, once its state was loaded.
+    #[must_use]
+    pub fn taking_over(mut self, machine_type: &str) -> Self {
+        self.args.extend(Self::takeover(machine_type));
+        self
+    }
+
+    /// Returns the arguments of a QEMU without those by which it took a running guest over.
+    pub fn without_takeover<'a>(args: &'a [String], machine_type: &str) -> &'a [String] {
+        args.strip_suffix(Self::takeover(machine_type).as_slice()).unwrap_or(args)
+    }
+
+    /// The machine type is that of the other QEMU, whatever the definition stands for in this one.
+    fn takeover(machine_type: &str) -> Vec<String> {
+        // QEMU merges it with the others.
+        let machine = Switch::new("machine").option("type", machine_type);
+        let incoming = Switch::new("incoming").head("defer");
+        [machine, incoming].iter().flat_map(Switch::args).chain(["-S".to_owned()]).collect()
+    }
+
     /// Returns the binary.
     pub fn binary(&self) -> &Path {
         &self.binary

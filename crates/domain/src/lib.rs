@@ -19,6 +19,7 @@
 //! | [`vm`], [`snapshot`] | VMs and their runs, and the state of a VM ([`vm::Status`]) |
 //! | [`backup`] | backups of disks, and how they build on each other |
 //! | [`checkpoint`] | checkpoints of running machines, and QEMU's migration stream |
+//! | [`upgrade`] | putting a running guest into another QEMU |
 //! | [`command_line`] | QEMU's command line, computed from a machine ([`command_line::CommandLine`]) |
 //! | [`event`], [`history`], [`change`], [`revert`] | the event log, the history, the changes of a commit, and what a call has that reverts one |
 //! | [`metric`] | metrics and their histograms |
@@ -55,6 +56,7 @@ pub mod snapshot;
 pub mod storage;
 pub mod text;
 pub mod trash;
+pub mod upgrade;
 pub mod vm;
 
 pub use error::{Explain, Explanation, Fault};

@@ -144,6 +144,24 @@ pub enum FaultPoint {
     /// It is recorded that a layer was merged; its file exists.
     #[strum(to_string = "checkpoint.layer-merged")]
     CheckpointLayerMerged,
+    /// The QEMU that is to take a guest over waits for it.
+    #[strum(to_string = "upgrade.launched")]
+    UpgradeLaunched,
+    /// A guest that is to be put into another QEMU is paused.
+    #[strum(to_string = "upgrade.paused")]
+    UpgradePaused,
+    /// Another QEMU has loaded the state of a guest; that is not recorded.
+    #[strum(to_string = "upgrade.copied")]
+    UpgradeCopied,
+    /// It is recorded that another QEMU has the guest, which is paused.
+    #[strum(to_string = "upgrade.recorded")]
+    UpgradeRecorded,
+    /// The guest runs in another QEMU.
+    #[strum(to_string = "upgrade.resumed")]
+    UpgradeResumed,
+    /// The QEMU that the guest was in is gone.
+    #[strum(to_string = "upgrade.ended")]
+    UpgradeEnded,
     /// Images of a backup were copied for a restore; the disks are the old ones.
     #[strum(to_string = "restore.copied")]
     RestoreCopied,

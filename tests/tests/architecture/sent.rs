@@ -12,7 +12,7 @@ use crate::workspace::{shipped, text};
 const SENDERS: [&str; 3] = ["QmpCommand::new", "QmpCommand::human_monitor", "QmpCommand::human_monitor_with"];
 
 /// Where the name of a command is not a literal argument of a sender: the text that has it instead, and the names.
-const COMPUTED: [(&str, &str, &[&str]); 6] = [
+const COMPUTED: [(&str, &str, &[&str]); 7] = [
     ("crates/application/src/operation/vm/power.rs", "*command", &["cont", "stop", "system_reset", "system_wakeup"]),
     (
         "crates/application/src/operation/device/medium.rs",
@@ -20,6 +20,7 @@ const COMPUTED: [(&str, &str, &[&str]); 6] = [
         &["blockdev-close-tray", "blockdev-insert-medium", "blockdev-open-tray", "blockdev-remove-medium"],
     ),
     ("crates/application/src/qmp.rs", "QUERY_SCHEMA", &["query-qmp-schema"]),
+    ("crates/application/src/upgrade/forwards.rs", "&line", &["hostfwd_add", "hostfwd_remove"]),
     ("crates/application/src/vm/power_button.rs", "command", &["system_powerdown", "system_wakeup"]),
     // To a fresh process.
     ("crates/adapters-qemu/src/builds.rs", "name", &["quit"]),

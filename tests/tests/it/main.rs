@@ -76,6 +76,7 @@ mod passt;
 mod pid_namespaces;
 mod postgres;
 mod qemu_modules;
+mod qemu_upgrades;
 mod qmp;
 mod qmp_run;
 mod quiesce;

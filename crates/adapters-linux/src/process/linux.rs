@@ -1,18 +1,21 @@
 //! The port [`Processes`] on Linux: pidfds and `/proc`.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet_domain::port::{Freeze, ProcessError, Processes, Signal};
 use maqet_domain::vm::ProcessIdentity;
+use rustix::fs::{major, minor};
 use rustix::io::Errno;
 
 use super::cgroup::Freezers;
 use super::identity::Stat;
 use super::pidfd::Pidfd;
-use super::{PidScope, command_line};
+use super::{PidScope, command_line, proc_file};
 
 /// The processes of this kernel.
 ///
@@ -85,6 +88,17 @@ impl Processes for LinuxProcesses {
         self.stat(process).is_some_and(Stat::is_ending)
     }
 
+    fn is_in_foreground(&self, process: &ProcessIdentity) -> bool {
+        let status = proc_file::read_text(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+        blocks_sigterm(&status)
+    }
+
+    fn maps_file(&self, process: &ProcessIdentity, path: &Path) -> bool {
+        let Ok(file) = path.metadata() else { return false };
+        let maps = proc_file::read(format!("/proc/{}/maps", process.pid)).unwrap_or_default();
+        String::from_utf8_lossy(&maps).lines().any(|line| is_mapping_of(line, (file.dev(), file.ino())))
+    }
+
     fn args(&self, process: &ProcessIdentity) -> Vec<String> {
         let line = command_line(process.pid);
         // Checked afterward, since another process may have had the pid before.
@@ -137,5 +151,54 @@ impl Processes for LinuxProcesses {
             }
             Err(_) => false,
         }
+    }
+}
+/// Returns whether SIGTERM is blocked, by `/proc/PID/status` (proc(5)).
+fn blocks_sigterm(status: &str) -> bool {
+    const SIGTERM_BIT: u64 = 1 << 14;
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & SIGTERM_BIT != 0)
+}
+
+/// Returns whether a line of `/proc/PID/maps` is about the file with this device and inode (proc(5)).
+fn is_mapping_of(line: &str, (device, inode): (u64, u64)) -> bool {
+    let mut fields = line.split_ascii_whitespace().skip(3);
+    let (found, number) = (fields.next(), fields.next());
+    let expected = format!("{:02x}:{:02x}", major(device), minor(device));
+    found == Some(expected.as_str()) && number.and_then(|number| number.parse().ok()) == Some(inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_blocks_sigterm_is_that_bit_of_the_mask() {
+        let blocks = |mask: &str| blocks_sigterm(&format!("Name:\tqemu\nSigPnd:\tffffffffffffffff\nSigBlk:\t{mask}\n"));
+
+        assert!(blocks("0000000000004a03") && blocks("0000000000004000"));
+        assert!(!blocks("0000000000000a03") && !blocks("ffffffffffffbfff") && !blocks("") && !blocks_sigterm(""));
+    }
+
+    #[test]
+    fn test_is_mapping_of_compares_device_and_inode() {
+        let line = "7f00-7f01 rw-s 00000000 00:2c 4711                       /dev/shm/web.ram";
+        let device = rustix::fs::makedev(0, 0x2c);
+
+        assert!(is_mapping_of(line, (device, 4711)));
+        assert!(!is_mapping_of(line, (device, 471)) && !is_mapping_of(line, (rustix::fs::makedev(0, 0x2d), 4711)));
+        assert!(!is_mapping_of("7f00-7f01 rw-p 00000000 00:00 0", (device, 4711)));
+    }
+
+    #[test]
+    fn test_maps_file_of_this_process_is_its_program() {
+        let processes = LinuxProcesses::new();
+        let this = PidScope::current().identify(std::process::id()).unwrap();
+        let program = std::env::current_exe().unwrap();
+        let other = tempfile::NamedTempFile::new().unwrap();
+
+        assert!(processes.maps_file(&this, &program));
+        assert!(!processes.maps_file(&this, other.path()) && !processes.maps_file(&this, "/nonexistent".as_ref()));
+        assert!(!processes.is_in_foreground(&this));
     }
 }

@@ -82,7 +82,11 @@ impl Launcher<'_> {
         if !scope.is_proc_own() {
             return Err(LaunchError::ForeignProc);
         }
-        let lock = self.run_locks.take(paths).await?;
+        let lock = if launch.is_successor {
+            self.run_locks.take_as_successor(paths).await?
+        } else {
+            self.run_locks.take(paths).await?
+        };
         let longest = paths.longest_socket();
         if longest.as_os_str().len() > RunPaths::SOCKET_PATH_MAX {
             return Err(LaunchError::SocketPathTooLong { path: longest });

@@ -13,7 +13,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::{existing_private_file, private_file, private_folder};
+use maqet_adapters_linux::private_file::{existing_private_file, private_file, private_folder, unless_missing};
 use maqet_adapters_linux::process::{LockKind, PidScope, Stat, lockers};
 use maqet_adapters_linux::{RUN_LOCK_PREFIX, retry_pause};
 use maqet_domain::port::LaunchError;
@@ -60,38 +60,28 @@ impl RunLocks {
     ///
     /// Errors: `RunsElsewhere` and `RunLocked` if a process of an earlier run holds it, and those of the file system.
     pub(super) async fn take(&self, paths: &RunPaths) -> Result<File, LaunchError> {
+        take(self.path_of(paths), paths).await
+    }
+
+    /// Does the same for a QEMU that is to take the VM over from another one, which has the lock meanwhile.
+    pub(super) async fn take_as_successor(&self, paths: &RunPaths) -> Result<File, LaunchError> {
+        take(self.successor_path(paths), paths).await
+    }
+
+    /// Puts the lock of a successor in the place of that of the other QEMU, which keeps a file without a name.
+    pub(super) fn hand_over(&self, paths: &RunPaths) -> Result<(), LaunchError> {
         let path = self.path_of(paths);
-        let failed = |error| io_error("lock", &path, error);
-        let deadline = Instant::now() + RUN_LOCK_TIMEOUT;
-        loop {
-            let file = open(&path).map_err(failed)?;
-            match file.try_lock() {
-                Ok(()) if is_at(&file, &path) => {
-                    // Only to tell the runs of a VM apart; on a full disk, the lock is held all the same.
-                    let _ = fs::write(&path, run_name(paths).as_encoded_bytes());
-                    // A QEMU with `-nographic` passes its standard input to the guest.
-                    (&file).seek(SeekFrom::End(0)).map_err(failed)?;
-                    return Ok(file);
-                }
-                // It was removed meanwhile.
-                Ok(()) => {}
-                // Another process may be checking it at this moment.
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => retry_pause().await,
-                Err(TryLockError::WouldBlock) => match find_holder(&file) {
-                    Locker::Visible(pids) => match blocking(&pids, &PidScope::current()) {
-                        Some(Blocking::Ending(_)) if Instant::now() < deadline + RUN_END_TIMEOUT => retry_pause().await,
-                        Some(Blocking::Running(pid) | Blocking::Ending(pid)) => {
-                            return Err(LaunchError::RunLocked { pid });
-                        }
-                        // A program that a wrapper of QEMU left running keeps the old file.
-                        None => fs::remove_file(&path).map_err(failed)?,
-                    },
-                    Locker::Hidden => return Err(LaunchError::RunsElsewhere),
-                    Locker::None => {}
-                },
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
-        }
+        unless_missing(fs::rename(self.successor_path(paths), &path)).map_err(|error| io_error("lock", &path, error))
+    }
+
+    /// Removes the lock of a successor that is gone.
+    pub(super) fn discard_successor(&self, paths: &RunPaths) {
+        let _ = fs::remove_file(self.successor_path(paths));
+    }
+
+    /// Returns the file of a successor.
+    fn successor_path(&self, paths: &RunPaths) -> PathBuf {
+        self.path_of(paths).with_extension("next")
     }
 
     /// Returns the QEMU process that holds the lock of the VM, if it is visible here.
@@ -160,6 +150,41 @@ impl RunLocks {
     fn path(&self, vm_records: &Path) -> PathBuf {
         let id = vm_records.file_name().unwrap_or_default();
         self.folder.join(format!("{RUN_LOCK_PREFIX}{}.lock", id.to_string_lossy()))
+    }
+}
+
+/// Locks a file for the standard input of a QEMU; creates it if it does not exist.
+async fn take(path: PathBuf, paths: &RunPaths) -> Result<File, LaunchError> {
+    let failed = |error| io_error("lock", &path, error);
+    let deadline = Instant::now() + RUN_LOCK_TIMEOUT;
+    loop {
+        let file = open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) if is_at(&file, &path) => {
+                // Only to tell the runs of a VM apart; on a full disk, the lock is held all the same.
+                let _ = fs::write(&path, run_name(paths).as_encoded_bytes());
+                // A QEMU with `-nographic` passes its standard input to the guest.
+                (&file).seek(SeekFrom::End(0)).map_err(failed)?;
+                return Ok(file);
+            }
+            // It was removed meanwhile.
+            Ok(()) => {}
+            // Another process may be checking it at this moment.
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => retry_pause().await,
+            Err(TryLockError::WouldBlock) => match find_holder(&file) {
+                Locker::Visible(pids) => match blocking(&pids, &PidScope::current()) {
+                    Some(Blocking::Ending(_)) if Instant::now() < deadline + RUN_END_TIMEOUT => retry_pause().await,
+                    Some(Blocking::Running(pid) | Blocking::Ending(pid)) => {
+                        return Err(LaunchError::RunLocked { pid });
+                    }
+                    // A program that a wrapper of QEMU left running keeps the old file.
+                    None => fs::remove_file(&path).map_err(failed)?,
+                },
+                Locker::Hidden => return Err(LaunchError::RunsElsewhere),
+                Locker::None => {}
+            },
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
     }
 }
 
@@ -266,6 +291,25 @@ mod tests {
         let lock = open(&locks.path_of(&paths)).unwrap();
         lock.lock().unwrap();
         (locks, paths, lock)
+    }
+
+    #[tokio::test]
+    async fn test_take_as_successor_gets_the_lock_once_it_takes_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (locks, paths, first) = locked(folder.path());
+
+        let next = locks.take_as_successor(&paths).await.unwrap();
+        let before = is_at(&first, &locks.path_of(&paths));
+        locks.hand_over(&paths).unwrap();
+
+        assert!(before && is_at(&next, &locks.path_of(&paths)));
+        drop(first);
+        assert!(is_locked(&File::open(locks.path_of(&paths)).unwrap()));
+        assert!(!locks.successor_path(&paths).exists());
+        // Once more, as after a crash.
+        locks.hand_over(&paths).unwrap();
+        drop(next);
+        assert!(!is_locked(&File::open(locks.path_of(&paths)).unwrap()));
     }
 
     #[test]

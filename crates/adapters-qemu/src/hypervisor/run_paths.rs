@@ -94,7 +94,7 @@ fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).collect();
     files.extend(MonitorRole::ALL.iter().map(|role| lock_path(paths, *role)));
     files.extend(paths.guest_sockets().chain(guest_locks(paths)));
-    files.extend(start_files(paths));
+    files.extend(start_files(paths).chain([paths.takeover_socket()]));
     let serial = [paths.serial_input(), paths.serial_output(), paths.serial_socket(), console_lock(paths)];
     // The pid file last: without the others, its absence says nothing about QEMU.
     files.extend(serial.into_iter().chain([spare_start_notes(paths), paths.pid_file()]));

@@ -91,7 +91,14 @@ impl Bench {
             is_root: rustix::process::geteuid().is_root(),
         };
         let command_line = CommandLine::new(&machine, &setting).unwrap();
-        Launch { command_line, paths: self.paths.clone(), files: Vec::new(), timeout: TIMEOUT, is_foreground: false }
+        Launch {
+            command_line,
+            paths: self.paths.clone(),
+            files: Vec::new(),
+            timeout: TIMEOUT,
+            is_foreground: false,
+            is_successor: false,
+        }
     }
 
     /// Starts a VM that is paused from its first instruction.

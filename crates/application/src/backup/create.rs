@@ -176,7 +176,8 @@ impl<'a> BackupRun<'a> {
         let backends = self.disks.iter().flat_map(|disk| disk.backend.clone()).collect();
         let command_line = CommandLine::image_server(self.binary.clone(), &paths, backends)?;
         let timeout = self.app.timeouts().start;
-        let launch = Launch { command_line, paths, files: Vec::new(), timeout, is_foreground: false };
+        let launch =
+            Launch { command_line, paths, files: Vec::new(), timeout, is_foreground: false, is_successor: false };
         let started = self.job.run(self.app.ports.hypervisor.serve_images(&launch)).await?;
         let server = started.map_err(|source| Error::Launch { vm: self.entry.name.clone(), source })?;
         Copier::open(self.app, &launch.paths, Some(server)).await

@@ -49,7 +49,7 @@ pub(super) fn nodes(layer: &NewLayer) -> LayerNodes {
 }
 
 /// Ignores that QEMU refused a command.
-pub(super) fn unless_refused(reply: Result<Value, QmpError>) -> Result<(), QmpError> {
+pub(crate) fn unless_refused(reply: Result<Value, QmpError>) -> Result<(), QmpError> {
     match reply {
         Ok(_) | Err(QmpError::Refused { .. }) => Ok(()),
         Err(error) => Err(error),
@@ -103,7 +103,8 @@ impl LiveVm<'_> {
         self.limit_bandwidth(0).await
     }
 
-    async fn limit_bandwidth(&mut self, bytes: u64) -> Result<(), QmpError> {
+    /// Limits how fast QEMU writes; not at all if it is 0.
+    pub(crate) async fn limit_bandwidth(&mut self, bytes: u64) -> Result<(), QmpError> {
         self.query(&QmpCommand::new("migrate-set-parameters").with(MAX_BANDWIDTH, bytes)).await.map(drop)
     }
 
@@ -123,7 +124,7 @@ impl LiveVm<'_> {
     }
 
     /// Returns what QEMU reports of its last migration.
-    pub(super) async fn migration(&mut self) -> Result<MigrationInfo, QmpError> {
+    pub(crate) async fn migration(&mut self) -> Result<MigrationInfo, QmpError> {
         Ok(MigrationInfo::from_reply(&self.query(&query_migrate()).await?))
     }
 
@@ -139,7 +140,7 @@ impl LiveVm<'_> {
     }
 
     /// Waits until all was written, or it failed, and calls `progress` meanwhile.
-    pub(super) async fn wait_for_end(
+    pub(crate) async fn wait_for_end(
         &mut self,
         mut progress: impl FnMut(&MigrationInfo),
     ) -> Result<MigrationInfo, QmpError> {
@@ -156,13 +157,13 @@ impl LiveVm<'_> {
     }
 
     /// Has QEMU give up writing; the guest does not run on by that.
-    pub(super) async fn cancel_saving(&mut self) -> Result<MigrationInfo, QmpError> {
+    pub(crate) async fn cancel_saving(&mut self) -> Result<MigrationInfo, QmpError> {
         unless_refused(self.query(&QmpCommand::new("migrate_cancel")).await)?;
         self.wait_for_end(|_| {}).await
     }
 
     /// Lets the guest run on, which may have been paused for a checkpoint; one that runs already is left alone.
-    pub(super) async fn run_on(&mut self) -> Result<(), Error> {
+    pub(crate) async fn run_on(&mut self) -> Result<(), Error> {
         loop {
             match self.query(&QmpCommand::new("cont")).await {
                 Ok(_) => return Ok(()),

@@ -7,6 +7,7 @@ mod restart;
 mod rm;
 pub(crate) mod start;
 pub(super) mod stop;
+mod upgrade;
 
 pub(crate) use self::add::new_vm;
 pub use self::add::{Add, Added};
@@ -18,3 +19,4 @@ pub use self::rm::{RemainingBackups, Removed, Rm};
 pub use self::start::{Start, Started};
 pub(crate) use self::start::{StartOptions, start};
 pub use self::stop::{Stop, Stopped};
+pub use self::upgrade::{Upgrade, Upgraded};

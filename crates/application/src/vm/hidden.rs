@@ -3,6 +3,7 @@
 //! What goes over its sockets works where their directory is shared: the state, QMP, the console, power-down and quit.
 //! Signals do not, and neither does what is read from `/proc`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,6 +42,14 @@ impl Processes for HiddenProcess<'_> {
 
     fn args(&self, _: &ProcessIdentity) -> Vec<String> {
         Vec::new()
+    }
+
+    fn is_in_foreground(&self, _: &ProcessIdentity) -> bool {
+        false
+    }
+
+    fn maps_file(&self, _: &ProcessIdentity, _: &Path) -> bool {
+        false
     }
 
     fn is_from_this_boot(&self, _: &ProcessIdentity) -> bool {

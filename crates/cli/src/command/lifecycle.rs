@@ -1,9 +1,10 @@
 //! The commands that take several VMs: `start`, `stop`, `wait`, `rm`, `status`, `inspect` and so on.
 
 use std::future::ready;
+use std::path::{Path, PathBuf};
 
 use futures_util::stream::{self, StreamExt};
-use maqet::operation::{self, Since};
+use maqet::operation::{self, Since, Upgrade};
 use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation, WaitSince};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -107,6 +108,19 @@ pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
         Ok(restarted)
     };
     for_each_vm(maqet, vms, output, "restarting", restart).await
+}
+
+pub(super) async fn upgrade(maqet: &Maqet, mut upgrade: Upgrade, output: &Output) -> Result<u8, ErrorReport> {
+    // QEMU is started in another directory.
+    upgrade.binary = upgrade.binary.as_deref().map(absolute_program).transpose()?;
+    let upgraded = output.progress("putting the guest into another QEMU", maqet.run(upgrade)).await?;
+    warn_of_start(&upgraded.vm.name, &upgraded.warnings, output);
+    output.finish(&upgraded)
+}
+
+/// Returns the absolute path of a program; a name without a slash is searched for in PATH.
+fn absolute_program(program: &Path) -> Result<PathBuf, ErrorReport> {
+    if program.components().count() > 1 { absolute(program) } else { Ok(program.to_owned()) }
 }
 
 pub(super) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, ErrorReport> {

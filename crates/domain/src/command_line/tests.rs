@@ -385,3 +385,17 @@ fn test_command_line_channels_are_ports_of_the_last_device() {
     assert!(sockets.contains(&"socket,id=maqet-out2,path=/r/web/b1/out2.sock,server=on,wait=off"));
     assert!(!command_line(r#"{"guest": {"agent": false}}"#).to_string().contains("maqet-agent"));
 }
+
+#[test]
+fn test_command_line_of_a_takeover_has_three_switches_more() {
+    let line = command_line(r#"{"machine": "pc"}"#);
+
+    let taking_over = line.clone().taking_over("pc-i440fx-7.2");
+
+    assert_eq!(CommandLine::without_takeover(taking_over.args(), "pc-i440fx-7.2"), line.args());
+    assert_eq!(arguments_of(&taking_over, "machine"), ["pc", "type=pc-i440fx-7.2"]);
+    assert_eq!(arguments_of(&taking_over, "incoming"), ["defer"]);
+    assert_eq!(taking_over.args().last().map(String::as_str), Some("-S"));
+    // Another type was chosen otherwise.
+    assert_eq!(CommandLine::without_takeover(taking_over.args(), "pc-i440fx-7.1"), taking_over.args());
+}

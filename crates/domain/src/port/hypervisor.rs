@@ -81,6 +81,9 @@ pub struct Launch {
     /// Whether the process that starts QEMU stays with it: QEMU is killed when that process ends, and does not react to
     /// the signals that a terminal or a job scheduler sends to a whole group of processes.
     pub is_foreground: bool,
+    /// Whether another QEMU runs the VM, and this one is to take it over: it gets the lock of the VM by
+    /// [`take_over`](Hypervisor::take_over).
+    pub is_successor: bool,
 }
 
 /// A file of a run, whose content may be secret.
@@ -216,6 +219,13 @@ pub trait Hypervisor: Send + Sync {
     /// when the future is dropped, no process of the launch is left; its logs stay.
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError>;
 
+    /// Makes the lock of a successor that of the VM: from then on, it is the QEMU that runs the VM; without one, nothing
+    /// changes.
+    async fn take_over(&self, paths: &RunPaths) -> Result<(), LaunchError>;
+
+    /// Removes the lock of a successor that is gone.
+    async fn discard_successor(&self, paths: &RunPaths);
+
     /// Starts a QEMU without a guest as a child process, and returns once its command monitor responds.
     ///
     /// Its directory is that of the sockets of `launch`, which has its log as well; an earlier server with the same one is
@@ -345,6 +355,13 @@ pub trait Processes: Send + Sync {
 
     /// Returns whether this process was started since the host booted; otherwise it cannot be running.
     fn is_from_this_boot(&self, process: &ProcessIdentity) -> bool;
+
+    /// Returns whether this process was started to stay with the one that started it ([`Launch::is_foreground`]): it does
+    /// not react to SIGTERM.
+    fn is_in_foreground(&self, process: &ProcessIdentity) -> bool;
+
+    /// Returns whether this process has the file that is at a path now mapped into its memory.
+    fn maps_file(&self, process: &ProcessIdentity, path: &Path) -> bool;
 
     /// Signals this process; one that has exited is not an error.
     async fn signal(&self, process: &ProcessIdentity, signal: Signal) -> Result<(), ProcessError>;

@@ -78,6 +78,8 @@ pub const SENT: &[Sent] = &[
     sent("drive_add 0", "opens the file that the user named, as `blockdev-add`, with limits from its first request on"),
     sent("drive_del", "removes a drive that maqet created; sent only if no device uses it"),
     sent("getfd", "takes a descriptor of a file that maqet created, for the `migrate` that follows"),
+    sent("hostfwd_add", "forwards a port to the guest, as the QEMU did that the guest was in"),
+    sent("hostfwd_remove", "gives up a forwarded port, which another QEMU gets together with the guest"),
     sent("info network", MEMORY_ONLY),
     sent("info usernet", MEMORY_ONLY),
     sent("inject-nmi", DEVICE),

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::run::{Run, RunPaths};
+use crate::network::Forward;
 use crate::storage::FileId;
 
 /// Work on the images of a VM that was begun and is not finished.
@@ -103,6 +105,8 @@ pub enum PendingWork {
         /// Whether the guest runs, and is paused for a moment.
         resumes: bool,
     },
+    /// The running guest is put into another QEMU; finished if that is recorded as the run, else rolled back.
+    Upgrade(Box<UpgradeWork>),
     /// Work of a newer maqet.
     #[serde(other)]
     Unknown,
@@ -137,6 +141,21 @@ pub struct CheckpointWork {
     pub is_durable: bool,
     /// The manifest, as far as it is known.
     pub draft: Value,
+}
+
+/// A running guest that is put into another QEMU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeWork {
+    /// The run of the QEMU that it was in.
+    pub before: Run,
+    /// Where the files of the other QEMU are: the run of the VM once it has taken over.
+    pub paths: RunPaths,
+    /// Whether the guest runs, and is paused for the switch.
+    pub resumes: bool,
+    /// The ports that are forwarded, each with its network card.
+    pub forwards: Vec<(String, Forward)>,
+    /// The limit of how fast QEMU writes that was set before, in bytes a second.
+    pub bandwidth: Option<u64>,
 }
 
 /// A layer that is put on an image.

@@ -180,6 +180,11 @@ impl RunPaths {
         self.sockets.join("tpm.sock")
     }
 
+    /// Returns the socket at which the QEMU of this run waits for the state of a guest that it is to take over.
+    pub fn takeover_socket(&self) -> PathBuf {
+        self.sockets.join("takeover.sock")
+    }
+
     /// Returns the image with the seed of the guest; QEMU has it open, and its name is removed.
     pub fn seed_image(&self) -> PathBuf {
         self.sockets.join("seed.iso")

@@ -77,6 +77,11 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
         }
         assert_eq!(home.qemu_pids().len(), 1);
     }
+    if scenario.is_upgrade() {
+        // The guest is in one of the QEMUs, and runs.
+        assert_eq!(home.qemu_pids().len(), 1);
+        assert_eq!(home.json(&["status", VM])["status"], "running");
+    }
     if scenario.is_of_checkpoints() {
         // While there is one, the VM and its disks stay.
         home.json(&["checkpoint", "rm", VM, "--all"]);

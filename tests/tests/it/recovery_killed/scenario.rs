@@ -42,6 +42,7 @@ const MORE_MEMORY: &[&str] = &["apply", VM, "--memory", "48M"];
 const BACKUP: &[&str] = &["backup", "create", VM];
 const CHECKPOINT: &[&str] = &["checkpoint", "create", VM, "one"];
 const FORK: &[&str] = &["fork", "web@one", "--name", "fork"];
+const UPGRADE: &[&str] = &["upgrade", VM];
 const TO_TRASH: &[&str] = &["rm", VM, "--delete-storage"];
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -200,6 +201,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         code: 0,
     },
     Scenario { name: "a fork", before: &[ADD, START, RESUME, CHECKPOINT], command: FORK, code: 0 },
+    Scenario { name: "an upgrade", before: &[ADD, START, RESUME], command: UPGRADE, code: 0 },
     Scenario { name: "storage attach", before: &[ADD], command: &["storage", "attach", VM, "stick.raw"], code: 0 },
 ];
 
@@ -248,7 +250,14 @@ impl Scenario {
     /// Returns whether the next command that changes the VM recovers what a killed one left, and commands that only read
     /// may miss a disk or see a QEMU of no VM until then.
     pub(crate) fn is_recovered_by_changes(&self) -> bool {
-        self.moves_disks() || matches!(self.command, ["backup", "create" | "restore", ..] | ["checkpoint", ..])
+        let moves_guests =
+            matches!(self.command, ["backup", "create" | "restore", ..] | ["checkpoint" | "upgrade", ..]);
+        self.moves_disks() || moves_guests
+    }
+
+    /// Returns whether the command puts the guest into another QEMU.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.command == UPGRADE
     }
 
     /// Returns whether the command is about checkpoints.

@@ -198,7 +198,7 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         roll_back(app, &entry, vm.entry.run.clone(), &error.to_string()).await;
         return Err(error);
     }
-    let launch = Launch { command_line, paths, files, timeout, is_foreground: foreground };
+    let launch = Launch { command_line, paths, files, timeout, is_foreground: foreground, is_successor: false };
     let span = tracing::trace_span!("launch", vm = %vm.entry.name);
     let launched = app.meter.step(step::LAUNCH, span, app.ports.hypervisor.launch(&launch));
     match job.run(launched).await {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use maqet::domain::guest::GuestBoot;
-use maqet::operation::{PowerChanged, Restarted, Started, Stopped, Waited};
+use maqet::operation::{PowerChanged, Restarted, Started, Stopped, Upgraded, Waited};
 use maqet::{StopMethod, VmStatus};
 
 use super::TextOutput;
@@ -46,6 +46,20 @@ impl TextOutput for Restarted {
                 writeln!(out, "`{name}` is {status} again{}: {ended}", pid(&self.vm))
             }
         }
+    }
+}
+
+impl TextOutput for Upgraded {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { from, to, binary, pause_ms, .. } = self;
+        let VmStatus { name, status, .. } = &self.vm;
+        let pause = pause_ms.map(|pause| format!("; the guest was paused for {pause} ms")).unwrap_or_default();
+        writeln!(
+            out,
+            "`{name}` is {status} in QEMU {to} (`{}`){}, before in {from}{pause}",
+            escape_control(binary),
+            pid(&self.vm)
+        )
     }
 }
 
