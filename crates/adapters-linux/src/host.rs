@@ -55,6 +55,10 @@ impl Host for LocalHost {
         self.facts.get_or_init(read).clone()
     }
 
+    fn cpu_flags(&self) -> Vec<String> {
+        cpu_flags()
+    }
+
     fn port_obstacle(&self, endpoint: &Endpoint) -> Option<PortObstacle> {
         port_obstacle(endpoint)
     }
@@ -126,21 +130,27 @@ fn kvm() -> Kvm {
     if !matches!(std::env::consts::ARCH, "x86" | "x86_64") {
         return Kvm::Usable;
     }
-    // The flags of the first CPU are enough; the file is large on a host with many.
-    let cpuinfo = File::open("/proc/cpuinfo").map(|file| BufReader::new(file.take(MAX_CPUINFO_BYTES)));
-    if cpuinfo.is_ok_and(has_virtualisation) {
+    if cpu_flags().iter().any(|flag| matches!(flag.as_str(), "vmx" | "svm")) {
         Kvm::Usable
     } else {
         Kvm::Hanging("the CPU has neither `vmx` nor `svm`, and guests would hang".to_owned())
     }
 }
 
-fn has_virtualisation(cpuinfo: impl BufRead) -> bool {
-    cpuinfo
-        .lines()
-        .map_while(Result::ok)
-        .find(|line| line.starts_with("flags"))
-        .is_some_and(|line| line.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm")))
+/// Returns the flags of the first CPU, which are enough: the file is large on a host with many.
+fn cpu_flags() -> Vec<String> {
+    let cpuinfo = File::open("/proc/cpuinfo").map(|file| BufReader::new(file.take(MAX_CPUINFO_BYTES)));
+    cpuinfo.map(read_flags).unwrap_or_default()
+}
+
+fn read_flags(cpuinfo: impl BufRead) -> Vec<String> {
+    // ARM calls them features.
+    let is_list = |line: &String| line.starts_with("flags") || line.starts_with("Features");
+    let line = cpuinfo.lines().map_while(Result::ok).find(is_list).unwrap_or_default();
+    let (_, flags) = line.split_once(':').unwrap_or_default();
+    let mut flags: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
+    flags.sort_unstable();
+    flags
 }
 
 #[cfg(test)]
@@ -159,11 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn test_has_virtualisation_matches_whole_flag() {
-        assert!(has_virtualisation("processor\t: 0\nflags\t\t: fpu vmx sse\n".as_bytes()));
-        assert!(has_virtualisation("flags\t\t: fpu svm\n".as_bytes()));
-        assert!(!has_virtualisation("flags\t\t: fpu vmx_extra\nvmx flags\t: vnmi vmx\n".as_bytes()));
-        assert!(!has_virtualisation("".as_bytes()));
+    fn test_read_flags_are_those_of_the_first_cpu() {
+        let flags = |text: &str| read_flags(text.as_bytes());
+
+        assert_eq!(flags("processor\t: 0\nflags\t\t: fpu vmx sse\nflags\t\t: mmx\n"), ["fpu", "sse", "vmx"]);
+        assert_eq!(flags("flags\t\t: fpu vmx_extra\nvmx flags\t: vnmi vmx\n"), ["fpu", "vmx_extra"]);
+        assert_eq!(flags("Features\t: fp asimd\n"), ["asimd", "fp"]);
+        assert_eq!(flags(""), [""; 0]);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | `branches` | the layers of a VM after it went back to a checkpoint |
 //! | `cancel` | how another process has a checkpoint given up |
 //! | `create` | taking a checkpoint |
 //! | `error` | why a checkpoint is not taken, found or removed |
@@ -23,9 +24,11 @@
 //! | `place` | the checkpoints of a VM |
 //! | `preflight` | what keeps a VM from being saved, and how it is saved |
 //! | `recover` | what becomes of the work of a process that was killed |
+//! | `restore` | the disks of a VM that goes back to a checkpoint, and what becomes of them if that fails |
 //! | `resume` | a QEMU that goes on from a checkpoint |
 //! | `saver` | the steps in QEMU |
 
+pub(crate) mod branches;
 pub(crate) mod cancel;
 pub(crate) mod create;
 pub(crate) mod error;
@@ -34,5 +37,6 @@ pub(crate) mod merge;
 pub(crate) mod place;
 pub(crate) mod preflight;
 pub(crate) mod recover;
+pub(crate) mod restore;
 pub(crate) mod resume;
 pub(crate) mod saver;

@@ -42,7 +42,7 @@ pub use self::snapshot::{
 pub use self::storage::*;
 pub use self::trash::*;
 pub use self::vm::*;
-pub(crate) use self::vm::{StartOptions, new_vm, start};
+pub(crate) use self::vm::{StartOptions, check_start, new_vm, start, stop};
 
 use maqet_domain::registry::DuplicateName;
 
@@ -103,6 +103,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<CheckpointInfo>()?;
     table.register::<CheckpointCheck>()?;
     table.register::<CheckpointCancel>()?;
+    table.register::<CheckpointRestore>()?;
     table.register::<CheckpointRm>()?;
     table.register::<Fork>()?;
     table.register::<StorageLs>()?;

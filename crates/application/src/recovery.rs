@@ -20,7 +20,7 @@ use crate::app::commit::work_done;
 use crate::app::recovered::Recovered;
 use crate::backup::recover as backup;
 use crate::checkpoint::merge::Begun;
-use crate::checkpoint::recover as checkpoint;
+use crate::checkpoint::{recover as checkpoint, restore};
 use crate::guest::quiesce::thaw_left_over;
 use crate::snapshot::live::{self, LiveVm};
 use crate::snapshot::recover as snapshot;
@@ -81,9 +81,11 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
             backup::recover_restore(app, entry, images, *are_in_place).await
         }
         PendingWork::CheckpointCreate(work) => checkpoint::recover_create(app, entry, guard, work).await,
-        PendingWork::CheckpointRemove { checkpoints, layers, resumes } => {
-            checkpoint::finish_remove(app, entry, guard, Begun { checkpoints, layers, resumes: *resumes }).await
+        PendingWork::CheckpointRemove { checkpoints, layers, resumes, dropped } => {
+            let work = Begun { checkpoints, layers, dropped, resumes: *resumes };
+            checkpoint::finish_remove(app, entry, guard, work).await
         }
+        PendingWork::CheckpointRestore(work) => restore::recover(app, entry, work).await,
         PendingWork::Upgrade(work) => upgrade::recover(app, entry, work).await,
         // Refused before.
         PendingWork::Unknown => Ok(Recovered::finished(entry)),

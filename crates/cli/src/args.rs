@@ -304,7 +304,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("qmp", "Run QMP commands on a running VM, and change its devices"),
     ("snapshot", "Create, list, load and remove snapshots of a VM's drives, and of its memory"),
     ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
-    ("checkpoint", "Take checkpoints of running VMs, list, show and remove them"),
+    ("checkpoint", "Take checkpoints of running VMs, go back to them, list, show and remove them"),
     ("fork", "Start new VMs from a checkpoint: each goes on where the guest was, with disks of its own"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),

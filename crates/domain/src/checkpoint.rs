@@ -6,11 +6,13 @@
 //!
 //! A directory named `NAME.partial`, or one without a manifest, is an unfinished checkpoint.
 
+mod host_cpu;
 pub mod ladder;
 mod manifest;
 mod name;
 pub mod stream;
 
+pub use self::host_cpu::{cpu_difference, has_host_cpu};
 pub use self::manifest::{
     CheckpointManifest, CheckpointMethod, CheckpointProblem, CheckpointQemu, CheckpointVm, CopiedFile, FrozenDisk,
     MANIFEST_FILE, MANIFEST_FORMAT, MemoryFile, RAM_FILE, STATE_FILE, STREAM_FILE, StateFile, UNFINISHED_SUFFIX,

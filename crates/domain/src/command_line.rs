@@ -5,6 +5,7 @@ mod firmware;
 mod guest;
 mod hardware;
 mod image_server;
+mod resuming;
 mod seed;
 mod setup_commands;
 mod storage;
@@ -13,6 +14,7 @@ mod tests;
 mod tpm;
 
 pub use self::firmware::{UefiFiles, uefi_variables_nodes};
+pub use self::resuming::{MappedMemory, without_resuming};
 pub use self::setup_commands::{copy_setup_commands, image_setup_commands, overlay_setup_commands, run_setup_commands};
 pub use self::tpm::{TPM_CHARDEV, TPM_LOCK_FILE, TPM_STATE_FILE, Tpm};
 
@@ -85,21 +87,6 @@ impl Explain for PathNotUtf8 {
     }
 }
 
-/// The memory of a machine that goes on from a checkpoint.
-#[derive(Debug, Clone, Copy)]
-pub struct MappedMemory<'a> {
-    /// The machine type with its version.
-    pub machine_type: &'a str,
-    /// The name of the RAM block.
-    pub block: &'a str,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// The file with its content, which stays as it is.
-    pub file: &'a Path,
-    /// Whether QEMU can open it only for reading.
-    pub is_read_only: bool,
-}
-
 /// A complete command line of QEMU.
 ///
 /// Its `Display` is one shell command, with its helpers before it.
@@ -150,21 +137,6 @@ impl CommandLine {
             self.args.push("-S".to_owned());
         }
         self
-    }
-
-    /// Returns this command line for a machine that goes on from a checkpoint, once its state was loaded: its memory is a
-    /// private mapping of a file.
-    pub fn resuming(mut self, memory: &MappedMemory<'_>) -> Result<Self, PathNotUtf8> {
-        let MappedMemory { machine_type, block, bytes, file, is_read_only } = *memory;
-        let backend = Switch::new("object").head("memory-backend-file").option("id", block);
-        let backend = backend.option("size", bytes.to_string()).option("mem-path", utf8(file)?).flag("share", false);
-        // Without this, QEMU opens it for writing, and writes nothing.
-        let backend = if is_read_only { backend.flag("readonly", true).flag("rom", false) } else { backend };
-        // QEMU merges it with the others.
-        let machine = Switch::new("machine").option("type", machine_type).option("memory-backend", block);
-        let incoming = Switch::new("incoming").head("defer");
-        self.args.extend([backend, machine, incoming].iter().flat_map(Switch::args));
-        Ok(self.paused())
     }
 
     /// Returns this command line for a QEMU that takes a running guest over from another one, once its state was loaded.

@@ -94,6 +94,8 @@ pub mod kind {
     pub const BACKUP_REMOVED: &str = "backup.removed";
     /// A checkpoint of a VM was taken.
     pub const CHECKPOINT_CREATED: &str = "checkpoint.created";
+    /// A VM went back to a checkpoint.
+    pub const CHECKPOINT_RESTORED: &str = "checkpoint.restored";
     /// Checkpoints of a VM were removed.
     pub const CHECKPOINT_REMOVED: &str = "checkpoint.removed";
     /// A hook ended and left processes running.
@@ -102,11 +104,11 @@ pub mod kind {
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 32] = [
+    pub const ALL: [&str; 33] = [
         VM_DEFINED, VM_APPLIED, VM_REMOVED, VM_STARTED, VM_START_FAILED, VM_STOPPED, VM_PAUSED, VM_RESUMED, VM_RESET,
         VM_UPGRADED, VM_RECOVERED, VM_EVICTED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, STORAGE_RESIZED,
         STORAGE_CONVERTED, STORAGE_COMPACTED, STORAGE_REPAIRED, STORAGE_ATTACHED, STORAGE_RESTORED, STORAGE_DELETED,
         SNAPSHOT_CREATED, SNAPSHOT_LOADED, SNAPSHOT_REMOVED, BACKUP_CREATED, BACKUP_RESTORED, BACKUP_REMOVED,
-        CHECKPOINT_CREATED, CHECKPOINT_REMOVED, HOOK_FAILED, HOOK_LEFT_PROCESSES,
+        CHECKPOINT_CREATED, CHECKPOINT_RESTORED, CHECKPOINT_REMOVED, HOOK_FAILED, HOOK_LEFT_PROCESSES,
     ];
 }

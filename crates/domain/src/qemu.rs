@@ -21,4 +21,4 @@ pub use self::options::{
 };
 pub use self::raw::{RawPart, RawReader, raw_parts, switch_values};
 pub use self::switch::{Switch, parse_bool};
-pub use self::version::{InvalidVersion, QemuVersion};
+pub use self::version::{InvalidVersion, QemuVersion, package_from_output};

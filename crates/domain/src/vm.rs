@@ -23,7 +23,8 @@ pub use self::id::{InvalidVmId, VmId};
 pub use self::layers::{DriveLayers, layers_of, with_layer, without_top};
 pub use self::name::{EPHEMERAL_LABEL, FORK_LABEL, InvalidVmName, THROW_AWAY_LABEL, VmName};
 pub use self::pending::{
-    CheckpointWork, ImageTag, LoadGuest, MergedLayer, NewLayer, Pending, PendingWork, ReplacedImage, UpgradeWork,
+    CheckpointWork, DroppedLayer, ImageTag, LoadGuest, MergedLayer, NewLayer, Pending, PendingWork, ReplacedImage,
+    ReplacedVariables, RestoreWork, UpgradeWork,
 };
 pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
 pub use self::resets::ResetCounter;

@@ -126,9 +126,24 @@ pub enum FaultPoint {
     /// The VM of a fork is defined; nothing of it runs.
     #[strum(to_string = "fork.defined")]
     ForkDefined,
-    /// The QEMU of a fork has loaded its state; the fork is not complete.
-    #[strum(to_string = "fork.loaded")]
-    ForkLoaded,
+    /// A QEMU has loaded the state of a checkpoint; its guest does not run yet, and the fork or restore is not complete.
+    #[strum(to_string = "checkpoint.loaded")]
+    CheckpointLoaded,
+    /// The new layers of a VM that goes back to a checkpoint were created; its old QEMU runs, if it did.
+    #[strum(to_string = "checkpoint.restore-prepared")]
+    CheckpointRestorePrepared,
+    /// The old QEMU has ended; the new one was not started.
+    #[strum(to_string = "checkpoint.restore-ended")]
+    CheckpointRestoreEnded,
+    /// The UEFI variables are those of the checkpoint; the new QEMU was not started.
+    #[strum(to_string = "checkpoint.restore-replaced")]
+    CheckpointRestoreReplaced,
+    /// It is recorded that the VM has the new layers; its guest does not run yet.
+    #[strum(to_string = "checkpoint.restore-recorded")]
+    CheckpointRestoreRecorded,
+    /// The guest runs from the checkpoint; layers that nothing needs exist.
+    #[strum(to_string = "checkpoint.restore-resumed")]
+    CheckpointRestoreResumed,
     /// It is recorded that checkpoints are removed and layers merged.
     #[strum(to_string = "checkpoint.merge-marked")]
     CheckpointMergeMarked,

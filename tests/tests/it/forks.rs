@@ -224,9 +224,14 @@ fn test_killed_fork_is_removed() {
     let (vm, _) = checkpointed(TestHome::with_fault_points());
     let home = &vm.home;
 
-    for point in
-        ["fork.defined", "start.marked", "launch.spawned", "launch.answered", "fork.loaded", "start.before-commit"]
-    {
+    for point in [
+        "fork.defined",
+        "start.marked",
+        "launch.spawned",
+        "launch.answered",
+        "checkpoint.loaded",
+        "start.before-commit",
+    ] {
         let fork = home.maqet(["fork", "web@booted", "--name", "copy"]).env("MAQET_FAULT_POINT", point).run();
         assert_eq!(fork.code, None, "{point}: {fork}");
         assert_eq!(names(home), ["copy", "web"], "{point}");

@@ -9,6 +9,7 @@ mod backup_left_over;
 mod backup_restore;
 mod backups;
 mod block_devices;
+mod checkpoint_restores;
 mod checkpoints;
 mod ci;
 mod cli;

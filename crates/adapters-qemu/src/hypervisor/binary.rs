@@ -1,4 +1,4 @@
-//! Finds a QEMU binary and determines its version.
+//! Finds a QEMU binary and determines its version and build.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Stdio;
 use maqet_adapters_linux::process::{CaptureError, Captured, Group, Output, capture, display_status};
 use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
 use maqet_domain::port::{BinaryError, QemuBinary};
-use maqet_domain::qemu::QemuVersion;
+use maqet_domain::qemu::{QemuVersion, package_from_output};
 use maqet_domain::qmp::wording::is_qemu_img_version;
 use maqet_domain::text::escaped;
 
@@ -26,17 +26,17 @@ pub(super) async fn find(
     })?;
 
     let build = VersionCache::build(&path);
-    if let Some(version) = build.as_ref().and_then(|build| versions.get(build)) {
-        return Ok(QemuBinary { path, version });
+    if let Some((version, package)) = build.as_ref().and_then(|build| versions.get(build)) {
+        return Ok(QemuBinary { path, version, package });
     }
-    let version = run_version(environment, &path).await?;
+    let (version, package) = run_version(environment, &path).await?;
     if let Some(build) = build {
-        versions.put(&build, version);
+        versions.put(&build, version, &package);
     }
-    Ok(QemuBinary { path, version })
+    Ok(QemuBinary { path, version, package })
 }
 
-async fn run_version(environment: &ProcessEnvironment, path: &Path) -> Result<QemuVersion, BinaryError> {
+async fn run_version(environment: &ProcessEnvironment, path: &Path) -> Result<(QemuVersion, String), BinaryError> {
     let not_qemu = |printed: String| BinaryError::NotQemu { path: PathBuf::from(path), printed };
     let mut command = environment.english_command(path);
     command.arg("--version").current_dir("/");
@@ -45,7 +45,9 @@ async fn run_version(environment: &ProcessEnvironment, path: &Path) -> Result<Qe
         Ok(captured) => {
             let printed = String::from_utf8_lossy(&captured.output.stdout);
             match QemuVersion::from_output(&printed) {
-                Some(version) if captured.status.success() && !is_qemu_img_version(&printed) => Ok(version),
+                Some(version) if captured.status.success() && !is_qemu_img_version(&printed) => {
+                    Ok((version, package_from_output(&printed).to_owned()))
+                }
                 Some(_) | None => Err(not_qemu(describe(&captured))),
             }
         }

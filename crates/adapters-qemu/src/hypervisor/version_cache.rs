@@ -1,4 +1,4 @@
-//! The versions of QEMU binaries.
+//! The versions and builds of QEMU binaries.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +11,7 @@ use crate::binary_cache::{BinaryCache, Build};
 /// The largest file that is read; one has about 100 bytes.
 const MAX_FILE_BYTES: u64 = 8 << 10;
 
-/// Versions in a folder, with a file for each binary.
+/// Versions and builds in a folder, with a file for each binary.
 #[derive(Debug)]
 pub(super) struct VersionCache(BinaryCache);
 
@@ -29,12 +29,15 @@ impl VersionCache {
         (&magic == b"\x7fELF").then_some(build)
     }
 
-    pub(super) fn get(&self, build: &Build) -> Option<QemuVersion> {
-        self.0.get(build)?.parse().ok()
+    /// Returns the version, and the name of the build.
+    pub(super) fn get(&self, build: &Build) -> Option<(QemuVersion, String)> {
+        let text = self.0.get(build)?;
+        let (version, package) = text.split_once(' ')?;
+        Some((version.parse().ok()?, package.to_owned()))
     }
 
-    pub(super) fn put(&self, build: &Build, version: QemuVersion) {
-        self.0.put(build, &version.to_string());
+    pub(super) fn put(&self, build: &Build, version: QemuVersion, package: &str) {
+        self.0.put(build, &format!("{version} {package}"));
     }
 }
 
@@ -45,6 +48,7 @@ mod tests {
     use super::*;
 
     const VERSION: QemuVersion = QemuVersion { major: 7, minor: 2, micro: 22 };
+    const PACKAGE: &str = "Debian 1:7.2+dfsg-7";
 
     fn binary(folder: &Path, content: &str) -> PathBuf {
         let path = folder.join("qemu");
@@ -57,13 +61,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = VersionCache::new(folder.path().join("cache"));
         let path = binary(folder.path(), "one");
-        cache.put(&VersionCache::build(&path).unwrap(), VERSION);
+        cache.put(&VersionCache::build(&path).unwrap(), VERSION, PACKAGE);
 
         let cached = cache.get(&VersionCache::build(&path).unwrap());
         binary(folder.path(), "three");
         let after_update = cache.get(&VersionCache::build(&path).unwrap());
 
-        assert_eq!(cached, Some(VERSION));
+        assert_eq!(cached, Some((VERSION, PACKAGE.to_owned())));
         assert_eq!(after_update, None);
     }
 
@@ -72,14 +76,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = VersionCache::new(folder.path().join("cache"));
         let build = VersionCache::build(&binary(folder.path(), "one")).unwrap();
-        cache.put(&build, VERSION);
+        cache.put(&build, VERSION, "");
         fs::write(cache.0.file(&build), "maqet-cache 1 7").unwrap();
 
         let broken = cache.get(&build);
-        cache.put(&build, VERSION);
+        cache.put(&build, VERSION, "");
 
         assert_eq!(broken, None);
-        assert_eq!(cache.get(&build), Some(VERSION));
+        assert_eq!(cache.get(&build), Some((VERSION, String::new())));
     }
 
     #[test]

@@ -1,27 +1,28 @@
 //! Taking a checkpoint.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use maqet_domain::Timestamp;
-use maqet_domain::change::{Change, ChangeSet, StorageRecord};
+use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::checkpoint::ladder::can_cancel_background;
 use maqet_domain::checkpoint::{
     CheckpointManifest, CheckpointMethod, CheckpointName, CheckpointQemu, CheckpointVm, CopiedFile, FrozenDisk,
-    MANIFEST_FORMAT, MemoryFile, StateFile, UNFINISHED_SUFFIX,
+    MANIFEST_FORMAT, MemoryFile, StateFile, UNFINISHED_SUFFIX, has_host_cpu,
 };
+use maqet_domain::command_line::without_resuming;
 use maqet_domain::config::Node;
 use maqet_domain::event::{Event, kind};
 use maqet_domain::port::{HeldLock, UnfinishedCheckpoint};
 use maqet_domain::qmp::{MigrationInfo, MigrationStatus, QmpCommand};
-use maqet_domain::size::ByteSize;
-use maqet_domain::storage::{Backing, ImagePlan, LAYER_FORMAT};
-use maqet_domain::vm::{CheckpointWork, DriveLayers, NewLayer, PendingWork, RunPaths, Vm, VmEntry, with_layer};
+use maqet_domain::storage::LAYER_FORMAT;
+use maqet_domain::vm::{CheckpointWork, PendingWork, RunPaths, Vm, VmEntry, with_layer};
 use maqet_fault_points::FaultPoint;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::branches::{create_layer, layer_record, new_layers};
 use super::error::CheckpointError;
 use super::place::Place;
 use super::preflight::{Plan, PlannedDisk, plan};
@@ -44,14 +45,16 @@ pub(crate) struct Request {
 }
 
 /// A checkpoint that is taken; the caller holds the lock of the VM.
-struct Creation<'a> {
-    app: &'a App,
-    job: &'a Job<'a>,
-    guard: &'a HeldLock,
-    operation: &'static str,
-    request: Request,
-    plan: Plan,
-    definition: Node,
+pub(crate) struct Creation<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) job: &'a Job<'a>,
+    pub(crate) guard: &'a HeldLock,
+    pub(crate) operation: &'static str,
+    pub(crate) request: Request,
+    pub(crate) plan: Plan,
+    pub(crate) definition: Node,
+    /// Whether a guest that ran stays paused once the checkpoint is taken; if it is not, the guest runs on.
+    pub(crate) stays_paused: bool,
 }
 
 /// A checkpoint that was taken.
@@ -83,7 +86,7 @@ pub(crate) async fn take(
     };
     let plan = job.run(plan(app, &mut live, entry, &machine, max_pause)).await??;
     let definition = vm.definition.clone();
-    let creation = Creation { app, job, guard, operation, request, plan, definition };
+    let creation = Creation { app, job, guard, operation, request, plan, definition, stays_paused: false };
     creation.run(live, entry).await
 }
 
@@ -102,18 +105,19 @@ struct Moment {
 
 impl Creation<'_> {
     /// Takes the checkpoint; if that fails or is canceled, the guest runs on and nothing of it is left.
-    async fn run(self, mut live: LiveVm<'_>, entry: &VmEntry) -> Result<Created, Error> {
+    pub(crate) async fn run(self, mut live: LiveVm<'_>, entry: &VmEntry) -> Result<Created, Error> {
         let app = self.app;
         let arguments = app.ports.processes.args(live.process()?);
         let work = self.work(entry, arguments, live.run().paths.clone()).await?;
         let pending = PendingWork::CheckpointCreate(Box::new(work.clone()));
         let mut entry = app.committer().begin_work(entry, self.operation, pending, Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(self.operation));
-        match self.save(&mut live, &mut entry, work.clone()).await {
-            Ok(work) => match self.finish(&work).await {
-                Ok((directory, manifest)) => Ok(Created { entry, directory, manifest }),
-                Err(error) => Err(self.give_up(live, &entry, &work, error).await),
-            },
+        let taken = match self.save(&mut live, &mut entry, work.clone()).await {
+            Ok(work) => self.finish(&work).await,
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok((directory, manifest)) => Ok(Created { entry, directory, manifest }),
             Err(error) => Err(self.give_up(live, &entry, &work, error).await),
         }
     }
@@ -127,7 +131,9 @@ impl Creation<'_> {
         }
         let complete = place.directory.join(self.request.name.as_str());
         let partial = place.directory.join(format!("{}{}", self.request.name, UNFINISHED_SUFFIX));
-        let layers = self.layers(entry).await;
+        let disks: Vec<(&str, &Path)> =
+            self.plan.disks.iter().map(|disk| (disk.spec.name.as_str(), &*disk.base)).collect();
+        let layers = new_layers(self.app, entry, &disks).await;
         let manifest = self.draft(entry, &place, arguments, paths);
         let draft = serde_json::to_value(manifest)
             .map_err(|source| Error::Encode { operation: self.operation.to_owned(), source })?;
@@ -144,34 +150,14 @@ impl Creation<'_> {
         })
     }
 
-    /// Returns the layers of the disks, with names that are free.
-    async fn layers(&self, entry: &VmEntry) -> Vec<NewLayer> {
-        let directory = self.app.folders.vm_storage(&entry.name);
-        let mut number = DriveLayers::next_number(entry.layers.iter().flat_map(DriveLayers::images));
-        loop {
-            let layer = |(position, disk): (usize, &PlannedDisk)| NewLayer {
-                drive: disk.spec.name.to_string(),
-                base: disk.base.clone(),
-                path: directory.join(DriveLayers::file_name(disk.spec.name.as_str(), number)),
-                number,
-                position,
-            };
-            let layers: Vec<NewLayer> = self.plan.disks.iter().enumerate().map(layer).collect();
-            let mut is_free = true;
-            for layer in &layers {
-                is_free &= !self.app.ports.images.exists(&layer.path).await;
-            }
-            if is_free {
-                return layers;
-            }
-            number += 1;
-        }
-    }
-
     /// Returns the manifest, as far as it is known before the checkpoint.
     fn draft(&self, entry: &VmEntry, place: &Place, arguments: Vec<String>, paths: RunPaths) -> CheckpointManifest {
         let binary = arguments.first().map(PathBuf::from).unwrap_or_default();
         let arguments: Vec<String> = arguments.into_iter().skip(1).filter(|argument| argument != "-S").collect();
+        // They are of the start, not of the machine.
+        let arguments = without_resuming(&arguments);
+        let has_host_cpu = has_host_cpu(self.plan.accelerator, &arguments);
+        let host_cpu_flags = has_host_cpu.then(|| self.app.ports.host.cpu_flags());
         let disk = |disk: &PlannedDisk| FrozenDisk {
             drive: disk.spec.name.to_string(),
             file: disk.path.clone(),
@@ -210,7 +196,7 @@ impl Creation<'_> {
                 paths,
                 accelerator: self.plan.accelerator.to_owned(),
                 machine_type: String::new(),
-                host_cpu_flags: None,
+                host_cpu_flags,
             },
         }
     }
@@ -235,10 +221,7 @@ impl Creation<'_> {
 
     async fn create_layers(&self, work: &CheckpointWork) -> Result<(), Error> {
         for (disk, layer) in self.plan.disks.iter().zip(&work.layers) {
-            let backing = Some(Backing { file: disk.path.clone(), format: Some(disk.format.clone()) });
-            let size = Some(ByteSize::from_bytes(disk.virtual_bytes));
-            let plan = ImagePlan { path: layer.path.clone(), format: LAYER_FORMAT.to_owned(), size, backing };
-            self.app.ports.images.create(&plan).await?;
+            create_layer(self.app, &layer.path, (&disk.path, &disk.format), disk.virtual_bytes).await?;
         }
         Ok(())
     }
@@ -274,7 +257,7 @@ impl Creation<'_> {
             _ => self.wait_for_end(live, &work).await?,
         };
         self.require_saved(&info)?;
-        if work.resumes {
+        if work.resumes && !self.stays_paused {
             live.run_on().await?;
         }
         let moment = Moment { taken_at, pause: began.elapsed() };
@@ -388,19 +371,11 @@ pub(super) async fn record_layers(
     operation: &str,
     work: &CheckpointWork,
 ) -> Result<VmEntry, Error> {
-    let now = app.committer().now();
     let mut layers = entry.layers.clone();
     let mut changes = ChangeSet::default();
     for new in &work.layers {
         layers = with_layer(layers, &new.drive, &new.base, new.path.clone());
-        changes = changes.and(Change::StorageAdded(StorageRecord {
-            path: new.path.clone(),
-            vm: Some(entry.id),
-            drive: new.drive.clone(),
-            kind: LAYER_FORMAT.to_owned(),
-            size: None,
-            created_at: now,
-        }));
+        changes = changes.and(layer_record(app, entry, new));
     }
     let layering = Change::LayersChanged { id: entry.id, expected: entry.revision, layers: layers.clone() };
     let layered = VmEntry { layers, revision: entry.revision.next(), ..entry.clone() };

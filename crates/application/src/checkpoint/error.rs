@@ -10,6 +10,7 @@ use maqet_domain::size::ByteSize;
 use maqet_domain::text::{quote, quoted_list};
 use maqet_domain::vm::{Status, VmName};
 
+use super::resume::Purpose;
 use crate::Error;
 use crate::snapshot::live::check::SaveObstacle;
 use crate::trash::error::describe;
@@ -57,12 +58,19 @@ pub enum CheckpointError {
     /// QEMU gave its images away when it saved the guest, which was paused and has not run since.
     #[error("cannot merge the layers of VM `{vm}`: its guest was saved while it was paused, and has not run since")]
     SavedWhilePaused { vm: VmName },
-    #[error("checkpoint `{name}` of VM `{vm}` cannot be forked: {}", reasons.join("; "))]
-    NotForkable { vm: VmName, name: CheckpointName, reasons: Vec<String> },
+    #[error("checkpoint `{name}` of VM `{vm}` cannot be {purpose}: {}", reasons.join("; "))]
+    Refused { purpose: Purpose, vm: VmName, name: CheckpointName, reasons: Vec<String> },
     #[error("fork `{fork}` would have the images that are in `{}` already", path.display())]
     ForkStorageExists { fork: VmName, path: PathBuf },
     #[error("QEMU cannot go on from checkpoint `{name}`: {reason}")]
     LoadFailed { name: CheckpointName, reason: String },
+    #[error(
+        "cannot save the present state of VM `{vm}`, as it is {status}: what its disks have since their last checkpoint would be lost"
+    )]
+    PresentNotSaved { vm: VmName, status: Status },
+    /// The QEMU of before was ended.
+    #[error("VM `{vm}` is stopped: it could not go on from checkpoint `{name}`")]
+    RestoreFailed { vm: VmName, name: CheckpointName, saved_as: Option<CheckpointName>, source: Box<Error> },
     #[error("the running VM `{vm}` does not have layer `{}` at drive `{drive}`", path.display())]
     LayerNotAttached { vm: VmName, drive: String, path: PathBuf },
 }
@@ -133,13 +141,30 @@ impl Explain for CheckpointError {
             Self::MergeSpace { .. } => explain("checkpoint.disk-full", Fault::Host).hint("free some space"),
             Self::SavedWhilePaused { vm } => explain("checkpoint.layer-conflict", Fault::State)
                 .hint(format!("resume it first with `maqet resume {vm}`")),
-            Self::NotForkable { .. } => explain("checkpoint.fork-refused", Fault::State)
-                .hint("take another checkpoint with the VM as it is now"),
+            Self::Refused { purpose, .. } => {
+                let code = match purpose {
+                    Purpose::Fork => "checkpoint.fork-refused",
+                    Purpose::Restore => "checkpoint.restore-refused",
+                };
+                explain(code, Fault::State).hint("take another checkpoint with the VM as it is now")
+            }
             Self::ForkStorageExists { .. } => explain("checkpoint.storage-exists", Fault::State)
                 .hint("choose another name")
                 .hint("move the directory away, if it is not needed"),
             Self::LoadFailed { .. } => {
                 explain("checkpoint.load-failed", Fault::Failed).hint("take another checkpoint of the VM")
+            }
+            Self::PresentNotSaved { vm, .. } => explain("checkpoint.present-conflict", Fault::State)
+                .hint("pass `--discard-current` to discard it")
+                .hint(format!("start it with `maqet start {vm}`, so that it can be saved")),
+            Self::RestoreFailed { vm, saved_as, source, .. } => {
+                let explanation = Explanation { code: "checkpoint.restore-failed", ..source.explain() };
+                match saved_as {
+                    Some(name) => explanation.hint(format!(
+                        "have it go on as before with `maqet checkpoint restore {vm} {name} --discard-current`"
+                    )),
+                    None => explanation.hint(format!("its disks are as they were: start it with `maqet start {vm}`")),
+                }
             }
             Self::LayerNotAttached { vm, .. } => {
                 explain("checkpoint.layer-conflict", Fault::State).hint(format!("stop it first with `maqet stop {vm}`"))

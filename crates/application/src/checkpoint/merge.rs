@@ -1,7 +1,7 @@
 //! Removing checkpoints, and merging the layers that nothing needs any more into the images below them.
 //!
 //! Only the layer on top is merged, so that no image changes that a checkpoint or another VM builds on: what is below a
-//! checkpoint that stays is merged once that is removed, too. A running QEMU copies the layer into the image below while
+//! checkpoint that stays is merged once that is removed, too. Layers that no drive has since a restore are removed. A running QEMU copies the layer into the image below while
 //! the guest runs. For the moment in which it gives the guest that image, the guest is paused until this is recorded:
 //! otherwise a layer that is outdated could be taken for the disk of the guest after a crash of the host. If it cannot be
 //! recorded, the layer is removed before the guest runs: one that is recorded and has no file is merged.
@@ -16,18 +16,17 @@ use maqet_domain::port::{HeldLock, ImageFile, ImageWork};
 use maqet_domain::qmp::{BlockMedium, JobInfo, JobStatus, QmpCommand, RunState};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::LAYER_FORMAT;
-use maqet_domain::vm::{MergedLayer, PendingWork, VmEntry, VmId, layers_of, without_top};
+use maqet_domain::vm::{DroppedLayer, MergedLayer, PendingWork, VmEntry, VmId, layers_of, without_top};
 use maqet_fault_points::FaultPoint;
 use serde_json::Value;
 
+use super::branches::{drop_layers, unneeded, used_without};
 use super::error::CheckpointError;
-use super::place::Place;
 use super::saver::unless_refused;
 use crate::app::shown;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
 use crate::snapshot::live::LiveVm;
-use crate::trash::used_files::UsedFiles;
 use crate::{App, Error};
 
 /// The work of a removal, as it was recorded.
@@ -35,30 +34,31 @@ use crate::{App, Error};
 pub(crate) struct Begun<'w> {
     pub(crate) checkpoints: &'w [PathBuf],
     pub(crate) layers: &'w [MergedLayer],
+    pub(crate) dropped: &'w [DroppedLayer],
     pub(crate) resumes: bool,
 }
 
-/// Returns the layers that nothing needs once the checkpoints in the directories `removed` are gone, in the order in which
-/// they are merged.
-pub(crate) async fn plan(app: &App, entry: &VmEntry, removed: &[PathBuf]) -> Result<Vec<MergedLayer>, Error> {
+/// What becomes of layers that nothing needs any more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MergePlan {
+    /// Those that are merged into the images below, in this order.
+    pub(crate) merged: Vec<MergedLayer>,
+    /// Those that are removed: since a restore, no drive has them.
+    pub(crate) dropped: Vec<DroppedLayer>,
+}
+
+/// Returns what becomes of the layers that nothing needs once the checkpoints in the directories `removed` are gone.
+pub(crate) async fn plan(app: &App, entry: &VmEntry, removed: &[PathBuf]) -> Result<MergePlan, Error> {
     if entry.layers.is_empty() {
-        return Ok(Vec::new());
+        return Ok(MergePlan::default());
     }
-    let place = Place::read(app, &entry.id).await?;
-    if place.listing.unusable.iter().any(|(directory, _)| !removed.contains(directory)) {
-        // It may need any of them.
-        return Ok(Vec::new());
-    }
-    let kept = place.listing.checkpoints.iter().filter(|found| !removed.contains(&found.directory));
-    let frozen: Vec<&Path> =
-        kept.flat_map(|found| found.manifest.disks.iter().map(|disk| disk.file.as_path())).collect();
-    let used = UsedFiles::of_all_but_vm(app, &entry.id).await?;
+    let Some(used) = used_without(app, entry, removed).await? else { return Ok(MergePlan::default()) };
     let mut merged = Vec::new();
     for layers in &entry.layers {
         let images: Vec<&Path> = layers.images().rev().collect();
         for pair in images.windows(2) {
             let [path, below] = pair else { continue };
-            if frozen.contains(below) || !used.uses_of(below).await.is_empty() {
+            if !used.uses_of(below).await.is_empty() {
                 break;
             }
             let file = app.ports.image_tools.identify(path).await.map(|(_, file)| file);
@@ -66,18 +66,14 @@ pub(crate) async fn plan(app: &App, entry: &VmEntry, removed: &[PathBuf]) -> Res
             merged.push(MergedLayer { drive: layers.drive.clone(), path, file, below });
         }
     }
-    Ok(merged)
+    let dropped = unneeded(app, &entry.id, &entry.layers, &used).await?;
+    Ok(MergePlan { merged, dropped })
 }
 
 /// Refuses layers that cannot be merged without a loss, before anything is changed.
 pub(crate) async fn require_mergeable(app: &App, entry: &VmEntry, layers: &[MergedLayer]) -> Result<(), Error> {
     for layer in layers {
-        let snapshots = app.ports.images.snapshots(&layer.path).await?;
-        if !snapshots.is_empty() {
-            let names = snapshots.iter().map(|one| format!("`{}`", one.name.escape_debug())).collect();
-            let (vm, drive, path) = (entry.name.clone(), layer.drive.clone(), layer.path.clone());
-            return Err(CheckpointError::LayerHasSnapshots { vm, drive, path, names }.into());
-        }
+        require_no_snapshots(app, entry, &layer.drive, &layer.path).await?;
         let image = maqet_domain::port::ImageUse {
             path: layer.path.clone(),
             format: Some(LAYER_FORMAT.to_owned()),
@@ -95,6 +91,17 @@ pub(crate) async fn require_mergeable(app: &App, entry: &VmEntry, layers: &[Merg
     Ok(())
 }
 
+/// Refuses to lose the snapshots inside a layer.
+pub(super) async fn require_no_snapshots(app: &App, entry: &VmEntry, drive: &str, layer: &Path) -> Result<(), Error> {
+    let snapshots = app.ports.images.snapshots(layer).await?;
+    if snapshots.is_empty() {
+        return Ok(());
+    }
+    let names = snapshots.iter().map(|one| format!("`{}`", one.name.escape_debug())).collect();
+    let (vm, drive, path) = (entry.name.clone(), drive.to_owned(), layer.to_owned());
+    Err(CheckpointError::LayerHasSnapshots { vm, drive, path, names }.into())
+}
+
 /// Removes the checkpoints in `directories`, then merges layers; returns the entry of the VM, whose work is pending still.
 pub(crate) async fn run(
     app: &App,
@@ -103,20 +110,23 @@ pub(crate) async fn run(
     job: Option<&Job<'_>>,
     operation: &str,
     directories: Vec<PathBuf>,
-    layers: Vec<MergedLayer>,
+    plan: MergePlan,
 ) -> Result<VmEntry, Error> {
+    let MergePlan { merged: layers, dropped } = plan;
     let mut live = LiveVm::open(app, &entry).await?;
     let resumes = match &mut live {
         Some(live) => live.run_state().await? == RunState::Running,
         None => false,
     };
-    let work = PendingWork::CheckpointRemove { checkpoints: directories.clone(), layers: layers.clone(), resumes };
+    let (checkpoints, dropped_later) = (directories.clone(), dropped.clone());
+    let work = PendingWork::CheckpointRemove { checkpoints, layers: layers.clone(), resumes, dropped: dropped_later };
     let mut entry = app.committer().begin_work(&entry, operation, work, Vec::new()).await?;
     app.faults.reach(FaultPoint::CheckpointMergeMarked);
     for directory in &directories {
         app.ports.checkpoints.remove(directory).await?;
     }
     app.faults.reach(FaultPoint::CheckpointRemoved);
+    drop_layers(app, &dropped).await?;
     for layer in &layers {
         if let Some(job) = job {
             job.set_stage(format!("merging the layers of {}", layer.drive));
@@ -298,6 +308,7 @@ pub(super) async fn finish(app: &App, entry: VmEntry, work: &Begun<'_>) -> Resul
         }
     }
     remove_merged(app, &entry, work.layers).await?;
+    drop_layers(app, work.dropped).await?;
     Ok(entry)
 }
 
@@ -313,13 +324,13 @@ pub(super) async fn merge_rest(
     if is_saved(app, &entry).await? {
         return Ok(entry);
     }
-    let layers = plan(app, &entry, &[]).await?;
-    if let Err(error) = require_mergeable(app, &entry, &layers).await {
+    let plan = plan(app, &entry, &[]).await?;
+    if let Err(error) = require_mergeable(app, &entry, &plan.merged).await {
         tracing::warn!(vm = %entry.name, %error, "layers stay");
         return Ok(entry);
     }
     let id = entry.id;
-    match run(app, entry, guard, None, operation, directories, layers).await {
+    match run(app, entry, guard, None, operation, directories, plan).await {
         Ok(entry) => Ok(entry),
         Err(error) => {
             tracing::warn!(%error, "layers stay");
@@ -331,12 +342,12 @@ pub(super) async fn merge_rest(
 /// Keeps the layers that could not be merged; returns the entry of the VM, whose work is pending still.
 pub(crate) async fn keep_rest(app: &App, id: &VmId) -> Result<Option<VmEntry>, Error> {
     let Some(vm) = app.ports.store.by_id(id).await? else { return Ok(None) };
-    let Some(PendingWork::CheckpointRemove { checkpoints, layers, resumes }) =
+    let Some(PendingWork::CheckpointRemove { checkpoints, layers, resumes, dropped }) =
         vm.entry.pending.as_ref().map(|pending| pending.work.clone())
     else {
         return Ok(Some(vm.entry));
     };
-    let work = Begun { checkpoints: &checkpoints, layers: &layers, resumes };
+    let work = Begun { checkpoints: &checkpoints, layers: &layers, dropped: &dropped, resumes };
     finish(app, vm.entry, &work).await.map(Some)
 }
 

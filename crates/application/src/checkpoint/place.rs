@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use maqet_domain::checkpoint::CheckpointName;
+use maqet_domain::checkpoint::{CheckpointName, UNFINISHED_SUFFIX};
 use maqet_domain::port::{CheckpointListing, FoundCheckpoint};
 use maqet_domain::vm::{VmEntry, VmId};
 
@@ -26,6 +26,14 @@ impl Place {
     /// Returns the names of the checkpoints that can be used, the oldest first.
     pub(crate) fn names(&self) -> Vec<CheckpointName> {
         self.listing.checkpoints.iter().map(|found| found.manifest.name.clone()).collect()
+    }
+
+    /// Returns whether there is a checkpoint of this name, usable or not, or an unfinished one.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let CheckpointListing { checkpoints, unusable, unfinished } = &self.listing;
+        let all = checkpoints.iter().map(|found| &found.directory).chain(unusable.iter().map(|(path, _)| path));
+        let mut stems = all.chain(unfinished).filter_map(|path| path.file_name()?.to_str());
+        stems.any(|file| file.strip_suffix(UNFINISHED_SUFFIX).unwrap_or(file) == name)
     }
 
     /// Finds a checkpoint that can be used.

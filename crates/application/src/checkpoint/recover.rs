@@ -19,6 +19,7 @@ use maqet_domain::port::HeldLock;
 use maqet_domain::qmp::{MigrationStatus, RunState};
 use maqet_domain::vm::{CheckpointWork, NewLayer, VmEntry, layers_of};
 
+use super::branches::remove_new;
 use super::error::CheckpointError;
 use super::preflight::query_migrate;
 use super::saver::mark_of;
@@ -38,8 +39,9 @@ pub(crate) async fn recover_create(
     work: &CheckpointWork,
 ) -> Result<Recovered, Error> {
     if app.ports.images.exists(&work.complete).await && !app.ports.images.exists(&work.partial).await {
-        // Only the last commit is missing.
+        // Only the last commit is missing, or what was to follow while the guest stays paused.
         if let Some(mut live) = LiveVm::open(app, entry).await? {
+            resume(&mut live, work).await?;
             live.end_saving(work.bandwidth).await?;
         }
         return Ok(Recovered::finished(entry));
@@ -152,7 +154,7 @@ pub(super) async fn undo(
         return Ok(Recovered::rolled_back(&entry));
     }
     for layer in &work.layers {
-        remove_layer(app, layer).await?;
+        remove_new(app, layer).await?;
     }
     Ok(Recovered::rolled_back(&entry))
 }
@@ -190,14 +192,6 @@ async fn all_exist(app: &App, layers: &[NewLayer]) -> bool {
         }
     }
     !layers.is_empty()
-}
-
-async fn remove_layer(app: &App, layer: &NewLayer) -> Result<(), Error> {
-    app.ports.image_tools.remove_incomplete(&layer.path).await;
-    if let Some((path, file)) = app.ports.image_tools.identify(&layer.path).await {
-        app.ports.image_tools.remove(&path, file).await?;
-    }
-    Ok(())
 }
 
 /// Removes the remaining checkpoints of a removal, and merges the remaining layers.

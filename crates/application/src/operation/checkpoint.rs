@@ -6,6 +6,7 @@ mod create;
 pub(crate) mod fork;
 mod info;
 mod ls;
+mod restore;
 mod rm;
 
 pub use self::cancel::{CheckpointCancel, CheckpointCanceled};
@@ -14,4 +15,5 @@ pub use self::create::{CheckpointCreate, CheckpointCreated};
 pub use self::fork::{Fork, ForkNetwork, Forked};
 pub use self::info::{CheckpointDetails, CheckpointDisk, CheckpointInfo};
 pub use self::ls::{CheckpointList, CheckpointLs, CheckpointSummary, UnusableCheckpoint};
+pub use self::restore::{CheckpointRestore, CheckpointRestored};
 pub use self::rm::{CheckpointRemoved, CheckpointRm};

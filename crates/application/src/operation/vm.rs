@@ -17,6 +17,7 @@ pub use self::power::{Pause, PowerChanged, Reset, Resume};
 pub use self::restart::{Restart, Restarted};
 pub use self::rm::{RemainingBackups, Removed, Rm};
 pub use self::start::{Start, Started};
-pub(crate) use self::start::{StartOptions, start};
+pub(crate) use self::start::{StartOptions, check as check_start, start};
+pub(crate) use self::stop::stop;
 pub use self::stop::{Stop, Stopped};
 pub use self::upgrade::{Upgrade, Upgraded};

@@ -57,6 +57,9 @@ fn way_out(user: &FileUser) -> String {
         FileUser::Drive { vm, drive } => {
             format!("give it an image of its own first, as with `maqet storage convert {vm} {} qcow2`", quote(drive))
         }
+        FileUser::Checkpoint { vm, checkpoint } => {
+            format!("remove it first, if it is not needed: `maqet checkpoint rm {vm} {checkpoint}`")
+        }
         FileUser::Image { path } => {
             format!(
                 "delete `{}` first, if it is not needed; `maqet storage orphaned` lists such images",

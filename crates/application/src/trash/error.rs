@@ -92,7 +92,7 @@ impl FileUser {
     /// Returns the VM that uses the file, if it is one.
     pub(crate) const fn vm(&self) -> Option<&VmName> {
         match self {
-            Self::Drive { vm, .. } => Some(vm),
+            Self::Drive { vm, .. } | Self::Checkpoint { vm, .. } => Some(vm),
             Self::Image { .. } | Self::Trash { .. } => None,
         }
     }

@@ -1,4 +1,5 @@
-//! Who uses which file: drives of VMs with their backing files, images without a VM, and images in the trash.
+//! Who uses which file: drives and checkpoints of VMs with their backing files, images without a VM, and images in the
+//! trash.
 //!
 //! A VM whose definition is invalid counts with the files that it names and those that are recorded for it. VMs of other
 //! databases in the same directories count, too, as do VMs that the database lost.
@@ -6,14 +7,16 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use maqet_domain::checkpoint::{CheckpointName, FrozenDisk};
 use maqet_domain::config::Node;
-use maqet_domain::port::ImageUse;
+use maqet_domain::port::{FoundCheckpoint, ImageUse};
 use maqet_domain::storage::{FileId, ImageAccess};
 use maqet_domain::trash::{TrashEntry, TrashId};
 use maqet_domain::vm::{Vm, VmId, VmName};
 use serde::Serialize;
 
 use super::own_images::unused_images;
+use crate::checkpoint::place::Place;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::start::tpm::{TPM_NAME, copy_path, copy_tags};
 use crate::{App, Error};
@@ -29,6 +32,13 @@ pub enum FileUser {
         vm: VmName,
         /// The drive, or `uefi-vars` for the UEFI variable store.
         drive: String,
+    },
+    /// A checkpoint of a VM.
+    Checkpoint {
+        /// The VM.
+        vm: VmName,
+        /// The checkpoint.
+        checkpoint: CheckpointName,
     },
     /// An image that no VM uses.
     Image {
@@ -60,6 +70,7 @@ impl fmt::Display for FileUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Drive { vm, drive } => write!(f, "drive `{drive}` of VM `{vm}`"),
+            Self::Checkpoint { vm, checkpoint } => write!(f, "checkpoint `{checkpoint}` of VM `{vm}`"),
             Self::Image { path } => write!(f, "disk image `{}`", path.display()),
             Self::Trash { entry, vm } => write!(f, "entry `{entry}` of the trash (VM `{vm}`)"),
         }
@@ -130,6 +141,17 @@ impl<'a> UsedFiles<'a> {
         Ok(used)
     }
 
+    /// Adds the disks of checkpoints of a VM, and what they build on.
+    pub(crate) async fn add_checkpoints(&mut self, vm: &VmName, checkpoints: &[FoundCheckpoint]) {
+        for FoundCheckpoint { manifest, .. } in checkpoints {
+            let user = FileUser::Checkpoint { vm: vm.clone(), checkpoint: manifest.name.clone() };
+            for FrozenDisk { file, format, .. } in &manifest.disks {
+                let image = ImageUse { path: file.clone(), format: Some(format.clone()), access: ImageAccess::Read };
+                self.add_chain(image, 0, &user).await;
+            }
+        }
+    }
+
     /// Adds the backing files of images that no VM uses.
     pub(crate) async fn add_images(&mut self, images: &[PathBuf]) {
         for path in images {
@@ -164,6 +186,9 @@ impl<'a> UsedFiles<'a> {
     async fn add_vm(&mut self, vm: &Vm) -> Result<(), Error> {
         let app = self.app;
         let name = &vm.entry.name;
+        let place = Place::read(app, &vm.entry.id).await?;
+        // After a restore, the drives may not build on them any more.
+        self.add_checkpoints(name, &place.listing.checkpoints).await;
         let drive = |drive: &str| FileUser::Drive { vm: name.clone(), drive: drive.to_owned() };
         self.add_file(app.preflight().uefi_variables(name), drive(VARIABLES_NAME)).await;
         let tpm = app.preflight().tpm_state(name);

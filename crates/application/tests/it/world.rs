@@ -146,9 +146,9 @@ impl World {
     pub(crate) fn app_with(&mut self, store: Arc<dyn Store>) -> App {
         let mut hypervisor = std::mem::take(&mut self.hypervisor);
         let version = QemuVersion { major: 7, minor: 2, micro: 22 };
-        hypervisor
-            .expect_binary()
-            .returning(move |wanted| Ok(QemuBinary { path: PathBuf::from("/usr/bin").join(wanted), version }));
+        hypervisor.expect_binary().returning(move |wanted| {
+            Ok(QemuBinary { path: PathBuf::from("/usr/bin").join(wanted), version, package: String::new() })
+        });
         hypervisor.expect_find_process().returning(|_| None);
         hypervisor.expect_process_in_pid_file().returning(|_| None);
         hypervisor.expect_is_hidden().returning(|_| false);

@@ -2,16 +2,17 @@
 
 use clap::Subcommand;
 use maqet::operation::{
-    CheckpointCancel, CheckpointCheck, CheckpointCreate, CheckpointInfo, CheckpointLs, CheckpointRm,
+    CheckpointCancel, CheckpointCheck, CheckpointCreate, CheckpointInfo, CheckpointLs, CheckpointRestore, CheckpointRm,
 };
 
-/// Take checkpoints of running VMs, list, show and remove them
+/// Take checkpoints of running VMs, go back to them, list, show and remove them
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
   maqet checkpoint check web
   maqet checkpoint create web booted
   maqet checkpoint ls web
+  maqet checkpoint restore web booted
   maqet checkpoint rm web booted")]
 pub(crate) enum CheckpointSubcommand {
     Create(CheckpointCreate),
@@ -20,5 +21,6 @@ pub(crate) enum CheckpointSubcommand {
     Info(CheckpointInfo),
     Check(CheckpointCheck),
     Cancel(CheckpointCancel),
+    Restore(CheckpointRestore),
     Rm(CheckpointRm),
 }

@@ -1,6 +1,6 @@
 //! `maqet checkpoint`.
 
-use maqet::operation::{CheckpointCheck, Fork};
+use maqet::operation::{CheckpointCheck, CheckpointRestore, Fork};
 use maqet::{ErrorReport, Fault, Maqet};
 
 use super::simple;
@@ -15,6 +15,7 @@ pub(super) async fn run(maqet: &Maqet, command: CheckpointSubcommand, output: &O
         CheckpointSubcommand::Info(info) => simple(maqet, info, output, "reading the checkpoint").await,
         CheckpointSubcommand::Check(check) => check_vm(maqet, check, output).await,
         CheckpointSubcommand::Cancel(cancel) => simple(maqet, cancel, output, "giving up the checkpoint").await,
+        CheckpointSubcommand::Restore(restore) => self::restore(maqet, restore, output).await,
         CheckpointSubcommand::Rm(rm) => simple(maqet, rm, output, "removing checkpoints").await,
     }
 }
@@ -24,6 +25,15 @@ async fn check_vm(maqet: &Maqet, check: CheckpointCheck, output: &Output) -> Res
     let readiness = output.progress("checking the VM", maqet.run(check)).await?;
     output.show(&readiness)?;
     Ok(if readiness.ready { exit_code::DONE } else { exit_code::from_fault(Fault::Failed) })
+}
+
+/// Has a VM go back to a checkpoint.
+async fn restore(maqet: &Maqet, restore: CheckpointRestore, output: &Output) -> Result<u8, ErrorReport> {
+    let restored = output.progress("going back to the checkpoint", maqet.run(restore)).await?;
+    for warning in &restored.warnings {
+        output.note(&format!("warning: {warning}"));
+    }
+    output.finish(&restored)
 }
 
 /// Starts VMs from a checkpoint.

@@ -94,6 +94,9 @@ pub trait Host: Send + Sync {
     /// Returns the properties of the host.
     fn facts(&self) -> HostFacts;
 
+    /// Returns the flags of the host's CPU, sorted; none where they are not known.
+    fn cpu_flags(&self) -> Vec<String>;
+
     /// Returns what keeps this user from listening at a port; `None` if nothing does.
     fn port_obstacle(&self, endpoint: &Endpoint) -> Option<PortObstacle>;
 

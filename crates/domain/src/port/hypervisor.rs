@@ -21,6 +21,8 @@ pub struct QemuBinary {
     pub path: PathBuf,
     /// The version it printed.
     pub version: QemuVersion,
+    /// The build it printed, as `query-version` reports it; empty if it has no name.
+    pub package: String,
 }
 
 /// Why a binary cannot be used.

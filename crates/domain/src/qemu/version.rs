@@ -50,6 +50,21 @@ impl QemuVersion {
     }
 }
 
+/// Returns the build that the first line of `qemu-system-… --version` names, as `query-version` reports it (`package`);
+/// empty if it names none.
+///
+/// ```
+/// use maqet_domain::qemu::package_from_output;
+///
+/// let printed = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright (c) …";
+/// assert_eq!(package_from_output(printed), "Debian 1:7.2+dfsg-7");
+/// assert_eq!(package_from_output("QEMU emulator version 9.2.0"), "");
+/// ```
+pub fn package_from_output(output: &str) -> &str {
+    let first = output.lines().next().unwrap_or_default().trim_end();
+    first.split_once(" (").and_then(|(_, package)| package.strip_suffix(')')).unwrap_or_default()
+}
+
 impl FromStr for QemuVersion {
     type Err = InvalidVersion;
 

@@ -33,11 +33,13 @@ impl DriveLayers {
 
     /// Returns the number in the names of the next layers of a VM: one that none of the paths has.
     pub fn next_number<'p>(taken: impl IntoIterator<Item = &'p Path>) -> u32 {
-        let number = |path: &Path| {
-            let (_, number) = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.rsplit_once(INFIX)?;
-            number.parse::<u32>().ok()
-        };
-        taken.into_iter().filter_map(number).max().map_or(1, |number| number.saturating_add(1))
+        taken.into_iter().filter_map(Self::number_of).max().map_or(1, |number| number.saturating_add(1))
+    }
+
+    /// Returns the number in the name of a layer; `None` for any other file.
+    pub fn number_of(path: &Path) -> Option<u32> {
+        let (_, number) = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.rsplit_once(INFIX)?;
+        number.parse::<u32>().ok()
     }
 
     /// Returns the name of the file of a layer.

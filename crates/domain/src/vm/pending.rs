@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::run::{Run, RunPaths};
+use super::DriveLayers;
+use super::run::{BootNumber, Run, RunPaths};
 use crate::network::Forward;
 use crate::storage::FileId;
 
@@ -104,7 +105,12 @@ pub enum PendingWork {
         layers: Vec<MergedLayer>,
         /// Whether the guest runs, and is paused for a moment.
         resumes: bool,
+        /// The layers that are removed with all they have.
+        #[serde(default)]
+        dropped: Vec<DroppedLayer>,
     },
+    /// A VM goes back to a checkpoint; rolled back until the new QEMU has loaded it, and then finished.
+    CheckpointRestore(Box<RestoreWork>),
     /// The running guest is put into another QEMU; finished if that is recorded as the run, else rolled back.
     Upgrade(Box<UpgradeWork>),
     /// Work of a newer maqet.
@@ -184,6 +190,51 @@ pub struct MergedLayer {
     pub file: Option<FileId>,
     /// The image below it.
     pub below: PathBuf,
+}
+
+/// A layer that no drive and no checkpoint needs any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedLayer {
+    /// The drive.
+    pub drive: String,
+    /// The layer.
+    pub path: PathBuf,
+    /// Which file it is; another one is not removed. `None` if there is none.
+    pub file: Option<FileId>,
+}
+
+/// A VM that goes back to a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreWork {
+    /// The new layers, which begin as the disks of the checkpoint.
+    pub created: Vec<NewLayer>,
+    /// The layers of all drives from then on.
+    pub layers: Vec<DriveLayers>,
+    /// The layers that are not needed then.
+    pub dropped: Vec<DroppedLayer>,
+    /// The UEFI variable store, which a copy of that of the checkpoint replaces.
+    pub variables: Option<ReplacedVariables>,
+    /// The boot that goes on from the checkpoint.
+    pub boot: BootNumber,
+    /// Whether the guest ran before, and runs on if nothing comes of it.
+    pub ran: bool,
+    /// Whether the guest runs from then on.
+    pub runs: bool,
+    /// Whether the new QEMU has loaded the state: what it was before is given up.
+    pub is_loaded: bool,
+}
+
+/// A UEFI variable store that another one replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedVariables {
+    /// Its path.
+    pub path: PathBuf,
+    /// Which file it is; `None` if there is none.
+    pub old: Option<FileId>,
+    /// Where it is kept meanwhile.
+    pub kept: PathBuf,
+    /// Where the new one is until then.
+    pub new: PathBuf,
 }
 
 /// What becomes of the guest of a VM whose images are reverted.

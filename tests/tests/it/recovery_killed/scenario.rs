@@ -200,6 +200,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         command: &["checkpoint", "check", VM],
         code: 0,
     },
+    Scenario {
+        name: "a restore of a checkpoint",
+        before: &[ADD, START, RESUME, CHECKPOINT],
+        command: &["checkpoint", "restore", VM, "one"],
+        code: 0,
+    },
     Scenario { name: "a fork", before: &[ADD, START, RESUME, CHECKPOINT], command: FORK, code: 0 },
     Scenario { name: "an upgrade", before: &[ADD, START, RESUME], command: UPGRADE, code: 0 },
     Scenario { name: "storage attach", before: &[ADD], command: &["storage", "attach", VM, "stick.raw"], code: 0 },

@@ -84,11 +84,12 @@ impl CheckpointRm {
         let directories = self.directories(app, &vm.entry).await?;
         let status = app.observer().observe_locked(&vm.entry).await.status;
         require_state(&vm.entry, status)?;
-        let layers = merge::plan(app, &vm.entry, &directories).await?;
+        let plan = merge::plan(app, &vm.entry, &directories).await?;
+        let layers = &plan.merged;
         if !layers.is_empty() && merge::is_saved(app, &vm.entry).await? {
             return Err(CheckpointError::SavedWhilePaused { vm: vm.entry.name }.into());
         }
-        merge::require_mergeable(app, &vm.entry, &layers).await?;
+        merge::require_mergeable(app, &vm.entry, layers).await?;
         let guards = if status.is_live() {
             // Its QEMU has them open.
             Vec::new()
@@ -106,7 +107,7 @@ impl CheckpointRm {
             .filter_map(|one| one.file_name())
             .map(|name| name.to_string_lossy().into_owned())
             .collect();
-        let entry = match merge::run(app, vm.entry, &*guard, Some(&job), Self::NAME, directories, layers).await {
+        let entry = match merge::run(app, vm.entry, &*guard, Some(&job), Self::NAME, directories, plan).await {
             Ok(entry) => entry,
             Err(error) => {
                 if let Err(failed) = Box::pin(keep_layers(app, &id)).await {

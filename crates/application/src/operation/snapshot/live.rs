@@ -22,8 +22,8 @@ use crate::guest::clock::set_clock;
 use crate::guest::error::ExecError;
 use crate::guest::quiesce::QuiesceError;
 use crate::job::Job;
+use crate::operation::stop;
 use crate::operation::vm::start::{self, StartOptions};
-use crate::operation::vm::stop;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::live::load::{LiveLoad, Loaded, check_set};
@@ -327,7 +327,7 @@ async fn end_unused(app: &App, vm: &Vm) {
     let ended = async {
         // A load that failed has ended it.
         let vm = app.vms().reread(vm).await?;
-        stop::stop(app, &vm.entry, SnapshotLoad::NAME, None, true).await
+        stop(app, &vm.entry, SnapshotLoad::NAME, None, true).await
     };
     if let Err(error) = ended.await {
         tracing::warn!(vm = %vm.entry.name, %error, "could not end the VM after its snapshot was not loaded");

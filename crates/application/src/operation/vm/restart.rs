@@ -5,7 +5,7 @@ use maqet_domain::vm::Vm;
 use serde::{Deserialize, Serialize};
 
 use super::start::{self, StartOptions};
-use super::stop;
+use super::stop::stop;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::log::failure::LogFailure;
 use crate::start::mismatches::ImageMismatches;
@@ -83,13 +83,13 @@ impl Operation for Restart {
             }
         }
         // A VM that could not start again is left running.
-        start::check(app, &vm, &self.recreate).await?;
+        let options = StartOptions { recreate: &self.recreate, ..StartOptions::default() };
+        start::check(app, &vm, options).await?;
         // So is one whose run cannot be recorded.
         let entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
         let vm = Vm { entry, ..vm };
-        let stopped = stop::stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
+        let stopped = stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
         let vm = vms.recover(vms.reread(&vm).await?, &*guard).await?;
-        let options = StartOptions { recreate: &self.recreate, ..StartOptions::default() };
         let started = start::start(app, &vm, options).await?;
         let restarted = started.map(|started| Restarted {
             vm: started.vm,

@@ -245,11 +245,15 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
 }
 
 /// Refuses what a start of the VM would refuse, as far as that is known before.
-pub(super) async fn check(app: &App, vm: &Vm, recreate: &[String]) -> Result<(), Error> {
+pub(crate) async fn check(app: &App, vm: &Vm, options: StartOptions<'_>) -> Result<(), Error> {
     let mut machine = app.machine(vm)?;
     app.preflight().resolve_architecture(&mut machine).await?;
     let (_, paths) = app.folders.next_run(&vm.entry);
-    app.preflight().check(&vm.entry, &machine, &paths, recreate).await.map(drop)
+    let checked = app.preflight().check(&vm.entry, &machine, &paths, options.recreate).await?;
+    match options.resumed {
+        Some(resumed) => resumed.command_line(checked.command_line).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Makes the key for SSH of a VM that is to have one; returns why it has none, which is in the way of nothing else.

@@ -321,23 +321,33 @@ impl FailedLoad<'_> {
 
     /// Ends QEMU, and records why.
     pub(super) async fn end(&self, app: &App, entry: &VmEntry) -> Result<VmEntry, Error> {
-        let method = match app.shutdown().end(&entry.name, self.run, self.process, Duration::ZERO).await {
-            Ok(method) => method,
-            Err(error) => {
-                tracing::debug!(%error, "could not end QEMU after a load that failed");
-                app.shutdown().kill(&entry.name, self.process).await?;
-                StopMethod::Sigkill
-            }
-        };
-        app.ports.hypervisor.remove_sockets(&self.run.paths).await;
-        let reason = StopReason::RestoreFailed;
-        let ending = RunEnd { reason, at: Some(app.committer().now()) };
-        let ended = Run { process: Some(self.process.clone()), ..self.run.at_phase(Phase::Ended(ending)) };
-        let mut data = stopped_data(reason, method, &StateDetails::default());
-        data["boot"] = json!(self.run.boot);
-        let event = app.committer().event(kind::VM_STOPPED, entry, data);
-        let changes = vec![run_change(entry, Some(ended.clone()))];
-        app.committer().commit(ChangeSet { changes, events: vec![event], ..ChangeSet::default() }).await?;
-        Ok(VmEntry { run: Some(ended), revision: entry.revision.next(), ..entry.clone() })
+        end_after_load(app, entry, self.run, self.process).await
     }
+}
+
+/// Ends a QEMU that did not load a guest completely, and records why; returns the entry of the VM as it is from then on.
+pub(crate) async fn end_after_load(
+    app: &App,
+    entry: &VmEntry,
+    run: &Run,
+    process: &ProcessIdentity,
+) -> Result<VmEntry, Error> {
+    let method = match app.shutdown().end(&entry.name, run, process, Duration::ZERO).await {
+        Ok(method) => method,
+        Err(error) => {
+            tracing::debug!(%error, "could not end QEMU after a load that failed");
+            app.shutdown().kill(&entry.name, process).await?;
+            StopMethod::Sigkill
+        }
+    };
+    app.ports.hypervisor.remove_sockets(&run.paths).await;
+    let reason = StopReason::RestoreFailed;
+    let ending = RunEnd { reason, at: Some(app.committer().now()) };
+    let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
+    let mut data = stopped_data(reason, method, &StateDetails::default());
+    data["boot"] = json!(run.boot);
+    let event = app.committer().event(kind::VM_STOPPED, entry, data);
+    let changes = vec![run_change(entry, Some(ended.clone()))];
+    app.committer().commit(ChangeSet { changes, events: vec![event], ..ChangeSet::default() }).await?;
+    Ok(VmEntry { run: Some(ended), revision: entry.revision.next(), ..entry.clone() })
 }

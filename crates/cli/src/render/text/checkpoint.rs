@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use indicatif::BinaryBytes;
 use maqet::operation::{
     CheckpointCanceled, CheckpointCreated, CheckpointDetails, CheckpointList, CheckpointReadiness, CheckpointRemoved,
-    CheckpointSummary, Forked,
+    CheckpointRestored, CheckpointSummary, Forked,
 };
 
 use super::lifecycle::pid;
@@ -106,6 +106,18 @@ impl TextOutput for CheckpointCanceled {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let outcome = if self.canceled { "gave up" } else { "was too late to give up" };
         writeln!(out, "{outcome} checkpoint `{}` of `{}`", escape_control(&self.checkpoint), self.name)
+    }
+}
+
+impl TextOutput for CheckpointRestored {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let name = &self.vm.name;
+        writeln!(out, "`{name}` is {} from checkpoint `{}`{}", self.vm.status, self.checkpoint, pid(&self.vm))?;
+        match &self.saved_as {
+            Some(saved) => writeln!(out, "  its state before is checkpoint `{saved}`")?,
+            None => writeln!(out, "  its state before is gone")?,
+        }
+        self.removed_layers.iter().try_for_each(|layer| writeln!(out, "  layer removed: {}", escape_control(layer)))
     }
 }
 

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{ForkNetwork, network};
 use crate::checkpoint::error::CheckpointError;
-use crate::checkpoint::resume::Resumed;
+use crate::checkpoint::resume::{Purpose, Resumed};
 use crate::config::{check_machine, merge, origins};
 use crate::operation::{StartOptions, Started, new_vm, start};
 use crate::throw_away::definition::{list, map, path_node};
@@ -79,47 +79,10 @@ pub(super) async fn names(app: &App, prefix: &str, count: usize, is_exact: bool)
 
 /// Refuses a checkpoint that this host cannot go on from, with all reasons; nothing was changed.
 pub(super) async fn require_forkable(app: &App, found: &FoundCheckpoint, network: ForkNetwork) -> Result<(), Error> {
-    let manifest = &found.manifest;
-    let machine = check_machine(app, manifest.definition.clone())?;
-    let mut reasons = Vec::new();
-    let binary = app.ports.hypervisor.binary(&manifest.qemu.binary.to_string_lossy()).await?;
-    if binary.version != manifest.qemu.version {
-        reasons.push(format!(
-            "it is of QEMU {}, and `{}` is {}",
-            manifest.qemu.version,
-            binary.path.display(),
-            binary.version
-        ));
-    }
-    if !manifest.added_devices.is_empty() {
-        reasons.push(format!("devices were added while it ran: {}", manifest.added_devices.join(", ")));
-    }
-    if manifest.qemu.arguments.iter().any(|argument| argument.contains("memory-backend")) {
-        reasons.push("its memory is a backend, as that of a fork until it starts again".to_owned());
-    }
-    reasons.extend(network::reasons(&machine, &manifest.qemu.arguments, network));
-    for disk in &manifest.disks {
-        reasons.extend(disk_reason(app, disk).await);
-    }
-    if reasons.is_empty() {
-        return Ok(app.ports.checkpoints.check(found, false, &|_| {}).await?);
-    }
-    let (vm, name) = (manifest.vm.name.clone(), manifest.name.clone());
-    Err(CheckpointError::NotForkable { vm, name, reasons }.into())
-}
-
-/// Returns why a frozen image is not what it was.
-async fn disk_reason(app: &App, disk: &FrozenDisk) -> Option<String> {
-    let info = match app.ports.images.info(&disk.file).await {
-        Ok(info) => info,
-        Err(error) => return Some(format!("the image of drive `{}` cannot be used: {error}", disk.drive)),
-    };
-    let found = (info.format.as_str(), info.virtual_size.bytes());
-    // A raw image can look like any other.
-    if found.1 == disk.virtual_bytes && (found.0 == disk.format || disk.format == "raw") {
-        return None;
-    }
-    Some(format!("the image of drive `{}` has another size or format than before", disk.drive))
+    let machine = check_machine(app, found.manifest.definition.clone())?;
+    let reasons = network::reasons(&machine, &found.manifest.qemu.arguments, network);
+    let resumed = Resumed { checkpoint: found, purpose: Purpose::Fork, disconnected: &[] };
+    resumed.require_usable(app, &machine, reasons).await
 }
 
 /// Makes VMs that go on from a checkpoint, several at once; if one fails, nothing is left of any.
@@ -176,7 +139,7 @@ async fn fork(
         app.committer().commit(changes).await?;
         app.faults.reach(FaultPoint::ForkDefined);
         let (_lock, vm) = app.vms().lock(&entry.id.to_string(), operation).await?;
-        let resumed = Some(Resumed { checkpoint: found, disconnected: &disconnected });
+        let resumed = Some(Resumed { checkpoint: found, purpose: Purpose::Fork, disconnected: &disconnected });
         let ForkOptions { paused, foreground, .. } = options;
         let options = StartOptions { paused, foreground, resumed, ..StartOptions::default() };
         let started = Box::pin(start(app, &vm, options)).await?;
