@@ -429,3 +429,6 @@ pub const RUN_TAIL_BYTES: usize = 64 << 10;
 
 /// How often QEMU is asked whether it has taken the state of the devices of a guest that is paused meanwhile.
 pub const CHECKPOINT_MOMENT_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long QEMU may take for what a guest is paused for: the state of its devices, and its resumption. A busy host took 0.2 s.
+pub const CHECKPOINT_MOMENT_TIMEOUT: Duration = Duration::from_mins(1);

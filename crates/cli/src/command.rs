@@ -151,11 +151,16 @@ where
     O: Operation,
     O::Output: Serialize + TextOutput,
 {
+    note_irreversible(&operation, output);
+    let result = output.progress(message, maqet.run(operation)).await?;
+    output.finish(&result)
+}
+
+/// Says before an operation begins that it cannot be undone.
+fn note_irreversible<O: Operation>(operation: &O, output: &Output) {
     if let Some(reason) = operation.irreversible() {
         output.note(&format!("note: this cannot be undone: {}", reason.reason()));
     }
-    let result = output.progress(message, maqet.run(operation)).await?;
-    output.finish(&result)
 }
 
 /// Returns an absolute path: QEMU and later readers have another working directory.

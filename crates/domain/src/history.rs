@@ -73,7 +73,7 @@ pub enum Irreversible {
     SnapshotDeleted,
     /// A snapshot was replaced by another one of its name.
     SnapshotReplaced,
-    /// A load did not keep the state before.
+    /// A load or a restore did not keep the state before.
     StateNotKept,
     /// A load replaced the memory of a running VM.
     MemoryReplaced,
@@ -83,6 +83,8 @@ pub enum Irreversible {
     SpaceInUse,
     /// The old image was replaced or removed.
     ImageReplaced,
+    /// A checkpoint was deleted.
+    CheckpointDeleted,
     /// An earlier version of maqet recorded it.
     OlderVersion,
     /// Anything else.
@@ -96,11 +98,12 @@ impl Irreversible {
         match self {
             Self::SnapshotDeleted => "the snapshot is deleted",
             Self::SnapshotReplaced => "the old snapshot of this name is deleted",
-            Self::StateNotKept => "the state before the load is not kept",
+            Self::StateNotKept => "the state before is not kept",
             Self::MemoryReplaced => "the memory of a running VM is replaced",
             Self::DataCutOff => "what is behind the new end of the image is deleted",
             Self::SpaceInUse => "a running guest can use the new space",
             Self::ImageReplaced => "the old image is deleted",
+            Self::CheckpointDeleted => "the memory of the checkpoint is deleted",
             Self::OlderVersion => "an earlier version of maqet made the change",
             Self::Unspecified => "nothing reverts the change",
         }

@@ -116,6 +116,32 @@ fn test_restore_goes_back_and_forth() {
     check_nothing_left(&vm);
 }
 
+/// An undo saves what it replaces, so that it can be taken back as well.
+#[test]
+fn test_restore_is_undone_and_made_again() {
+    let (vm, before, after) = checkpointed(TestHome::new());
+    let home = &vm.home;
+    home.json(&["checkpoint", "restore", "web", "booted"]);
+    let back = numbers(home);
+    let saved = number(home, &home.data().join("storage/web/one.layer-1.qcow2"));
+    count_beyond(home, saved + 2);
+
+    home.json(&["undo", "--vm", "web"]);
+    let undone = numbers(home);
+    home.json(&["redo", "--vm", "web"]);
+    let redone = numbers(home);
+
+    assert!(back[0] > before && back[0] < after, "{before} {after} {back:?}");
+    assert!(undone[0] > after && undone[0] <= saved + 2, "{after} {saved} {undone:?}");
+    assert!(redone[0] > saved + 2, "{saved} {redone:?}");
+    // What was not saved is not brought back.
+    let discarding = home.maqet(["checkpoint", "restore", "web", "booted", "--discard-current"]).run().ok();
+    assert!(discarding.stderr.contains("cannot be undone: the state before is not kept"), "{discarding}");
+    let error = home.json_error(&["undo", "--vm", "web"], 4);
+    assert_eq!(error["code"], "history.undo-unsupported", "{error}");
+    check_nothing_left(&vm);
+}
+
 /// The images of a later checkpoint are on another branch then, which is removed with it.
 #[test]
 fn test_restore_keeps_the_disks_of_later_checkpoints() {

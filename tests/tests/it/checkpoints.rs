@@ -1,9 +1,10 @@
 //! Checkpoints of running VMs, and the layers of their drives, on real QEMU.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use maqet_testkit::{TestHome, guest, wait};
+use maqet_testkit::{TestHome, guest, process, wait};
 use serde_json::{Value, json};
 
 use crate::backups::content;
@@ -368,6 +369,50 @@ fn test_cancel_of_a_killed_checkpoint_leaves_nothing() {
     vm.count(2);
     check_nothing_left(home);
     home.json(&["stop", "web", "--force"]);
+}
+
+/// The process that takes a checkpoint gives it up although QEMU writes already.
+#[test]
+fn test_cancel_of_a_checkpoint_under_way_leaves_nothing() {
+    let vm = Counting::start(TestHome::with_fault_points());
+    let home = &vm.home;
+    vm.count(2);
+    let create = home.maqet(["--format", "json", "checkpoint", "create", "web", "c"]);
+    let create = create.env("MAQET_FAULT_POINT", "checkpoint.resumed:stop").spawn();
+    process::until_suspended(create.pid());
+
+    let cancel = home.maqet(["--format", "json", "checkpoint", "cancel", "web"]).spawn();
+    let is_noted = || files(home).iter().any(|file| file.ends_with("canceled")).then_some(());
+    wait::until(wait::LONG, "the request is noted", is_noted);
+    process::resume(create.pid());
+    let (create, cancel) = (create.wait(), cancel.wait());
+
+    assert_eq!(create.json_error()["error"]["code"], "operation.interrupted", "{create}");
+    assert_eq!(cancel.ok().json_value()["canceled"], true);
+    vm.count(2);
+    check_nothing_left(home);
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// QEMU 7.2 would leave its guest hanging if it could not write everything.
+#[test]
+fn test_space_is_reserved_where_a_guest_would_hang() {
+    let vm = Counting::start(TestHome::with_fault_points());
+    let home = &vm.home;
+    vm.count(2);
+    let memory = home.json(&["checkpoint", "check", "web"])["memory_bytes"].as_u64().unwrap();
+    let point = "checkpoint.prepared";
+    let create = home.maqet(["checkpoint", "create", "web", "c"]).env("MAQET_FAULT_POINT", point).run();
+    assert_eq!(create.code, None, "{create}");
+
+    let stream = checkpoint_directory(home, "web").join("c.partial/stream").metadata().unwrap();
+
+    assert_eq!(stream.len(), 0);
+    let is_reserved = stream.blocks() * 512 >= memory;
+    assert_eq!(is_reserved, crate::versions::version().major < 10, "{} {memory}", stream.blocks());
+    home.json(&["doctor", "--fix"]);
+    check_nothing_left(home);
+    vm.count(1);
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl Copier {
 
     /// Removes the jobs of backups that were interrupted.
     pub(crate) async fn end_left_over_jobs(&mut self) -> Result<(), QmpError> {
-        let mut jobs = QmpJobs::left_over(&mut *self.session).await?;
+        let mut jobs = QmpJobs::stale(&mut *self.session).await?;
         jobs.cancel().await?;
         jobs.dismiss().await
     }

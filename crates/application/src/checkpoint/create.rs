@@ -14,7 +14,7 @@ use maqet_domain::checkpoint::{
 use maqet_domain::command_line::without_resuming;
 use maqet_domain::config::Node;
 use maqet_domain::event::{Event, kind};
-use maqet_domain::port::{HeldLock, UnfinishedCheckpoint};
+use maqet_domain::port::{BackupStoreError, CheckpointFileError, HeldLock, UnfinishedCheckpoint};
 use maqet_domain::qmp::{MigrationInfo, MigrationStatus, QmpCommand};
 use maqet_domain::storage::LAYER_FORMAT;
 use maqet_domain::vm::{CheckpointWork, PendingWork, RunPaths, Vm, VmEntry, with_layer};
@@ -84,7 +84,8 @@ pub(crate) async fn take(
         let status = app.observer().observe_locked(entry).await.status;
         return Err(CheckpointError::WrongState { vm: entry.name.clone(), status }.into());
     };
-    let plan = job.run(plan(app, &mut live, entry, &machine, max_pause)).await??;
+    // Not cut off in the middle: a capability of QEMU that it tries would stay on.
+    let plan = plan(app, &mut live, entry, &machine, max_pause).await?;
     let definition = vm.definition.clone();
     let creation = Creation { app, job, guard, operation, request, plan, definition, stays_paused: false };
     creation.run(live, entry).await
@@ -134,7 +135,7 @@ impl Creation<'_> {
         let disks: Vec<(&str, &Path)> =
             self.plan.disks.iter().map(|disk| (disk.spec.name.as_str(), &*disk.base)).collect();
         let layers = new_layers(self.app, entry, &disks).await;
-        let manifest = self.draft(entry, &place, arguments, paths);
+        let manifest = self.draft(entry, &place, &arguments, paths);
         let draft = serde_json::to_value(manifest)
             .map_err(|source| Error::Encode { operation: self.operation.to_owned(), source })?;
         Ok(CheckpointWork {
@@ -151,11 +152,9 @@ impl Creation<'_> {
     }
 
     /// Returns the manifest, as far as it is known before the checkpoint.
-    fn draft(&self, entry: &VmEntry, place: &Place, arguments: Vec<String>, paths: RunPaths) -> CheckpointManifest {
+    fn draft(&self, entry: &VmEntry, place: &Place, arguments: &[String], paths: RunPaths) -> CheckpointManifest {
         let binary = arguments.first().map(PathBuf::from).unwrap_or_default();
-        let arguments: Vec<String> = arguments.into_iter().skip(1).filter(|argument| argument != "-S").collect();
-        // They are of the start, not of the machine.
-        let arguments = without_resuming(&arguments);
+        let arguments = without_resuming(arguments.get(1..).unwrap_or_default());
         let has_host_cpu = has_host_cpu(self.plan.accelerator, &arguments);
         let host_cpu_flags = has_host_cpu.then(|| self.app.ports.host.cpu_flags());
         let disk = |disk: &PlannedDisk| FrozenDisk {
@@ -211,12 +210,29 @@ impl Creation<'_> {
         let app = self.app;
         let directory = app.folders.vm_checkpoints(&entry.id);
         let unfinished = app.ports.checkpoints.begin(&directory, &self.request.name).await?;
+        self.reserve(&unfinished.stream).await?;
         self.create_layers(&work).await?;
         live.open_layers(&self.plan.disks, &work.layers).await?;
         app.faults.reach(FaultPoint::CheckpointPrepared);
         let work = self.save_prepared(live, entry, &unfinished, work).await?;
         app.faults.reach(FaultPoint::CheckpointSaved);
         Ok(work)
+    }
+
+    /// Reserves the space for what QEMU writes, where the guest would hang if it could not be written.
+    async fn reserve(&self, stream: &Path) -> Result<(), Error> {
+        let is_background = self.plan.rung.method == CheckpointMethod::BackgroundSnapshot;
+        if !is_background || can_cancel_background(self.plan.version) {
+            return Ok(());
+        }
+        let bytes = self.plan.used_bytes + self.plan.used_bytes / 10;
+        match self.app.ports.backups.reserve(stream, bytes).await {
+            Err(BackupStoreError::Full { .. }) => {
+                let path = stream.parent().unwrap_or(stream).to_owned();
+                Err(CheckpointFileError::Full { path }.into())
+            }
+            reserved => Ok(reserved?),
+        }
     }
 
     async fn create_layers(&self, work: &CheckpointWork) -> Result<(), Error> {
@@ -345,7 +361,14 @@ impl Creation<'_> {
     async fn finish(&self, work: &CheckpointWork) -> Result<(PathBuf, CheckpointManifest), Error> {
         self.job.set_stage("taking the memory out");
         let progress = |done| self.job.report_without_total(ProgressUnit::Bytes, done);
-        complete(self.app, work, &progress).await
+        let taken_apart = std::pin::pin!(take_apart(self.app, work, &progress));
+        // First, as it may have been requested long before.
+        let cut_off = std::pin::pin!(self.cut_off(work));
+        let manifest = match select(cut_off, taken_apart).await {
+            Either::Left((error, _)) => return Err(error),
+            Either::Right((manifest, _)) => manifest?,
+        };
+        publish(self.app, work, manifest).await
     }
 
     /// Undoes what was done, and returns the error; what cannot be undone stays pending for the next operation.
@@ -384,11 +407,17 @@ pub(super) async fn record_layers(
 }
 
 /// Takes the saved state apart, and completes the checkpoint.
-pub(super) async fn complete(
+pub(super) async fn complete(app: &App, work: &CheckpointWork) -> Result<(PathBuf, CheckpointManifest), Error> {
+    let manifest = take_apart(app, work, &|_| {}).await?;
+    publish(app, work, manifest).await
+}
+
+/// Takes the saved state apart; returns the manifest.
+async fn take_apart(
     app: &App,
     work: &CheckpointWork,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<(PathBuf, CheckpointManifest), Error> {
+) -> Result<CheckpointManifest, Error> {
     let taken = app.ports.checkpoints.take_apart(&work.partial, &work.memory, progress).await?;
     app.faults.reach(FaultPoint::CheckpointSorted);
     let mut manifest: CheckpointManifest = serde_json::from_value(work.draft.clone())
@@ -396,6 +425,15 @@ pub(super) async fn complete(
     manifest.qemu.machine_type = taken.machine_type;
     manifest.ram = taken.ram;
     manifest.state = taken.state;
+    Ok(manifest)
+}
+
+/// Gives the directory of a checkpoint its name; from then on, it is one.
+async fn publish(
+    app: &App,
+    work: &CheckpointWork,
+    manifest: CheckpointManifest,
+) -> Result<(PathBuf, CheckpointManifest), Error> {
     let directory = app.ports.checkpoints.publish(&work.partial, &manifest, work.is_durable).await?;
     app.faults.reach(FaultPoint::CheckpointPublished);
     Ok((directory, manifest))

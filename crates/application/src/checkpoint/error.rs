@@ -127,7 +127,7 @@ impl Explain for CheckpointError {
                 .iter()
                 .fold(explain("checkpoint.unsupported", Fault::State), |all, obstacle| all.hint(obstacle.hint.clone())),
             Self::SaveFailed { .. } => {
-                explain("checkpoint.save-failed", Fault::Failed).hint("the guest goes on; try again")
+                explain("checkpoint.save-failed", Fault::Failed).hint("try again; the guest runs on")
             }
             Self::GuestHangs { vm, .. } => explain("checkpoint.guest-unresponsive", Fault::Failed)
                 .hint(format!("end it with `maqet stop {vm} --force`; QEMU 10.0 and later do not hang")),

@@ -12,7 +12,7 @@
 use std::path::{Path, PathBuf};
 
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{HeldLock, ImageFile, ImageWork};
+use maqet_domain::port::{Guard, HeldLock, ImageFile, ImageWork};
 use maqet_domain::qmp::{BlockMedium, JobInfo, JobStatus, QmpCommand, RunState};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::LAYER_FORMAT;
@@ -27,7 +27,11 @@ use crate::app::shown;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
 use crate::snapshot::live::LiveVm;
+use crate::storage::lock::lock_images;
 use crate::{App, Error};
+
+/// The operation under which a recovery locks images.
+const OPERATION: &str = "checkpoint.rm";
 
 /// The work of a removal, as it was recorded.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +93,20 @@ pub(crate) async fn require_mergeable(app: &App, entry: &VmEntry, layers: &[Merg
         }
     }
     Ok(())
+}
+
+/// Locks the images of layers that are merged, unless a running QEMU has them open.
+pub(crate) async fn lock_layers(
+    app: &App,
+    entry: &VmEntry,
+    layers: &[MergedLayer],
+    operation: &'static str,
+) -> Result<Vec<Box<dyn Guard>>, Error> {
+    if app.observer().observe_process(entry).await.status.is_live() {
+        return Ok(Vec::new());
+    }
+    let images: Vec<&Path> = layers.iter().flat_map(|layer| [&*layer.path, &*layer.below]).collect();
+    lock_images(app, images, operation).await
 }
 
 /// Refuses to lose the snapshots inside a layer.
@@ -266,7 +284,7 @@ async fn close(live: &mut LiveVm<'_>, nodes: &[Value], image: &Path) -> Result<(
 /// Ends the jobs of a process that was killed, and records which layers are merged; the guest runs on if it did.
 async fn reconcile(app: &App, live: &mut LiveVm<'_>, entry: VmEntry, work: &Begun<'_>) -> Result<VmEntry, Error> {
     let mut entry = entry;
-    let mut jobs = QmpJobs::left_over(live.session()).await?;
+    let mut jobs = QmpJobs::stale(live.session()).await?;
     jobs.cancel().await?;
     jobs.dismiss().await?;
     let media = live.media().await?;
@@ -329,8 +347,17 @@ pub(super) async fn merge_rest(
         tracing::warn!(vm = %entry.name, %error, "layers stay");
         return Ok(entry);
     }
+    let locked = match lock_layers(app, &entry, &plan.merged, OPERATION).await {
+        Ok(locked) => locked,
+        Err(error) => {
+            tracing::warn!(vm = %entry.name, %error, "layers stay");
+            return Ok(entry);
+        }
+    };
     let id = entry.id;
-    match run(app, entry, guard, None, operation, directories, plan).await {
+    let merged = run(app, entry, guard, None, operation, directories, plan).await;
+    drop(locked);
+    match merged {
         Ok(entry) => Ok(entry),
         Err(error) => {
             tracing::warn!(%error, "layers stay");

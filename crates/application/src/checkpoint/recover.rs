@@ -56,7 +56,7 @@ pub(crate) async fn recover_create(
         None if is_wanted && is_recorded(entry, &work.layers) => entry.clone(),
         _ => return undo(app, entry, guard, work).await,
     };
-    match create::complete(app, work, &|_| {}).await {
+    match create::complete(app, work).await {
         Ok(_) => Ok(Recovered::finished(&entry)),
         Err(error) => {
             tracing::warn!(vm = %entry.name, %error, "a checkpoint is not complete");

@@ -9,7 +9,7 @@ use maqet_domain::qmp::{MigrationInfo, QmpCommand, QmpError};
 use maqet_domain::storage::LayerNodes;
 use maqet_domain::vm::NewLayer;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::preflight::{PlannedDisk, background_snapshot, query_migrate};
 use crate::app::shown;
@@ -130,11 +130,13 @@ impl LiveVm<'_> {
 
     /// Waits until the state of the devices was taken.
     pub(super) async fn wait_for_memory(&mut self) -> Result<MigrationInfo, QmpError> {
+        let deadline = Instant::now() + limits::CHECKPOINT_MOMENT_TIMEOUT;
         loop {
             let info = self.migration().await?;
             if info.has_begun_memory() {
                 return Ok(info);
             }
+            require_time(deadline, "migrate")?;
             sleep(limits::CHECKPOINT_MOMENT_INTERVAL).await;
         }
     }
@@ -164,10 +166,12 @@ impl LiveVm<'_> {
 
     /// Lets the guest run on, which may have been paused for a checkpoint; one that runs already is left alone.
     pub(crate) async fn run_on(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + limits::CHECKPOINT_MOMENT_TIMEOUT;
         loop {
             match self.query(&QmpCommand::new("cont")).await {
                 Ok(_) => return Ok(()),
                 Err(QmpError::Refused { description, .. }) if is_migration_unfinished(&description) => {
+                    require_time(deadline, "cont")?;
                     sleep(limits::CHECKPOINT_MOMENT_INTERVAL).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -186,6 +190,14 @@ impl LiveVm<'_> {
         let reply = self.query(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
         Ok(reply.as_array().cloned().unwrap_or_default())
     }
+}
+
+/// Returns an error once QEMU has taken too long for what the guest is paused for.
+fn require_time(deadline: Instant, command: &str) -> Result<(), QmpError> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(QmpError::Unresponsive { command: command.to_owned(), after: limits::CHECKPOINT_MOMENT_TIMEOUT })
 }
 
 /// Returns what stands for the last migration of QEMU, to tell a later one from it.

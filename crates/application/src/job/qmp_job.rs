@@ -1,7 +1,7 @@
 //! Jobs of QEMU: starting them, waiting for them, and what becomes of them.
 //!
 //! A job outlives the connection that started it: one whose maqet process was killed goes on, and waits, concluded, for
-//! `job-dismiss`. [`QmpJobs::left_over`] finds it again by its ID, which starts with [`JobInfo::ID_PREFIX`].
+//! `job-dismiss`. [`QmpJobs::stale`] finds it again by its ID, which starts with [`JobInfo::ID_PREFIX`].
 //!
 //! QEMU saves and loads a guest's memory in its main loop (7.2, 10.0): the reply to the command that starts the job comes
 //! when the job is done, and no command is answered before. Nothing here times out meanwhile; to report a progress, run the
@@ -65,7 +65,7 @@ impl<'s> QmpJobs<'s> {
     }
 
     /// Returns the jobs that maqet processes started that are gone.
-    pub(crate) async fn left_over(session: &'s mut dyn MonitorSession) -> Result<Self, QmpError> {
+    pub(crate) async fn stale(session: &'s mut dyn MonitorSession) -> Result<Self, QmpError> {
         let mut jobs = Self { session, ids: Vec::new() };
         let reported = jobs.query().await?;
         jobs.ids = reported.into_iter().filter(JobInfo::is_ours).map(|job| job.id).collect();
@@ -235,11 +235,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_left_over_finds_only_jobs_of_maqet() {
+    async fn test_stale_finds_only_jobs_of_maqet() {
         let reported = || vec![job("maqet-a", "concluded", None), job("libvirt-1", "running", None)];
         let mut session = session(vec![reported(), reported()], false);
 
-        let mut jobs = QmpJobs::left_over(&mut session).await.unwrap();
+        let mut jobs = QmpJobs::stale(&mut session).await.unwrap();
 
         assert_eq!(jobs.report().await.unwrap().len(), 1);
     }

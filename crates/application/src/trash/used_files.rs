@@ -16,7 +16,6 @@ use maqet_domain::vm::{Vm, VmId, VmName};
 use serde::Serialize;
 
 use super::own_images::unused_images;
-use crate::checkpoint::place::Place;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::start::tpm::{TPM_NAME, copy_path, copy_tags};
 use crate::{App, Error};
@@ -186,9 +185,9 @@ impl<'a> UsedFiles<'a> {
     async fn add_vm(&mut self, vm: &Vm) -> Result<(), Error> {
         let app = self.app;
         let name = &vm.entry.name;
-        let place = Place::read(app, &vm.entry.id).await?;
+        let listing = app.ports.checkpoints.list(&app.folders.vm_checkpoints(&vm.entry.id)).await?;
         // After a restore, the drives may not build on them any more.
-        self.add_checkpoints(name, &place.listing.checkpoints).await;
+        self.add_checkpoints(name, &listing.checkpoints).await;
         let drive = |drive: &str| FileUser::Drive { vm: name.clone(), drive: drive.to_owned() };
         self.add_file(app.preflight().uefi_variables(name), drive(VARIABLES_NAME)).await;
         let tpm = app.preflight().tpm_state(name);

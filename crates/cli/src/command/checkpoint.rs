@@ -3,7 +3,7 @@
 use maqet::operation::{CheckpointCheck, CheckpointRestore, Fork};
 use maqet::{ErrorReport, Fault, Maqet};
 
-use super::simple;
+use super::{note_irreversible, simple};
 use crate::args::CheckpointSubcommand;
 use crate::exit_code;
 use crate::render::Output;
@@ -29,6 +29,7 @@ async fn check_vm(maqet: &Maqet, check: CheckpointCheck, output: &Output) -> Res
 
 /// Has a VM go back to a checkpoint.
 async fn restore(maqet: &Maqet, restore: CheckpointRestore, output: &Output) -> Result<u8, ErrorReport> {
+    note_irreversible(&restore, output);
     let restored = output.progress("going back to the checkpoint", maqet.run(restore)).await?;
     for warning in &restored.warnings {
         output.note(&format!("warning: {warning}"));

@@ -37,28 +37,27 @@ impl CommandLine {
     }
 }
 
-/// Returns the arguments of a QEMU without those that [`CommandLine::resuming`] adds: the same machine, as it boots.
+/// Returns the arguments of a QEMU without those that [`CommandLine::resuming`] or [`CommandLine::taking_over`] adds, and
+/// without that of a paused start: the same machine, as it boots.
 pub fn without_resuming(args: &[String]) -> Vec<String> {
-    let is_added = |window: &[String]| match window {
-        [object, backend, machine, memory, incoming, defer] => {
-            object == "-object"
-                && backend.starts_with("memory-backend-file,id=")
-                && machine == "-machine"
-                && memory.starts_with("type=")
-                && memory.contains(",memory-backend=")
-                && incoming == "-incoming"
-                && defer == "defer"
-        }
-        _ => false,
+    let args: Vec<String> = args.iter().filter(|argument| *argument != "-S").cloned().collect();
+    let is_machine = |argument: &str, is_mapped: bool| {
+        argument.strip_prefix("type=").is_some_and(|rest| rest.contains(",memory-backend=") == is_mapped)
     };
-    match args.windows(ADDED).position(is_added) {
-        Some(position) => args.iter().take(position).chain(args.iter().skip(position + ADDED)).cloned().collect(),
-        None => args.to_vec(),
-    }
+    let is_incoming = |switch: &str, value: &str| switch == "-incoming" && value == "defer";
+    let added = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [.., "-object", backend, "-machine", machine, incoming, defer]
+            if backend.starts_with("memory-backend-file,id=")
+                && is_machine(machine, true)
+                && is_incoming(incoming, defer) =>
+        {
+            6
+        }
+        [.., "-machine", machine, incoming, defer] if is_machine(machine, false) && is_incoming(incoming, defer) => 4,
+        _ => 0,
+    };
+    args.into_iter().rev().skip(added).rev().collect()
 }
-
-/// How many arguments are added, besides that of a paused start.
-const ADDED: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -82,10 +81,11 @@ mod tests {
 
             let resuming = plain().resuming(&memory).unwrap();
 
-            let saved: Vec<String> = resuming.args().iter().filter(|argument| *argument != "-S").cloned().collect();
-            assert_eq!(saved.len(), plain().args.len() + ADDED);
-            assert_eq!(without_resuming(&saved), plain().args);
+            assert_eq!(resuming.args().len(), plain().args.len() + 7);
+            assert_eq!(without_resuming(resuming.args()), plain().args);
         }
+        let successor = plain().taking_over("pc-q35-7.2");
+        assert_eq!(without_resuming(successor.args()), plain().args);
     }
 
     #[test]

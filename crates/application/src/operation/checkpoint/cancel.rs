@@ -4,7 +4,6 @@ use derive_setters::Setters;
 use maqet_domain::checkpoint::CheckpointName;
 use maqet_domain::vm::VmId;
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::checkpoint::cancel;
@@ -56,16 +55,20 @@ impl Operation for CheckpointCancel {
         let Some(work) = cancel::under_way(&entry).cloned() else {
             return Err(CheckpointError::NothingToCancel { vm: entry.name }.into());
         };
-        if let Err(error) = cancel::request(app, &work).await {
-            // It may have been complete just before.
-            tracing::debug!(%error, "could not leave a note that a checkpoint is to be given up");
-        }
         // The process that takes it ends; if it is gone, this one does its work.
         while is_under_way(app, &entry.id).await? {
-            match app.vms().lock(&entry.id.to_string(), Self::NAME).await {
-                Err(Error::Lock(_)) => sleep(limits::RETRY_INTERVAL).await,
+            if let Err(error) = cancel::request(app, &work).await {
+                // Its directory does not exist yet, or it may have been complete just before.
+                tracing::debug!(%error, "could not leave a note that a checkpoint is to be given up");
+            }
+            let vms = app.vms();
+            match vms.lock_unrecovered(&entry.id.to_string(), Self::NAME, limits::RETRY_INTERVAL).await {
+                Err(Error::Lock(_)) => {}
                 Err(error) => return Err(error),
-                Ok(_) => break,
+                Ok((guard, vm)) => {
+                    vms.recover(vm, &*guard).await?;
+                    break;
+                }
             }
         }
         let name = work.complete.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -7,16 +7,17 @@ use maqet_domain::change::ChangeSet;
 use maqet_domain::checkpoint::ladder::Rung;
 use maqet_domain::checkpoint::{CheckpointMethod, CheckpointName};
 use maqet_domain::event::{Event, kind};
-use maqet_domain::history::Irreversible;
+use maqet_domain::history::{Expected, Irreversible};
 use maqet_domain::port::{FoundCheckpoint, HeldLock};
 use maqet_domain::qmp::RunState;
-use maqet_domain::vm::{PendingWork, Vm, VmEntry};
+use maqet_domain::revert::Revert;
+use maqet_domain::vm::{PendingWork, Vm, VmEntry, VmId};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::commit::work_done;
-use crate::app::operations::{Done, Effect, Operation};
+use crate::app::operations::{Done, Effect, Operation, call_of};
 use crate::app::shown;
 use crate::checkpoint::create::{Created, Creation, Request, created_event};
 use crate::checkpoint::error::CheckpointError;
@@ -24,6 +25,7 @@ use crate::checkpoint::place::Place;
 use crate::checkpoint::preflight::plan;
 use crate::checkpoint::restore::{self, OPERATION};
 use crate::checkpoint::resume::{Purpose, Resumed};
+use crate::history::require_expected;
 use crate::job::Job;
 use crate::operation::{StartOptions, check_start, start, stop};
 use crate::snapshot::live::LiveVm;
@@ -35,7 +37,7 @@ use crate::{App, Error, HumanDuration};
 /// Memory, devices and disks become what they were. A VM that is running is saved first, as the checkpoint
 /// `before-NAME`, unless its present state is to be discarded. Its definition stays: what was changed in it since the
 /// checkpoint takes effect at the next start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -58,12 +60,25 @@ pub struct CheckpointRestore {
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     #[setters(strip_option)]
     pub timeout: Option<HumanDuration>,
+    /// What it has in addition if it reverts a change; `undo` sets it.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[setters(skip)]
+    pub revert: Option<Box<Revert>>,
 }
 
 impl CheckpointRestore {
     /// Has the VM `vm` go on from its checkpoint `name`.
     pub fn new(vm: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { vm: vm.into(), name: name.into(), discard_current: false, paused: false, timeout: None }
+        let (vm, name) = (vm.into(), name.into());
+        Self { vm, name, discard_current: false, paused: false, timeout: None, revert: None }
+    }
+
+    /// Returns the call that takes the VM back to the state before, which itself loses nothing.
+    fn back(&self, vm: VmId, saved_as: &CheckpointName) -> Self {
+        let expected = Expected { vm: Some(vm), ..Expected::default() };
+        let revert = Some(Box::new(Revert::new(expected)));
+        Self { paused: self.paused, revert, ..Self::new(vm.to_string(), saved_as.to_string()) }
     }
 }
 
@@ -92,7 +107,11 @@ impl Operation for CheckpointRestore {
     type Output = CheckpointRestored;
 
     fn irreversible(&self) -> Option<Irreversible> {
-        Some(if self.discard_current { Irreversible::StateNotKept } else { Irreversible::MemoryReplaced })
+        self.discard_current.then_some(Irreversible::StateNotKept)
+    }
+
+    fn revert(&self) -> Option<&Revert> {
+        self.revert.as_deref()
     }
 
     async fn run(&self, app: &App) -> Result<Done<CheckpointRestored>, Error> {
@@ -135,6 +154,7 @@ impl CheckpointRestore {
     async fn restore(&self, app: &App) -> Result<Done<CheckpointRestored>, Error> {
         let name = CheckpointName::parse(&self.name).map_err(CheckpointError::from)?;
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
+        require_expected(app, self.revert(), Some(&vm)).await?;
         let place = Place::read(app, &vm.entry.id).await?;
         let found = place.find(&vm.entry, name.as_str())?;
         let job = app.jobs.start(Self::NAME, &vm.entry.name).within(self.timeout);
@@ -158,7 +178,8 @@ impl CheckpointRestore {
         let saved_as = ready.saved_as;
         let restored = CheckpointRestored { vm, checkpoint: name, saved_as, removed_layers, warnings };
         let changes = ChangeSet::default().and(work_done(&entry));
-        Ok(Done::changing(restored, entry.id, changes).event(event).holding(guard))
+        let back = restored.saved_as.as_ref().and_then(|saved| call_of(&self.back(entry.id, saved)).ok());
+        Ok(Done::changing(restored, entry.id, changes).undone_by_call(back).event(event).holding(guard))
     }
 
     /// Saves the present state, and leaves the guest paused, unless that state is to be discarded. Nothing was changed if
@@ -185,7 +206,7 @@ impl CheckpointRestore {
             return Err(CheckpointError::PresentNotSaved { vm: entry.name.clone(), status }.into());
         };
         let machine = app.machine(vm)?;
-        let mut plan = job.run(plan(app, &mut live, entry, &machine, None)).await??;
+        let mut plan = plan(app, &mut live, entry, &machine, None).await?;
         let name = &found.manifest.name;
         // The guest does not go on, so that the pause does not matter, and this is faster.
         let reason = format!("the VM goes back to `{name}`");

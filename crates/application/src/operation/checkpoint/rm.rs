@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
+use maqet_domain::history::Irreversible;
 use maqet_domain::port::FoundCheckpoint;
 use maqet_domain::vm::{Status, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,6 @@ use crate::app::shown;
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::merge;
 use crate::checkpoint::place::Place;
-use crate::storage::lock::lock_images;
 use crate::throw_away::remove_left_over;
 use crate::trash::used_files::UsedFiles;
 use crate::{App, Error};
@@ -71,6 +71,10 @@ impl Operation for CheckpointRm {
     const EFFECT: Effect = Effect::Notes;
     type Output = CheckpointRemoved;
 
+    fn irreversible(&self) -> Option<Irreversible> {
+        Some(Irreversible::CheckpointDeleted)
+    }
+
     async fn run(&self, app: &App) -> Result<Done<CheckpointRemoved>, Error> {
         Box::pin(self.remove(app)).await
     }
@@ -90,14 +94,7 @@ impl CheckpointRm {
             return Err(CheckpointError::SavedWhilePaused { vm: vm.entry.name }.into());
         }
         merge::require_mergeable(app, &vm.entry, layers).await?;
-        let guards = if status.is_live() {
-            // Its QEMU has them open.
-            Vec::new()
-        } else {
-            let images: Vec<PathBuf> =
-                layers.iter().flat_map(|layer| [layer.path.clone(), layer.below.clone()]).collect();
-            lock_images(app, images.iter().map(PathBuf::as_path), Self::NAME).await?
-        };
+        let guards = merge::lock_layers(app, &vm.entry, layers, Self::NAME).await?;
 
         let job = app.jobs.start(Self::NAME, &vm.entry.name);
         let id = vm.entry.id;

@@ -21,12 +21,12 @@ const LOAD: &str = "snapshot-load";
 impl LiveVm<'_> {
     /// Waits for the jobs of the process that was killed, and returns what became of them.
     async fn finished_jobs(&mut self) -> Result<Vec<JobInfo>, QmpError> {
-        QmpJobs::left_over(&mut *self.session).await?.wait(JobInfo::has_ended, |_, _| {}).await
+        QmpJobs::stale(&mut *self.session).await?.wait(JobInfo::has_ended, |_, _| {}).await
     }
 
     /// Removes jobs that have ended from QEMU's list.
     pub(super) async fn dismiss_all(&mut self) -> Result<(), QmpError> {
-        QmpJobs::left_over(&mut *self.session).await?.dismiss().await
+        QmpJobs::stale(&mut *self.session).await?.dismiss().await
     }
 
     /// Lets the guest run, if it did before the load, and QEMU forget the job.
