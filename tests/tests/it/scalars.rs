@@ -110,7 +110,8 @@ fn test_merged_card_and_drives_start_without_loss() {
     let base = guest::paused_yaml("web")
         + "network: {forward: [\"0:22\"]}\nstorage: {name: data, size: 1M}\nmachine: pc\ncpu: 2\n";
     let over = "machine: {usb: on}\ncpu: {threads: 2}\nnetwork: [{name: net0, model: e1000}]\nstorage: [{name: more, size: 1M}, {name: gone, size: 1M}]\n";
-    let last = "storage: [{gone: null}, {typo: null}]\narguments: [{S: true}]\n";
+    let last = "storage: [{gone: null}, {typo: null}]\narguments: [{S: true}, {chardev: null, id: c}, {chardev: \"null\", id: \
+                d}]\n";
     let files = [("base.yaml", base.as_str()), ("over.yaml", over), ("last.yaml", last)];
     let files = files.map(|(name, text)| home.write(name, text));
     let added = home.maqet(["add", "--format", "json"]).args(files).run().ok().json_value();
@@ -132,6 +133,10 @@ fn test_merged_card_and_drives_start_without_loss() {
     assert_eq!(home.json(&["status", "web"])["forwards"][0]["guest_port"], json!(22));
     let message = "`typo` is not in `storage`: the null deletes nothing";
     assert_eq!(added["warnings"][0]["message"], json!(message), "{added}");
+    let message = "no earlier `-chardev` has the ID `c`: the null deletes nothing";
+    assert_eq!(added["warnings"][1]["message"], json!(message), "{added}");
+    let backends = home.json(&["qmp", "web", "query-chardev"]).to_string();
+    assert!(backends.contains("\"d\"") && !backends.contains("\"c\""), "{backends}");
     home.json(&["stop", "web", "--force"]);
     home.json(&["apply", "web", "--set", "storage.more=null"]);
     let storage = &home.json(&["info", "web"])["definition"]["storage"];

@@ -3,15 +3,15 @@
 use maqet_domain::config::{KeyPath, Node, Problem, SourceLocation};
 use maqet_domain::text::{did_you_mean, similar};
 
-use super::merge::NAMED_LISTS;
+use super::merge::{NAMED_LISTS, deleted};
 
-/// Returns a warning for each null of a definition that deletes no entry of a list and no label, and is therefore still
-/// in `whole`, the definition merged over the defaults.
+/// Returns a warning for each null of a definition that deletes no entry of a list, no label and no argument with an ID,
+/// and is therefore still in `whole`, the definition merged over the defaults.
 ///
 /// Other keys are not reported: null is the usual way to write that they have no value.
 pub(super) fn without_effect(definition: &Node, whole: &Node) -> Vec<Problem> {
     let entries = NAMED_LISTS.into_iter().flat_map(|list| entries(list, definition, whole));
-    entries.chain(labels(definition, whole)).collect()
+    entries.chain(labels(definition, whole)).chain(arguments(definition, whole)).collect()
 }
 
 fn entries(list: &'static str, definition: &Node, whole: &Node) -> Vec<Problem> {
@@ -28,6 +28,22 @@ fn entries(list: &'static str, definition: &Node, whole: &Node) -> Vec<Problem> 
         let message = format!("`{}` is not in `{list}`: the null deletes nothing", name.escape_debug());
         let help = did_you_mean(&similar(name, names.iter().map(String::as_str)));
         Some(warning(&KeyPath::top(list).index(index), message, help, null.key_location.clone()))
+    });
+    warnings.collect()
+}
+
+fn arguments(definition: &Node, whole: &Node) -> Vec<Problem> {
+    let items = |node: &Node| node.get("arguments").map(Node::items).unwrap_or_default().to_vec();
+    let whole = items(whole);
+    let left = items(definition).into_iter().enumerate().filter(|(_, item)| whole.contains(item));
+    let warnings = left.filter_map(|(index, item)| {
+        let (name, id) = deleted(&item)?;
+        let id = id.escape_debug();
+        let message = format!("no earlier `-{name}` has the ID `{id}`: the null deletes nothing");
+        // QEMU has a backend of this name.
+        let help =
+            (name == "chardev").then(|| format!("quote it for the backend `null`: `{{chardev: \"null\", id: {id}}}`"));
+        Some(warning(&KeyPath::top("arguments").index(index), message, help, item.location().cloned()))
     });
     warnings.collect()
 }
@@ -76,6 +92,14 @@ mod tests {
         );
         check(
             "{}",
+            r#"{"arguments":[{"chardev":null,"id":"c"},{"netdev":null,"id":"n"},{"kernel":null},{"device":"e1000","id":"d"}]}"#,
+            &[
+                "`arguments[0]`: no earlier `-chardev` has the ID `c`: the null deletes nothing",
+                "`arguments[1]`: no earlier `-netdev` has the ID `n`: the null deletes nothing",
+            ],
+        );
+        check(
+            "{}",
             r#"{"network":[{"lan":null}]}"#,
             &["`network[0]`: `lan` is not in `network`: the null deletes nothing"],
         );
@@ -89,5 +113,8 @@ mod tests {
             &[],
         );
         check(r#"{"storage":[{"data":null}],"labels":{"a":null}}"#, "{}", &[]);
+        let netdev = r#"{"arguments":[{"netdev":"user","id":"n"}]}"#;
+        check(netdev, r#"{"arguments":[{"netdev":null,"id":"n"}]}"#, &[]);
+        check(r#"{"args":["-netdev","user,id=n"]}"#, r#"{"arguments":[{"netdev":null,"id":"n"}]}"#, &[]);
     }
 }

@@ -19,6 +19,7 @@ use self::lifted::with_common_lifted;
 use self::precedence::without_overridden;
 use self::raw::{merge_raw, merge_usb_devices};
 use self::seed::merge_seed;
+pub(super) use self::switch::deleted;
 use self::switch::merge_switches;
 
 /// Lists of named entries: an entry of a later layer is merged into the one with the same `name`.

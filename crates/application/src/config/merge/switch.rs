@@ -13,7 +13,7 @@ const WITH_ID: [&str; 12] = [
 ];
 
 /// A switch and its ID; of one without a value, the ID is empty.
-pub(super) type Identity = (String, String);
+pub(in crate::config) type Identity = (String, String);
 
 /// A key and its value.
 type MapEntry = (String, Node);
@@ -99,6 +99,12 @@ fn identity(node: &Node) -> Option<Identity> {
     }
     let id = id_of(node).filter(|_| Deletion::of(node).is_none())?;
     Some((name.to_owned(), id))
+}
+
+/// Returns which switch with an ID an item deletes, if it does.
+pub(in crate::config) fn deleted(node: &Node) -> Option<Identity> {
+    let Deletion { name, id } = Deletion::of(node)?;
+    Some((name, id?))
 }
 
 /// Returns which switch with an ID an item defines, changes or deletes.
