@@ -42,7 +42,7 @@ impl Explain for StartFailure {
 }
 
 /// Returns what QEMU's message says about a failed launch, and what else can be found out about it; the error itself if
-/// they are not known.
+/// nothing is known, and no switch of the user can be the reason.
 pub(crate) async fn diagnose(
     app: &App,
     vm: &VmName,
@@ -55,9 +55,39 @@ pub(crate) async fn diagnose(
         LaunchError::HelperFailed { stderr_tail, .. } => (stderr_tail.as_str(), ""),
         _ => return Err(source),
     };
-    let Some(recognized) = recognize(stderr, status, command_line.args()) else { return Err(source) };
+    let Some(recognized) = recognize(stderr, status, command_line.args()) else {
+        let is_refused = status.starts_with("exit code") && !stderr.trim().is_empty();
+        return if is_refused { unnamed(vm, machine, source) } else { Err(source) };
+    };
     let (cause, explanation) = Diagnosis { app, vm, machine, command_line, recognized }.make().await;
     Ok(StartFailure { vm: vm.clone(), cause, explanation, source: Some(source) })
+}
+
+/// Returns what is known of a message that names no switch: which ones of the user it can be about.
+fn unnamed(vm: &VmName, machine: &Machine, source: LaunchError) -> Result<StartFailure, LaunchError> {
+    let suspects = suspects(machine);
+    if suspects.is_empty() {
+        return Err(source);
+    }
+    let explanation = source
+        .explain()
+        .hint(format!("leave these out one after the other to find the one that it is: {}", suspects.join(", ")))
+        .hint(format!("see the command line with `maqet info {vm} --command-line`"));
+    let cause = "QEMU refuses an option, and does not say which".to_owned();
+    Ok(StartFailure { vm: vm.clone(), cause, explanation, source: Some(source) })
+}
+
+/// Returns the switches that QEMU can refuse without naming them: the user's objects, else all of the user's.
+fn suspects(machine: &Machine) -> Vec<String> {
+    const MAX_SHOWN: usize = 5;
+    let shown = |(name, argument): (&str, Option<&str>)| match argument {
+        Some(argument) => format!("`-{name} {argument}`"),
+        None => format!("`-{name}`"),
+    };
+    let objects: Vec<String> = machine.user_switches().filter(|(name, _)| *name == "object").map(shown).collect();
+    let mut suspects = if objects.is_empty() { machine.user_switches().map(shown).collect() } else { objects };
+    suspects.truncate(MAX_SHOWN);
+    suspects
 }
 
 /// What a diagnosis is made of.
@@ -259,6 +289,8 @@ fn bridge(args: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use maqet_domain::qemu::Switch;
+
     use super::*;
 
     #[test]
@@ -271,6 +303,19 @@ mod tests {
         assert_eq!(of(&["-machine", "q35,usb=on", "-machine", "pflash0=x"]).as_deref(), Some("q35"));
         assert_eq!(of(&["-M", "q35", "-machine", "usb=on,type=pc"]).as_deref(), Some("pc"));
         assert_eq!(of(&["-m", "1G"]), None);
+    }
+
+    #[test]
+    fn test_suspects_are_objects_before_other_switches() {
+        let of = |arguments: &[(&str, &str)]| {
+            let arguments = arguments.iter().map(|(name, value)| Switch::verbatim(*name, *value)).collect();
+            suspects(&Machine { arguments, args: args(&["-S"]), ..Machine::default() })
+        };
+        let (rtc, secret, thread) = (("rtc", "base=utc"), ("object", "secret,id=s"), ("object", "iothread,id=i"));
+
+        assert_eq!(of(&[rtc, secret, thread]), ["`-object secret,id=s`", "`-object iothread,id=i`"]);
+        assert_eq!(of(&[rtc]), ["`-S`", "`-rtc base=utc`"]);
+        assert_eq!(of(&[rtc; 9]).len(), 5);
     }
 
     fn args(args: &[&str]) -> Vec<String> {

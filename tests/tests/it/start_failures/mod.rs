@@ -3,6 +3,7 @@
 //! Each failure is a real one, on each version of QEMU. No hint of a known failure is only to look at the command line.
 
 mod files;
+mod limits;
 mod memory;
 mod mistakes;
 mod options;

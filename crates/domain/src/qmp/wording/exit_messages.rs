@@ -11,6 +11,7 @@ mod devices;
 mod files;
 mod general;
 mod host;
+mod limits;
 mod options;
 mod recognized;
 mod values;
@@ -129,7 +130,7 @@ impl ExitMessage {
 
 /// Returns all rows, in the order in which they are tried.
 pub fn exit_messages() -> impl Iterator<Item = &'static ExitMessage> {
-    [host::ROWS, devices::ROWS, files::ROWS, values::ROWS, options::ROWS].into_iter().flatten()
+    [host::ROWS, devices::ROWS, files::ROWS, values::ROWS, options::ROWS, limits::ROWS].into_iter().flatten()
 }
 
 #[cfg(test)]
