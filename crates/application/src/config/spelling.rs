@@ -162,7 +162,7 @@ mod tests {
     fn test_scalar_of_an_option_of_qemu_is_as_written() {
         let check = |text: &str, expected: &str| {
             let yaml =
-                "arguments: [{device: e1000, addr: TEXT}, {x: {y: {z: TEXT}}}, {append: TEXT}]\nmachine: {x: TEXT}";
+                "arguments: [{device: e1000, addr: TEXT}, {x: {y: {z: TEXT}}}, {sandbox: TEXT}]\nmachine: {x: TEXT}";
             let (machine, problems) = machine(&yaml.replace("TEXT", text));
 
             assert_eq!(problems, []);
