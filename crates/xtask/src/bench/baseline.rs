@@ -45,22 +45,51 @@ impl Baseline {
         Ok(Self { arguments, setup: texts(&info["setup_commands"]).join(" && "), monitor })
     }
 
+    /// Returns this command line with more arguments at its end.
+    pub(crate) fn with_arguments(mut self, more: &[String]) -> Self {
+        self.arguments.extend_from_slice(more);
+        self
+    }
+
+    /// Returns this command line with another text in the place of one in it, as for another directory.
+    pub(crate) fn replaced(&self, from: &str, to: &str) -> Self {
+        let arguments = self.arguments.iter().map(|argument| argument.replace(from, to)).collect();
+        let monitor = PathBuf::from(self.monitor.to_string_lossy().replace(from, to));
+        Self { arguments, setup: self.setup.replace(from, to), monitor }
+    }
+
+    /// Returns its monitor for commands.
+    pub(crate) fn monitor(&self) -> &Path {
+        &self.monitor
+    }
+
+    /// Returns its arguments.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
     /// Starts QEMU and returns the time until it reports `running`.
     pub(crate) fn start(&self, env: &Env<'_>) -> Result<(Duration, Running)> {
         self.set_up(env)?;
-        let (program, arguments) =
-            self.arguments.split_first().ok_or_else(|| Failure::new("the command line is empty"))?;
-        let mut command: Command = env.other(program, arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = self.command(env)?;
 
         let began = Instant::now();
-        let running = Running(command.spawn().or_failure(|| format!("cannot run `{program}`"))?);
+        let running = Running::spawn(&mut command)?;
         until_running(&self.monitor)?;
         Ok((began.elapsed(), running))
     }
 
+    /// Returns the command that runs QEMU, once what it refers to is [set up](Self::set_up).
+    pub(crate) fn command(&self, env: &Env<'_>) -> Result<Command> {
+        let (program, arguments) =
+            self.arguments.split_first().ok_or_else(|| Failure::new("the command line is empty"))?;
+        let mut command: Command = env.other(program, arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command)
+    }
+
     /// Creates what the command line refers to, without the sockets of an earlier start.
-    fn set_up(&self, env: &Env<'_>) -> Result<()> {
+    pub(crate) fn set_up(&self, env: &Env<'_>) -> Result<()> {
         if let Some(sockets) = self.monitor.parent().filter(|sockets| sockets.exists()) {
             fs::remove_dir_all(sockets).or_failure(|| format!("cannot remove `{}`", sockets.display()))?;
         }
@@ -69,6 +98,17 @@ impl Baseline {
 }
 
 impl Running {
+    /// Starts a command that runs QEMU.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+        let what = || "cannot run QEMU".to_owned();
+        command.spawn().map(Self).or_failure(what)
+    }
+
+    /// Returns its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Kills QEMU and returns the time until it has exited.
     pub(crate) fn kill(self) -> Result<Duration> {
         let what = || "cannot kill QEMU".to_owned();

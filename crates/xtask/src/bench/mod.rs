@@ -4,6 +4,7 @@
 
 mod agent;
 mod baseline;
+mod checkpoint;
 mod compare;
 mod config;
 mod disk;
@@ -71,6 +72,7 @@ enum Work {
     Metrics,
     Features,
     Guest,
+    Checkpoint,
 }
 
 impl Work {
@@ -90,6 +92,7 @@ impl Work {
             Self::Metrics => metrics::metrics(env),
             Self::Features => features::features(env),
             Self::Guest => guest::guest(env),
+            Self::Checkpoint => checkpoint::checkpoint(env),
         }
     }
 }

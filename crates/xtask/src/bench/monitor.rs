@@ -1,10 +1,14 @@
 //! A session with a QEMU without maqet.
 
-use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IoSlice, Lines, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 
 use crate::Result;
@@ -21,6 +25,7 @@ const JOB: &str = "limit";
 pub(crate) struct Monitor {
     stream: UnixStream,
     lines: Lines<BufReader<UnixStream>>,
+    events: Vec<Value>,
 }
 
 impl Monitor {
@@ -29,7 +34,7 @@ impl Monitor {
         let stream = UnixStream::connect(monitor).or_failure(what)?;
         stream.set_read_timeout(Some(TIMEOUT)).or_failure(what)?;
         let lines = BufReader::new(stream.try_clone().or_failure(what)?).lines();
-        let mut session = Self { stream, lines };
+        let mut session = Self { stream, lines, events: Vec::new() };
         session.until(|line| line["QMP"].is_object())?;
         session.execute(&json!({ "execute": "qmp_capabilities" }))?;
         Ok(session)
@@ -48,9 +53,43 @@ impl Monitor {
         }
     }
 
+    /// Runs a command, and returns its result.
+    pub(crate) fn command(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        let mut answer = self.execute(&json!({ "execute": command, "arguments": arguments }))?;
+        Ok(answer["return"].take())
+    }
+
+    /// Runs a command, and passes a descriptor with it.
+    pub(crate) fn command_with(&mut self, command: &str, arguments: &Value, file: &File) -> Result<Value> {
+        let command = json!({ "execute": command, "arguments": arguments });
+        let what = || format!("cannot pass a file with `{}`", command["execute"]);
+        let text = format!("{command}\n");
+        let files = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+            return Err(Failure::new(what()));
+        }
+        let (first, rest) = text.as_bytes().split_at(1);
+        sendmsg(&self.stream, &[IoSlice::new(first)], &mut control, SendFlags::NOSIGNAL).or_failure(what)?;
+        self.stream.write_all(rest).or_failure(what)?;
+        self.answer(&what).map(|mut answer| answer["return"].take())
+    }
+
+    /// Returns the events since the last call.
+    pub(crate) fn events(&mut self) -> Result<Vec<Value>> {
+        // What QEMU has sent before its answer has arrived with it.
+        self.command("query-status", &json!({}))?;
+        Ok(std::mem::take(&mut self.events))
+    }
+
     fn execute(&mut self, command: &Value) -> Result<Value> {
         let what = || format!("cannot execute `{}`", command["execute"]);
         writeln!(self.stream, "{command}").or_failure(what)?;
+        self.answer(&what)
+    }
+
+    fn answer(&mut self, what: &dyn Fn() -> String) -> Result<Value> {
         let answer = self.until(|line| line["return"] != Value::Null || line["error"] != Value::Null)?;
         if answer["error"].is_null() { Ok(answer) } else { Err(Failure::new(what()).because(answer.to_string())) }
     }
@@ -61,7 +100,11 @@ impl Monitor {
             let line =
                 self.lines.next().unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into())).or_failure(what)?;
             let line: Value = serde_json::from_str(&line).or_failure(what)?;
-            if is_it(&line) {
+            let is_wanted = is_it(&line);
+            if line["event"].is_string() {
+                self.events.push(line.clone());
+            }
+            if is_wanted {
                 return Ok(line);
             }
         }
