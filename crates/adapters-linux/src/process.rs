@@ -21,7 +21,7 @@ pub use self::child::{ChildGuard, display_status};
 pub use self::identity::{Stat, kill};
 pub use self::linux::LinuxProcesses;
 pub use self::list::{command_line, is_own};
-pub use self::locker::{LockKind, find_locker, lockers, process_name};
+pub use self::locker::{LockKind, find_locker, lockers, lockers_with_own, process_name};
 pub use self::open_file_locks::{OpenFileLocks, is_locked};
 pub use self::output_file::run_into_files;
 pub use self::scope::PidScope;

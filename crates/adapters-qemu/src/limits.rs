@@ -198,6 +198,9 @@ pub const MAX_PICTURE_BYTES: u64 = 100 << 20;
 /// How long other processes may use a guest agent: each keeps it for some 100 ms in a slow guest.
 pub const AGENT_QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often a process that waits for the agent checks that the one that has it is not stopped, which reads `/proc`.
+pub const AGENT_HOLDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How fast a guest agent takes input and sends output at least: 2 MiB/s in an idle guest that is emulated.
 pub const MIN_AGENT_BYTES_PER_SECOND: usize = 256 << 10;
 

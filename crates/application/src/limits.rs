@@ -375,6 +375,12 @@ pub const SSH_LOGIN_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a command that was run by SSH may take to end after SIGKILL, for which two connections are made.
 pub const SSH_GIVE_UP: Duration = Duration::from_secs(20);
 
+/// How long what may be the beginning of the record of an exit code is kept back: its parts follow each other at once.
+pub const RECORD_DELAY: Duration = Duration::from_millis(200);
+
+/// How often QEMU is asked whether the guest of a command still runs.
+pub const EXEC_WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
 /// How much is kept of what a guest writes before a command begins, which explains why it does not.
 pub const MAX_PREFACE_BYTES: usize = 4 << 10;
 

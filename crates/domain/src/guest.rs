@@ -8,6 +8,7 @@ mod channel;
 mod command;
 pub mod copy;
 mod detached;
+mod exit_record;
 pub mod file;
 mod info;
 mod progress;
@@ -27,13 +28,14 @@ pub use self::command::{
 pub use self::detached::{
     DetachedCommand, DetachedState, follow_detached, list_detached, remove_detached, signal_detached,
 };
+pub use self::exit_record::ExitRecord;
 pub use self::info::{AgentVersion, GuestAddress, GuestInterface, GuestSystem};
 pub use self::progress::{CloudInit, GuestBoot};
 pub use self::protocol::{AgentCommand, AgentDecoder, AgentReply, InvalidReply, SYNC_DELIMITER};
 pub use self::ssh::{SshLogin, SshStreams, begun_process};
 pub use self::stage::BootStage;
 pub use self::status::{CommandStatus, ExitStatus};
-pub use self::thaw::{end_thaw_later, has_thawed, thaw_later};
+pub use self::thaw::{can_thaw_later, end_thaw_later, has_thawed, thaw_later};
 pub use self::tool::{GuestTool, had_exited};
 
 /// The controller of the channels.

@@ -33,6 +33,12 @@ impl Booted {
         self.0.maqet(["exec", "deb"]).args(arguments).deadline(Duration::from_mins(1))
     }
 
+    /// Waits until its agent answers.
+    pub(crate) fn wait_for_agent(&self) {
+        let wait = self.0.maqet(["wait", "deb", "--for", "agent", "--timeout", "1m"]);
+        wait.deadline(Duration::from_mins(2)).run().ok();
+    }
+
     /// Runs a script by a shell.
     pub(crate) fn shell(&self, script: &str) -> Finished {
         self.exec(["--", "sh", "-c", script]).run()

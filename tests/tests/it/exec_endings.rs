@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use maqet_testkit::guest::Shell;
+use maqet_testkit::guest::{DebianFiles, Shell, debian_yaml};
+use maqet_testkit::wait::{LONG, until};
+use maqet_testkit::{Maqet, Running, TestHome};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::debian::Booted;
+use crate::first_boot::make_key;
 
 /// How long the end may take: the agent gets four seconds to answer, and the host may be busy.
 const SOON: Duration = Duration::from_secs(15);
@@ -32,11 +35,6 @@ fn socket(booted: &Booted, name: &str) -> PathBuf {
     files.into_iter().find(|path| path.ends_with(name)).unwrap_or_else(|| panic!("there is no {name}"))
 }
 
-fn wait_for_agent(booted: &Booted) {
-    let wait = booted.0.maqet(["wait", "deb", "--for", "agent", "--timeout", "1m"]);
-    wait.deadline(Duration::from_mins(2)).run().ok();
-}
-
 /// Sends a request to the agent as a foreign program does, and returns its reply.
 fn request(booted: &Booted, command: &str) -> String {
     let mut agent = UnixStream::connect(socket(booted, "agent.sock")).unwrap();
@@ -54,6 +52,7 @@ fn test_exec_in_a_debian_guest_that_ends_it_has_the_reason() {
     let _turn = booted.turn();
     for part in [
         with_a_stopped_agent_ends_soon,
+        stopped_process_that_has_the_agent_is_named,
         with_a_restricted_agent_names_the_reason,
         with_a_flooding_agent_ends_soon,
         timeout_cuts_the_wait_for_the_agent,
@@ -75,6 +74,39 @@ fn with_a_stopped_agent_ends_soon(booted: &Booted) {
     assert_eq!(booted.shell("echo again").stdout, "again\n");
 }
 
+/// A stopped `exec` that has the agent keeps it; the others name it, and go on once it does.
+fn stopped_process_that_has_the_agent_is_named(booted: &Booted) {
+    let mut shell = Shell::of(&booted.0);
+    let lock = File::open(socket(booted, "agent.lock")).unwrap();
+    let signal = |running: &Running, signal| {
+        let pid = Pid::from_raw(i32::try_from(running.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    };
+
+    // It waits for an agent that does not answer.
+    shell.run(&["kill -STOP $(pidof qemu-ga)"]);
+    let stopped = booted.exec(["--", "true"]).spawn();
+    until(LONG, "the agent to be in use", || match lock.try_lock() {
+        Ok(()) => {
+            lock.unlock().unwrap();
+            None
+        }
+        Err(_) => Some(()),
+    });
+    signal(&stopped, Signal::STOP);
+    shell.run(&["kill -CONT $(pidof qemu-ga)"]);
+    let refused = booted.exec(["--", "true"]).env("MAQET_FORMAT", "json").run();
+    let pid = stopped.pid();
+    signal(&stopped, Signal::CONT);
+    let _ = stopped.wait();
+
+    let error = &refused.json_error()["error"];
+    assert_eq!((error["code"].as_str(), refused.code), (Some("guest.agent-busy"), Some(125)), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(&format!("process {pid} uses the guest agent and is stopped")), "{error}");
+    assert_eq!(booted.shell("echo again").stdout, "again\n");
+}
+
 /// Frozen file systems, and an agent that must not run commands, are said to be the reason.
 fn with_a_restricted_agent_names_the_reason(booted: &Booted) {
     let mut shell = Shell::of(&booted.0);
@@ -83,12 +115,12 @@ fn with_a_restricted_agent_names_the_reason(booted: &Booted) {
     assert_refused(booted, "guest.agent-conflict");
     let thawed = request(booted, "guest-fsfreeze-thaw");
     shell.run(&["systemctl stop qemu-guest-agent", "/usr/sbin/qemu-ga -d -b guest-exec -f /run/restricted.pid"]);
-    wait_for_agent(booted);
+    booted.wait_for_agent();
     assert_refused(booted, "guest.command-unsupported");
     shell.run(&["pid=$(cat /run/restricted.pid)", "while kill $pid 2>/dev/null; do sleep 0.1; done"]);
     let stopped = booted.exec(["--", "true"]).env("MAQET_FORMAT", "json").run();
     shell.run(&["systemctl start qemu-guest-agent"]);
-    wait_for_agent(booted);
+    booted.wait_for_agent();
 
     assert!(frozen.contains("return") && thawed.contains("return"), "{frozen} {thawed}");
     assert_eq!(stopped.json_error()["error"]["code"], "guest.agent-unavailable");
@@ -105,7 +137,7 @@ fn with_a_flooding_agent_ends_soon(booted: &Booted) {
     assert_refused(booted, "guest.agent-unresponsive");
     shell.run(&["kill $(cat /run/flood.pid)", "systemctl start qemu-guest-agent"]);
 
-    wait_for_agent(booted);
+    booted.wait_for_agent();
     assert_eq!(booted.shell("echo again").stdout, "again\n");
 }
 
@@ -153,4 +185,77 @@ fn signals_reach_the_process_group(booted: &Booted) {
     assert_eq!((interrupted.status.code(), stderr.lines().next()), (Some(5), Some("caught")), "{stderr}");
     let left = booted.shell("grep -ls '^sleep.986' /proc/[0-9]*/cmdline | wc -l");
     assert_eq!(left.stdout, "0\n");
+}
+
+/// A guest with an agent and a server for SSH, which QEMU keeps after a panic.
+struct Ending(TestHome);
+
+impl Ending {
+    fn boot() -> Self {
+        let home = TestHome::new();
+        make_key(&home, "login");
+        let yaml = debian_yaml("ends", &DebianFiles::built()).replace(" systemd.mask=ssh.service", "");
+        let network = "network: [{mode: user, forward: [\"0:22\"]}]\npanic: pause\nssh: {user: root, key: login}\n";
+        let yaml = home.write("ends.yaml", yaml + network);
+        home.maqet(["add"]).arg(&yaml).run().ok();
+        home.json(&["start", "ends"]);
+        let ending = Self(home);
+        ending.serve();
+        ending
+    }
+
+    fn exec<const N: usize>(&self, arguments: [&str; N]) -> Maqet {
+        self.0.maqet(["exec", "ends"]).args(arguments).deadline(Duration::from_mins(3))
+    }
+
+    /// Waits for the agent, has the guest take the key, and waits for the server.
+    fn serve(&self) {
+        let wait = |condition: &str| {
+            let wait = self.0.maqet(["wait", "ends", "--for", condition, "--timeout", "4m"]);
+            wait.deadline(Duration::from_mins(5)).run().ok();
+        };
+        wait("agent");
+        let key = std::fs::read_to_string(self.0.path("login.pub")).unwrap();
+        let keys = format!("set -e; mkdir -p -m 700 .ssh; echo '{}' >.ssh/authorized_keys", key.trim());
+        self.exec(["--", "sh", "-c", &format!("{keys}; modprobe pvpanic-mmio")]).run().ok();
+        wait("ssh");
+    }
+
+    /// Starts a command in each way, returns them once they have begun, and ends the guest by this request to its kernel.
+    fn end(&self, key: &str) -> Vec<(&'static str, Running)> {
+        let ways = ["ports", "agent", "ssh"];
+        let running = ways.map(|via| {
+            let script = format!("touch /run/begun-{via}; exec sleep 985");
+            let report = self.0.path(via);
+            let exec = ["--via", via, "--report", report.to_str().unwrap(), "--", "sh", "-c", &script];
+            (via, self.exec(exec).spawn())
+        });
+        let begun = "until [ -e /run/begun-ports -a -e /run/begun-agent -a -e /run/begun-ssh ]; do sleep 0.1; done";
+        self.exec(["--", "sh", "-c", begun]).run().ok();
+        let _ = self.exec(["--detach", "--", "sh", "-c", &format!("echo {key} >/proc/sysrq-trigger")]).run();
+        running.into()
+    }
+
+    /// Asserts that all of them end with the guest, for this reason.
+    #[track_caller]
+    fn assert_ended(&self, running: Vec<(&'static str, Running)>, reason: &str) {
+        for (via, running) in running {
+            let ended = running.wait();
+            let report: serde_json::Value = serde_json::from_slice(&std::fs::read(self.0.path(via)).unwrap()).unwrap();
+            assert_eq!((ended.code, report["outcome"].as_str()), (Some(255), Some("vm-ended")), "{via}: {report}");
+            assert_eq!(report["reason"], reason, "{via}: {report}");
+        }
+    }
+}
+
+/// Whichever way a command goes: if its guest does not go on, neither does it.
+#[test]
+fn test_exec_ends_with_a_guest_that_resets_or_panics() {
+    let ending = Ending::boot();
+
+    let running = ending.end("b");
+    ending.assert_ended(running, "the guest was reset");
+    ending.serve();
+    let running = ending.end("c");
+    ending.assert_ended(running, "the guest's kernel panicked");
 }

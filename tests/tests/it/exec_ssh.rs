@@ -44,6 +44,7 @@ fn test_exec_by_ssh_does_what_the_agent_does() {
         what_cannot_run_has_the_codes_of_shells,
         input_comes_back_as_it_was,
         signals_reach_the_process_group,
+        lost_connection_is_no_exit_code,
         without_an_agent_it_is_the_way,
         key_that_is_not_accepted_is_named,
     ] {
@@ -152,6 +153,27 @@ fn signals_reach_the_process_group(seeded: &Seeded) {
     assert_eq!(stubborn.status.code(), Some(137), "{}", String::from_utf8_lossy(&stubborn.stderr));
     let left = by_ssh(seeded, "grep -ls '^sleep.986' /proc/[0-9]*/cmdline | wc -l");
     assert_eq!(left.stdout, "0\n", "{}", left.stderr);
+}
+
+/// ssh(1) exits with 255 for a connection that is lost, as for a command that does.
+fn lost_connection_is_no_exit_code(seeded: &Seeded) {
+    let result = |script: &str| {
+        let command = exec(seeded, ["--via", "ssh", "--capture", "--", "sh", "-c", script]);
+        command.env("MAQET_FORMAT", "json").run().json_value()
+    };
+
+    // The shell that waits for the command is a child of the server.
+    let lost = result("echo begun; kill -9 $(ps -o ppid= -p $PPID); sleep 986");
+    let exited = result("printf '\\031\\031ab'; (sleep 1; echo later) & exit 255");
+
+    assert_eq!(
+        (&lost["outcome"], &lost["exit_code"], &lost["stdout"]),
+        (&"lost".into(), &255.into(), &"begun\n".into())
+    );
+    assert_eq!(lost["reason"], "the connection was lost", "{lost}");
+    assert_eq!((&exited["outcome"], &exited["exit_code"]), (&"exited".into(), &255.into()), "{exited}");
+    assert_eq!(exited["stdout"], "\u{19}\u{19}ablater\n");
+    by_ssh(seeded, "pkill -9 -f '^sleep.986'").ok();
 }
 
 /// Without an agent, commands and copies go by SSH, and the result says so.

@@ -51,7 +51,7 @@ impl Seeded {
 }
 
 /// Makes a key pair for SSH.
-fn make_key(home: &TestHome, name: &str) {
+pub(crate) fn make_key(home: &TestHome, name: &str) {
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(home.path(name)).status();
     assert!(made.unwrap().success());
 }

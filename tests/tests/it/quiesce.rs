@@ -18,6 +18,7 @@ fn test_quiesced_guest_is_thawed_and_its_clock_is_set() {
     what_a_killed_process_froze_is_thawed(&booted);
     what_a_killed_process_froze_is_thawed_by_the_guest(&booted);
     nothing_is_pending_without_an_agent(&booted);
+    guest_that_would_not_thaw_on_its_own_is_named(&booted);
     clock_of_a_resumed_guest_is_set(&booted);
 }
 
@@ -68,7 +69,7 @@ fn what_a_killed_process_froze_is_thawed(booted: &Booted) {
 
 /// A process that writes goes on, although no command came.
 fn what_a_killed_process_froze_is_thawed_by_the_guest(booted: &Booted) {
-    let settings = booted.0.write("freeze.conf", "timeouts: {freeze: 2s}\n");
+    let settings = booted.0.write("freeze.conf", "timeouts: {freeze: 12s}\n");
     let script = "echo begun; read line; echo $line >/root/written; sync /root/written; echo done";
     let mut writer = booted.exec(["-i", "--", "sh", "-c", script]).deadline(2 * LONG).into_command();
     let mut writer = writer.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -103,6 +104,30 @@ fn nothing_is_pending_without_an_agent(booted: &Booted) {
     shell.run(&["kill -CONT $(pidof qemu-ga)"]);
 
     assert_eq!(refused.json_error()["error"]["code"], "guest.agent-unavailable", "{}", refused.stderr);
+    assert_is_thawed(booted);
+}
+
+/// Without what the deadline in the guest takes, the file systems are frozen all the same, and the result says so.
+fn guest_that_would_not_thaw_on_its_own_is_named(booted: &Booted) {
+    let mut shell = Shell::of(&booted.0);
+    let warning = |name: &str| {
+        let created = booted.0.maqet(["--format", "json"]).args(SNAPSHOT).arg(name).run().ok().json_value();
+        created["warnings"][0].as_str().unwrap_or_default().to_owned()
+    };
+
+    let usual = warning("seven");
+    shell.run(&["mv /usr/sbin/fsfreeze /usr/sbin/fsfreeze.away"]);
+    let missing = warning("eight");
+    shell.run(&["mv /usr/sbin/fsfreeze.away /usr/sbin/fsfreeze", "systemctl stop qemu-guest-agent"]);
+    shell.run(&["/usr/sbin/qemu-ga -d -b guest-exec -f /run/restricted.pid"]);
+    booted.wait_for_agent();
+    let refused = warning("nine");
+    shell.run(&["kill $(cat /run/restricted.pid)", "while pidof qemu-ga; do sleep 0.1; done"]);
+    shell.run(&["systemctl start qemu-guest-agent"]);
+    booted.wait_for_agent();
+
+    assert_eq!(usual, "");
+    assert!(missing.contains("`fsfreeze`") && refused.contains("refuses to run commands"), "{missing} {refused}");
     assert_is_thawed(booted);
 }
 

@@ -35,7 +35,12 @@ pub fn find_locker(file: &Metadata, kind: LockKind) -> Option<u32> {
 
 /// Returns all of them: several processes that share an open file share its lock.
 pub fn lockers(file: &Metadata, kind: LockKind) -> impl Iterator<Item = u32> {
-    PidScope::current().pids().filter(move |pid| *pid != std::process::id() && holds(*pid, file, kind))
+    lockers_with_own(file, kind).filter(|pid| *pid != std::process::id())
+}
+
+/// Returns all of them, and this process if it holds a lock, too.
+pub fn lockers_with_own(file: &Metadata, kind: LockKind) -> impl Iterator<Item = u32> {
+    PidScope::current().pids().filter(move |pid| holds(*pid, file, kind))
 }
 
 /// Reads the name of a process (`/proc/PID/comm`).

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::handover::{self, Turn};
+use super::handover::{self, Turn, Wait};
 use super::is_missing;
 use crate::limits::{AGENT_QUEUE_TIMEOUT, AGENT_READ_BYTES, MIN_AGENT_BYTES_PER_SECOND};
 
@@ -35,8 +35,10 @@ impl GuestAgents for QemuGuestAgents {
         if socket.symlink_metadata().is_err() {
             return Err(AgentError::NoChannel);
         }
-        let Some(lock) = handover::acquire(paths, Instant::now() + AGENT_QUEUE_TIMEOUT).await.map_err(failed)? else {
-            return Err(AgentError::Busy);
+        let lock = match handover::acquire(paths, Instant::now() + AGENT_QUEUE_TIMEOUT).await.map_err(failed)? {
+            Wait::Over(lock) => lock,
+            Wait::TimedOut => return Err(AgentError::Busy),
+            Wait::Stopped { pid } => return Err(AgentError::UserStopped { pid }),
         };
         let until = Instant::now() + timeout;
         let turn = match timeout_at(until, lock.connect(&socket)).await {

@@ -4,6 +4,9 @@
 //! (`qga/main.c`, 7.2 and 10.0), in which it starts and answers nothing. So a process whose turn is over passes its
 //! connection on to the one that has waited longest, and the locked file with it: the lock is that of the open file, also
 //! while it is on its way, and the kernel releases it with the last process that has it.
+//!
+//! A process that is stopped by a signal keeps what it has. It is passed over while it waits; if it has the lock, the others
+//! say so instead of waiting for it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -15,8 +18,9 @@ use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use maqet_adapters_linux::LockedFile;
 use maqet_adapters_linux::private_file::private_file;
-use maqet_adapters_linux::{LockedFile, random_number};
+use maqet_adapters_linux::process::{LockKind, PidScope, Stat, lockers_with_own};
 use maqet_domain::vm::RunPaths;
 use rustix::cmsg_space;
 use rustix::io::Errno;
@@ -27,12 +31,32 @@ use rustix::net::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::agent_lock;
+use crate::limits::AGENT_HOLDER_CHECK_INTERVAL;
 
 /// The first letters of the sockets of processes that wait.
 const PREFIX: &str = "w-";
+
+/// The digits of base 32, in their order.
+const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+
+/// How many of them the time has in their names, which begins again after 12 days.
+const TIME_DIGITS: usize = 6;
+
+/// How many of them a process ID has, which is less than 2^22 (proc(5)).
+const PID_DIGITS: usize = 5;
+
+/// How waiting for the turn of this process has ended.
+pub(super) enum Wait {
+    /// It has the lock.
+    Over(AgentLock),
+    /// Its time is over.
+    TimedOut,
+    /// The process that has the lock is stopped by a signal.
+    Stopped { pid: u32 },
+}
 
 /// The lock of an agent, and the connection of the process that had it before, if that passed it on.
 pub(super) struct AgentLock {
@@ -53,13 +77,13 @@ pub(super) struct Turn {
     pub(super) is_idle: bool,
 }
 
-/// Waits for the turn of this process; `None` if it does not come before `deadline`.
+/// Waits for the turn of this process until `deadline`.
 ///
 /// Errors: whatever the system reports.
-pub(super) async fn acquire(paths: &RunPaths, deadline: Instant) -> io::Result<Option<AgentLock>> {
+pub(super) async fn acquire(paths: &RunPaths, deadline: Instant) -> io::Result<Wait> {
     let folder = paths.sockets.clone();
     let file = match LockedFile::try_lock(private_file(&agent_lock(paths))?)? {
-        Ok(lock) => return Ok(Some(AgentLock { lock, connection: None, folder })),
+        Ok(lock) => return Ok(Wait::Over(AgentLock { lock, connection: None, folder })),
         Err(file) => file,
     };
     let receiver = Receiver::bind(&folder)?;
@@ -69,12 +93,39 @@ pub(super) async fn acquire(paths: &RunPaths, deadline: Instant) -> io::Result<O
             (lock, Some(connection))
         }
         // Of a process that was killed, or had nothing to pass on.
-        lock = LockedFile::lock(file, deadline) => match lock? {
+        lock = LockedFile::lock(file.try_clone()?, deadline) => match lock? {
             Ok(lock) => (lock, None),
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Wait::TimedOut),
         },
+        pid = stopped_holder(&file, &folder) => return Ok(Wait::Stopped { pid }),
     };
-    Ok(Some(AgentLock { lock, connection, folder }))
+    Ok(Wait::Over(AgentLock { lock, connection, folder }))
+}
+
+/// Waits until the process that has the lock is found stopped twice; returns its ID.
+async fn stopped_holder(lock: &File, folder: &Path) -> u32 {
+    let mut before = None;
+    loop {
+        sleep(AGENT_HOLDER_CHECK_INTERVAL).await;
+        let stopped = find_stopped_holder(lock, folder);
+        match stopped {
+            Some(pid) if before == stopped => return pid,
+            _ => before = stopped,
+        }
+    }
+}
+
+/// Finds a stopped process that has the lock: open, or unread in its socket if no process has it open.
+fn find_stopped_holder(lock: &File, folder: &Path) -> Option<u32> {
+    let holders: Vec<u32> = lockers_with_own(&lock.metadata().ok()?, LockKind::Flock).collect();
+    if holders.is_empty() {
+        return waiting(folder).filter_map(|socket| waiter(&socket)).find(|pid| is_stopped(*pid));
+    }
+    holders.iter().all(|pid| is_stopped(*pid)).then(|| holders[0])
+}
+
+fn is_stopped(pid: u32) -> bool {
+    PidScope::current().stat_of(pid).is_some_and(Stat::is_frozen)
 }
 
 impl AgentLock {
@@ -106,6 +157,8 @@ impl Drop for Turn {
         if let Some(lock) = self.lock.take_if(|_| self.is_idle) {
             let mut waiting: Vec<PathBuf> = waiting(&self.folder).collect();
             waiting.sort_unstable();
+            // A stopped process would keep the lock; it takes it by itself once it goes on.
+            waiting.retain(|socket| !waiter(socket).is_some_and(is_stopped));
             if waiting.iter().any(|socket| pass_on(socket, &self.stream, &lock)) {
                 lock.passed_on();
             } else {
@@ -120,6 +173,20 @@ impl Drop for Turn {
 pub(crate) fn waiting(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())).map(|entry| entry.path())
+}
+
+/// Returns the process whose socket has this name; another number for one of an older version.
+fn waiter(socket: &Path) -> Option<u32> {
+    let name = socket.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    u32::from_str_radix(name.get(TIME_DIGITS..)?, 32).ok()
+}
+
+/// Returns the name of the socket of a process that waits since this time.
+fn socket_name(milliseconds: u128, pid: u32) -> String {
+    let base_32 = |value: u128, digits: usize| {
+        (0..digits).rev().map(move |place| char::from(DIGITS[usize::try_from(value >> (5 * place) & 31).unwrap_or(0)]))
+    };
+    PREFIX.chars().chain(base_32(milliseconds, TIME_DIGITS)).chain(base_32(pid.into(), PID_DIGITS)).collect()
 }
 
 /// Returns the time since the host was booted.
@@ -162,10 +229,10 @@ impl Receiver {
     /// Binds a socket behind those that are there.
     fn bind(folder: &Path) -> io::Result<Self> {
         loop {
-            let milliseconds = milliseconds() & 0xffff_ffff;
             // As short as the longest name of QEMU's sockets: the length of the path is limited.
-            let path = folder.join(format!("{PREFIX}{milliseconds:08x}{:03x}", random_number() & 0xfff));
+            let path = folder.join(socket_name(milliseconds(), std::process::id()));
             let socket = match UnixDatagram::bind(&path) {
+                // Of another task of this process, in the same millisecond.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
                 socket => socket?,
             };
@@ -227,8 +294,10 @@ mod tests {
     }
 
     async fn turn(paths: &RunPaths, timeout: Duration) -> Option<Turn> {
-        let lock = acquire(paths, Instant::now() + timeout).await.unwrap()?;
-        Some(lock.connect(&paths.agent_socket()).await.unwrap())
+        match acquire(paths, Instant::now() + timeout).await.unwrap() {
+            Wait::Over(lock) => Some(lock.connect(&paths.agent_socket()).await.unwrap()),
+            Wait::TimedOut | Wait::Stopped { .. } => None,
+        }
     }
 
     const LONG: Duration = Duration::from_mins(1);
@@ -311,5 +380,67 @@ mod tests {
         assert!(meanwhile.is_none());
         assert!(turn(&paths, Duration::ZERO).await.is_some());
         assert_eq!(waiting(&paths.sockets).count(), 0);
+    }
+
+    /// A process that is stopped by a signal, until it is dropped.
+    struct Stopped(std::process::Child);
+
+    impl Stopped {
+        fn new() -> Self {
+            let child = std::process::Command::new("sleep").arg("1000").current_dir("/").spawn().unwrap();
+            let pid = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+            while !is_stopped(child.id()) {
+                std::thread::yield_now();
+            }
+            Self(child)
+        }
+    }
+
+    impl Drop for Stopped {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn test_turn_is_not_passed_to_a_stopped_process() {
+        let (_root, paths, _listener) = agent();
+        let first = turn(&paths, LONG).await.unwrap();
+        let stopped = Stopped::new();
+        let _receiver = UnixDatagram::bind(paths.sockets.join(socket_name(0, stopped.0.id()))).unwrap();
+        let path = paths.clone();
+        let second = tokio::spawn(async move { turn(&path, LONG).await.is_some() });
+        wait_for(&paths, 2).await;
+
+        drop(first);
+
+        assert!(second.await.unwrap());
+    }
+
+    /// A lock that no process has open is one that a stopped process has not read.
+    #[tokio::test]
+    async fn test_lock_of_a_stopped_process_is_noticed() {
+        let (_root, paths, _listener) = agent();
+        let stopped = Stopped::new();
+        let socket = paths.sockets.join(socket_name(0, stopped.0.id()));
+        let _receiver = UnixDatagram::bind(&socket).unwrap();
+        let first = turn(&paths, LONG).await.unwrap();
+        let lock = first.lock.as_ref().unwrap();
+        assert!(pass_on(&socket, &first.stream, lock));
+        let _: Option<()> = { first }.lock.take().map(LockedFile::passed_on);
+
+        let wait = acquire(&paths, Instant::now() + LONG).await.unwrap();
+
+        assert!(matches!(wait, Wait::Stopped { pid } if pid == stopped.0.id()));
+    }
+
+    #[test]
+    fn test_socket_names_are_in_order_and_have_the_process() {
+        let names = [(31, 4_194_303), (32, 1), (1 << 29, 7)].map(|(time, pid)| socket_name(time, pid));
+
+        assert_eq!(names, ["w-00000v3vvvv", "w-00001000001", "w-g0000000007"]);
+        assert_eq!(names.map(|name| waiter(Path::new(&name))), [Some(4_194_303), Some(1), Some(7)]);
     }
 }

@@ -351,11 +351,11 @@ impl<'a> BackupRun<'a> {
         Some(Agent { agents: &*self.app.ports.agents, paths: &run.paths })
     }
 
-    /// Checks that the guest can be frozen, if that is requested.
-    pub(crate) async fn check_guest(&self) -> Result<(), Error> {
+    /// Checks that the guest can be frozen, if that is requested; returns a warning if it would not thaw on its own.
+    pub(crate) async fn check_guest(&self) -> Result<Option<String>, Error> {
         match self.agent() {
             Some(agent) => Ok(Frozen::check(agent, &self.entry.name).await.map_err(ExecError::from)?),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 

@@ -103,17 +103,25 @@ impl Agent<'_> {
         command: &AgentCommand,
         polls: u32,
     ) -> Result<Option<CommandStatus>, AgentError> {
-        let mut session = self.session(limits::AGENT_TIMEOUT).await?;
-        let pid = start(&mut *session, command).await?;
-        for _ in 0..polls {
-            match state(&mut *session, pid, limits::MAX_AGENT_REPLY_BYTES).await? {
-                ProcessState::Known(status) if status.exit.is_some() => return Ok(Some(status)),
-                ProcessState::Known(_) => sleep(limits::AGENT_TOOL_INTERVAL).await,
-                ProcessState::Unknown => break,
-            }
-        }
-        Ok(None)
+        complete(&mut *self.session(limits::AGENT_TIMEOUT).await?, command, polls).await
     }
+}
+
+/// Runs a short program as [`Agent::complete`] does.
+pub(super) async fn complete(
+    session: &mut dyn AgentSession,
+    command: &AgentCommand,
+    polls: u32,
+) -> Result<Option<CommandStatus>, AgentError> {
+    let pid = start(session, command).await?;
+    for _ in 0..polls {
+        match state(session, pid, limits::MAX_AGENT_REPLY_BYTES).await? {
+            ProcessState::Known(status) if status.exit.is_some() => return Ok(Some(status)),
+            ProcessState::Known(_) => sleep(limits::AGENT_TOOL_INTERVAL).await,
+            ProcessState::Unknown => break,
+        }
+    }
+    Ok(None)
 }
 
 /// What an agent says about its guest; what it does not say is left out.

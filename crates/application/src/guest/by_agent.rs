@@ -12,8 +12,9 @@ use super::error::ExecError;
 use super::pump::PumpEnd;
 use super::request::{ExecRequest, WayError, at};
 use super::streams::ExecStreams;
+use super::watch::Watch;
 use crate::vm::monitor::Monitored;
-use crate::{Error, limits};
+use crate::{App, Error, limits};
 
 /// A command that has ended.
 pub(crate) struct Ended {
@@ -25,12 +26,13 @@ pub(crate) struct Ended {
 
 /// Runs a command.
 pub(crate) async fn run(
+    app: &App,
     vm: &Monitored<'_>,
     agent: Agent<'_>,
     request: &ExecRequest,
     streams: &dyn ExecStreams,
 ) -> Result<Ended, WayError> {
-    run_with_input(vm, agent, request, streams).await.map_err(|error| match error {
+    run_with_input(app, vm, agent, request, streams).await.map_err(|error| match error {
         // What was read of the input is gone.
         WayError::NotReady(error) if streams.has_input() => error.into(),
         error => error,
@@ -38,6 +40,7 @@ pub(crate) async fn run(
 }
 
 async fn run_with_input(
+    app: &App,
     vm: &Monitored<'_>,
     agent: Agent<'_>,
     request: &ExecRequest,
@@ -52,6 +55,7 @@ async fn run_with_input(
         Ok(session) => session,
         Err(end) => return Ok(Ended::without_output(end)),
     };
+    let watch = Watch::new(vm).of_resets(app).await;
     let start = request.command.start(&request.nonce, ExecWay::Agent, input.as_deref());
     let failed = |source| WayError::of_start(vm, source);
     let (pid, held) = HeldSession::start(session, &start).await.map_err(failed)?;
@@ -64,7 +68,7 @@ async fn run_with_input(
         reply_limit: limits::MAX_CAPTURED_REPLY_BYTES,
     };
     let mut control = Control::new(started, held, request);
-    let status = match status_at_end(&mut control, streams).await {
+    let status = match status_at_end(&mut control, streams, watch).await {
         Ok(status) => status,
         Err(end) => return Ok(Ended::without_output(end)),
     };
@@ -83,7 +87,11 @@ async fn run_with_input(
 }
 
 /// Waits until the command has ended and nothing has its output open; returns what the agent says then, or why it does not.
-async fn status_at_end(control: &mut Control<'_>, streams: &dyn ExecStreams) -> Result<CommandStatus, PumpEnd> {
+async fn status_at_end(
+    control: &mut Control<'_>,
+    streams: &dyn ExecStreams,
+    mut watch: Watch<'_>,
+) -> Result<CommandStatus, PumpEnd> {
     let began = Instant::now();
     let mut interval = limits::MIN_CAPTURE_POLL;
     let (mut next, mut asked) = (Some(began + interval), began);
@@ -96,10 +104,12 @@ async fn status_at_end(control: &mut Control<'_>, streams: &dyn ExecStreams) -> 
             (next, asked) = (None, Instant::now());
         }
         control.start_next();
-        let due = [next, control.due_at()].into_iter().flatten().min();
+        watch.start_if_due();
+        let due = [next, control.due_at(), watch.due_at()].into_iter().flatten().min();
         tokio::select! {
             signal = streams.signal() => control.signal(signal),
             () = at(due) => control.tick(false),
+            end = watch.answer() => if let Some(end) = end { return Err(end) },
             answer = control.answer() => match answer {
                 Answer::State(Ok(ProcessState::Known(status))) if status.exit.is_some() => return Ok(status),
                 Answer::State(Ok(ProcessState::Known(_))) => {

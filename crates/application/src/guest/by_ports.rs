@@ -13,6 +13,7 @@ use super::error::ExecError;
 use super::pump::{Pump, PumpEnd, PumpSetup};
 use super::request::{ExecRequest, WayError};
 use super::streams::ExecStreams;
+use super::watch::Watch;
 use crate::vm::monitor::Monitored;
 use crate::{App, HumanDuration, limits};
 
@@ -90,7 +91,8 @@ impl FreePorts {
             has_terminal: terminal.is_some(),
             reply_limit: limits::MAX_AGENT_REPLY_BYTES,
         };
-        let setup = PumpSetup { vm, ports: &*ports, streams, set: self.set, nonce: &request.nonce, is_merged };
+        let (nonce, watch) = (&request.nonce, Watch::new(vm));
+        let setup = PumpSetup { vm, ports: &*ports, streams, set: self.set, nonce, is_merged, watch };
         let mut pump = Pump::new(setup, Control::new(started, held, request));
         let end = pump.run().await.map_err(port_error)?;
         let bytes = pump.bytes();

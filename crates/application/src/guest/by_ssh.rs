@@ -6,14 +6,14 @@
 mod pump;
 
 use maqet_domain::guest::{
-    ExecFailure, ExitStatus, GuestStream, GuestTool, Nonce, SshLogin, SshStreams, begun_process,
+    ExecFailure, ExitRecord, ExitStatus, GuestStream, GuestTool, Nonce, SshLogin, SshStreams, begun_process,
 };
 use maqet_domain::port::{SshClient, SshClients, SshEnd};
 use maqet_domain::text::escaped;
 use maqet_domain::vm::VmName;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::pump::Pump;
+use self::pump::{Pump, PumpSetup};
 use super::agent::HeldSession;
 use super::by_agent::Ended;
 use super::control::{Control, Started, Tools};
@@ -21,8 +21,12 @@ use super::error::ExecError;
 use super::pump::Output;
 use super::request::{ExecRequest, WayError};
 use super::streams::ExecStreams;
+use super::watch::Watch;
 use crate::vm::monitor::Monitored;
-use crate::{HumanDuration, limits};
+use crate::{App, HumanDuration, limits};
+
+/// The exit code of ssh(1) if the connection has failed.
+const FAILED: u8 = 255;
 
 /// How a guest is logged in to, for one command.
 #[derive(Clone, Copy)]
@@ -58,8 +62,14 @@ enum NotBegun {
 }
 
 /// Runs a command.
-pub(crate) async fn run(vm: &Monitored<'_>, ssh: Ssh<'_>, streams: &dyn ExecStreams) -> Result<Ended, WayError> {
+pub(crate) async fn run(
+    app: &App,
+    vm: &Monitored<'_>,
+    ssh: Ssh<'_>,
+    streams: &dyn ExecStreams,
+) -> Result<Ended, WayError> {
     let (name, request) = (&vm.entry.name, ssh.request);
+    let watch = Watch::new(vm).of_resets(app).await;
     let mut connected = match request.before_start(streams, ssh.connect()).await {
         Ok(Ok(connected)) => connected,
         Ok(Err(reason)) => return Err(WayError::NotReady(ExecError::SshUnavailable { vm: name.clone(), reason })),
@@ -90,7 +100,8 @@ pub(crate) async fn run(vm: &Monitored<'_>, ssh: Ssh<'_>, streams: &dyn ExecStre
         reply_limit: limits::MAX_AGENT_REPLY_BYTES,
     };
     let control = Control::new(started, HeldSession::default(), request);
-    let mut pump = Pump::new(&*connected.client, streams, control, begun.outputs);
+    let setup = PumpSetup { client: &*connected.client, streams, nonce: &request.nonce, watch };
+    let mut pump = Pump::new(setup, control, begun.outputs);
     let end = pump.run().await.map_err(|source| ExecError::Ssh { vm: name.clone(), source })?;
     Ok(Ended { end, bytes: pump.bytes(), is_truncated: false })
 }
@@ -138,7 +149,7 @@ impl Ssh<'_> {
         let end = timeout(limits::SSH_LOGIN_TIMEOUT, connected.end()).await;
         let end = end.map_err(|_| "the guest does not answer".to_owned())?.map_err(|error| error.to_string())?;
         match end.code {
-            Some(code) if end.message.is_empty() => Ok(ExitStatus::Code(code)),
+            Some(code) if code != FAILED => Ok(ExitStatus::Code(code)),
             _ => Err(connected.errors.reason(&end)),
         }
     }
@@ -146,7 +157,7 @@ impl Ssh<'_> {
     /// Kills what belongs to a command of which it is not known whether it has begun.
     async fn sweep(self) {
         let sweep = GuestTool::sweep(&self.request.nonce, None);
-        match timeout(limits::EXEC_GIVE_UP, self.run_tool(&sweep)).await {
+        match timeout(limits::SSH_GIVE_UP, self.run_tool(&sweep)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error, "cannot end the command in the guest"),
             Err(_) => tracing::warn!("cannot end the command in the guest: it does not answer"),
@@ -244,7 +255,7 @@ impl Preface {
     fn reason(&self, end: &SshEnd) -> String {
         let text = String::from_utf8_lossy(&self.0);
         let mut lines = text.lines().chain(end.message.lines()).map(str::trim);
-        match lines.rfind(|line| !line.is_empty()) {
+        match lines.rfind(|line| !line.is_empty() && !ExitRecord::is_record(line)) {
             Some(line) => escaped(line, limits::MAX_REASON_CHARS),
             None => format!("`ssh` has ended with exit code {}", end.code.unwrap_or(u8::MAX)),
         }
@@ -318,6 +329,8 @@ mod tests {
         let end = |message: &str| SshEnd { code: Some(255), message: message.to_owned() };
         let nothing = preface.reason(&end(""));
         preface.push(b"motd\nsudo: a password is required\n\n");
+
+        preface.push(b"\x1907 126\n");
 
         assert_eq!(nothing, "`ssh` has ended with exit code 255");
         assert_eq!(preface.reason(&end("")), "sudo: a password is required");

@@ -10,12 +10,15 @@ use std::time::Duration;
 use maqet_domain::guest::{CommandStatus, ExecFailure, ExitStatus, GuestStream, Nonce, PortSet, ProcessSignal};
 use maqet_domain::port::{AgentError, GuestStreams, PortError};
 use maqet_domain::qmp::QmpError;
+use maqet_domain::vm::HaltReason;
 use tokio::time::{Instant, sleep_until};
 
 use super::agent::ProcessState;
 use super::channels::Channels;
 use super::control::{Answer, Control, Work, working};
+use super::passing::Passing;
 use super::streams::ExecStreams;
+use super::watch::Watch;
 use crate::limits;
 use crate::vm::monitor::Monitored;
 
@@ -38,6 +41,8 @@ pub(crate) enum PumpEnd {
     Silent,
     /// QEMU closed the ports.
     Closed,
+    /// The guest does not go on, and QEMU has not exited.
+    Halted(HaltReason),
     /// The guest closed the streams, and does not say how the command ended; why, where that is known.
     Lost(Option<String>),
 }
@@ -50,6 +55,7 @@ pub(crate) struct PumpSetup<'a> {
     pub(crate) set: PortSet,
     pub(crate) nonce: &'a Nonce,
     pub(crate) is_merged: bool,
+    pub(super) watch: Watch<'a>,
 }
 
 /// One direction out of the guest.
@@ -58,20 +64,13 @@ pub(super) struct Output {
     /// What came before the nonce of the command, up to its length: it was left by another one.
     head: Vec<u8>,
     pub(super) has_begun: bool,
-    /// On its way to the caller.
-    pending: Option<Vec<u8>>,
-    /// Whether the caller still reads it.
-    is_read: bool,
-    bytes: u64,
 }
 
 /// The state of a command whose streams are ports.
 pub(crate) struct Pump<'a> {
     setup: PumpSetup<'a>,
     outputs: [Output; 2],
-    /// On its way to the guest.
-    input: Vec<u8>,
-    is_input_open: bool,
+    passing: Passing<'a>,
     exit: Option<ExitStatus>,
     /// The number of answers in a row that the output is closed, without a byte in between.
     quiet: u32,
@@ -87,11 +86,10 @@ pub(crate) struct Pump<'a> {
 impl<'a> Pump<'a> {
     pub(crate) fn new(setup: PumpSetup<'a>, control: Control<'a>) -> Self {
         let now = Instant::now();
-        let output = |is_read| Output { is_read, has_begun: !is_read, ..Output::default() };
+        let output = |is_read: bool| Output { has_begun: !is_read, ..Output::default() };
         Self {
             outputs: [output(true), output(!setup.is_merged)],
-            input: Vec::new(),
-            is_input_open: setup.streams.has_input(),
+            passing: Passing::new(setup.streams),
             exit: None,
             quiet: 0,
             poll: None,
@@ -106,7 +104,7 @@ impl<'a> Pump<'a> {
 
     /// Returns how many bytes of standard output and standard error were passed on.
     pub(crate) fn bytes(&self) -> [u64; 2] {
-        [self.outputs[0].bytes, self.outputs[1].bytes]
+        self.passing.bytes()
     }
 
     /// Passes bytes on until the command has ended.
@@ -117,25 +115,25 @@ impl<'a> Pump<'a> {
                 return Ok(end);
             }
             self.start_work();
-            let [reads_out, reads_err] = [0, 1].map(|index| self.outputs[index].pending.is_none());
-            let [writes_out, writes_err] = [!reads_out, !reads_err];
-            let reads_input = self.is_input_open && self.has_begun() && self.input.is_empty();
+            let [writes_out, writes_err] = [0, 1].map(|index| self.passing.has_pending(index));
+            let reads_input = self.has_begun() && self.passing.takes_input();
             let timer = self.timer();
             tokio::select! {
-                bytes = ports.read(GuestStream::Out), if reads_out => if !self.received(0, bytes?) { return Ok(PumpEnd::Closed) },
-                bytes = ports.read(GuestStream::Err), if reads_err && !self.setup.is_merged => {
+                bytes = ports.read(GuestStream::Out), if !writes_out => if !self.received(0, bytes?) { return Ok(PumpEnd::Closed) },
+                bytes = ports.read(GuestStream::Err), if !writes_err && !self.setup.is_merged => {
                     if !self.received(1, bytes?) { return Ok(PumpEnd::Closed) }
                 }
                 is_read = streams.writable(GuestStream::Out), if writes_out => self.pass_on(0, is_read),
                 is_read = streams.writable(GuestStream::Err), if writes_err => self.pass_on(1, is_read),
                 bytes = streams.read(), if reads_input => self.typed(bytes),
-                sent = ports.write(&self.input), if !self.input.is_empty() => self.sent(sent?),
+                sent = ports.write(self.passing.input()), if !self.passing.input().is_empty() => self.passing.sent(sent?),
                 signal = streams.signal() => self.control.signal(signal),
                 size = streams.resized(), if self.has_begun() => self.control.resize(size),
                 channels = working(&mut self.poll), if self.poll.is_some() => {
                     self.poll = None;
                     if let Some(end) = self.polled(channels)? { return Ok(end) }
                 }
+                end = self.setup.watch.answer() => if let Some(end) = end { return Ok(end) },
                 answer = self.control.answer() => if let Some(end) = self.answered(answer)? { return Ok(end) },
                 () = sleep_until(timer) => self.tick(),
             }
@@ -161,13 +159,14 @@ impl<'a> Pump<'a> {
         if self.poll.is_none() && now >= self.polled_at + self.interval {
             self.poll = Some(Box::pin(Channels::query(self.setup.vm)));
         }
+        self.setup.watch.start_if_due();
         self.control.start_next();
     }
 
     /// Returns when something is to be done next.
     fn timer(&self) -> Instant {
         let poll = self.poll.is_none().then_some(self.polled_at + self.interval);
-        let times = [poll, self.control.due_at(), Some(self.status_at)];
+        let times = [poll, self.setup.watch.due_at(), self.control.due_at(), Some(self.status_at)];
         times.into_iter().flatten().min().unwrap_or(self.status_at)
     }
 
@@ -198,42 +197,20 @@ impl<'a> Pump<'a> {
             (self.began, self.interval) = (Instant::now(), limits::MIN_EXEC_POLL);
             self.polled_at = self.began;
         }
-        if !bytes.is_empty() {
-            self.outputs[index].pending.get_or_insert_default().extend(bytes);
-        }
+        self.passing.received(index, bytes);
         true
     }
 
     fn pass_on(&mut self, index: usize, is_read: bool) {
-        let output = &mut self.outputs[index];
-        let Some(bytes) = output.pending.take() else { return };
-        if output.is_read && !is_read {
+        if self.passing.pass_on(index, is_read) {
             // As a pipe does.
             self.control.send(ProcessSignal::Pipe);
         }
-        output.is_read &= is_read;
-        output.bytes += bytes.len() as u64;
-        if output.is_read {
-            let stream = if index == 0 { GuestStream::Out } else { GuestStream::Err };
-            self.setup.streams.write(stream, bytes);
-        }
     }
 
-    /// Takes input of the user.
     fn typed(&mut self, bytes: Vec<u8>) {
-        if bytes.is_empty() {
-            self.is_input_open = false;
+        if self.passing.typed(bytes) {
             self.setup.ports.end_input();
-        }
-        self.input = bytes;
-    }
-
-    fn sent(&mut self, length: usize) {
-        if length == 0 {
-            // Nothing reads it any more.
-            (self.is_input_open, self.input) = (false, Vec::new());
-        } else {
-            self.input.drain(..length);
         }
     }
 
@@ -250,7 +227,7 @@ impl<'a> Pump<'a> {
                 return Ok(None);
             }
         };
-        if channels.has_open_output(self.setup.set) || !self.is_passed_on() {
+        if channels.has_open_output(self.setup.set) || !self.passing.is_passed_on() {
             (self.quiet, self.interval) = (0, self.next_interval());
             return Ok(None);
         }
@@ -278,11 +255,6 @@ impl<'a> Pump<'a> {
             return limits::MAX_EXEC_POLL;
         }
         (self.began.elapsed() / limits::EXEC_POLL_SHARE).clamp(limits::MIN_EXEC_POLL, limits::MAX_EXEC_POLL)
-    }
-
-    /// Returns whether the caller has everything that was received.
-    fn is_passed_on(&self) -> bool {
-        self.outputs.iter().all(|output| output.pending.is_none())
     }
 
     /// Reads what is there; returns whether there was anything.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use maqet_domain::error::{Explain, Explanation, Fault};
-use maqet_domain::guest::{AgentCommand, CommandStatus, end_thaw_later, has_thawed, thaw_later};
+use maqet_domain::guest::{
+    AgentCommand, CommandStatus, ExitStatus, can_thaw_later, end_thaw_later, has_thawed, thaw_later,
+};
 use maqet_domain::port::{AgentError, AgentSession};
 use maqet_domain::qmp::wording::is_command_disabled;
 use maqet_domain::vm::{VmEntry, VmName};
@@ -73,11 +75,22 @@ pub(crate) struct Frozen<'a> {
 }
 
 impl<'a> Frozen<'a> {
-    /// Checks that a guest can be frozen: its agent answers, and it is not frozen.
+    /// Checks that a guest can be frozen: its agent answers, and it is not frozen. Returns a warning if it would not thaw on
+    /// its own.
     ///
     /// Errors: `NoAgent`, `Frozen`, `NotFrozen`.
-    pub(crate) async fn check(agent: Agent<'_>, vm: &VmName) -> Result<(), QuiesceError> {
-        open_thawed(agent, vm).await.map(drop)
+    pub(crate) async fn check(agent: Agent<'_>, vm: &VmName) -> Result<Option<String>, QuiesceError> {
+        let mut session = open_thawed(agent, vm).await?;
+        let missing = match agent::complete(&mut *session, &can_thaw_later(), limits::AGENT_TOOL_POLLS).await {
+            Ok(Some(CommandStatus { exit: Some(exit), .. })) if exit != ExitStatus::Code(0) => {
+                "it has no `fsfreeze` (package `util-linux`)"
+            }
+            // On a guest that is slow, nothing is known.
+            Ok(_) => return Ok(None),
+            Err(AgentError::Refused { .. }) => "its agent refuses to run commands",
+            Err(source) => return Err(not_frozen(vm, source)),
+        };
+        Ok(Some(format!("if maqet is killed meanwhile, the guest stays frozen until the next command: {missing}")))
     }
 
     /// Freezes the file systems of the guest of a run for at most `limit`; they are thawed again if that fails.
@@ -319,6 +332,19 @@ mod tests {
         assert_eq!(sent_to_blocked, [STATUS, EXEC, FREEZE, TIMER, EXEC]);
         assert!(matches!(old, QuiesceError::NotFrozen { .. }), "{old}");
         assert_eq!(sent_to_old, [STATUS, EXEC, FREEZE, THAW, STATUS, TIMER, EXEC]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn test_guest_that_would_not_thaw_on_its_own_is_named() {
+        let paths = RunPaths { sockets: "/r".into(), records: "/s".into() };
+        let check = async |refusals, exit_code: i32| {
+            let (agents, _) = agent("thawed", refusals, json!({ "exited": true, "exitcode": exit_code }));
+            Frozen::check(Agent { agents: &agents, paths: &paths }, &"v".parse().unwrap()).await.unwrap()
+        };
+
+        assert_eq!(check(&[], 0).await, None);
+        assert!(check(&[], 127).await.is_some_and(|warning| warning.contains("`fsfreeze`")));
+        assert!(check(&[(EXEC, DISABLED)], 0).await.is_some_and(|warning| warning.contains("refuses to run commands")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -65,6 +65,9 @@ pub struct SnapshotDone {
     /// Whether the guest agent has set the clock of the guest after a load.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub clock_set: bool,
+    /// What went otherwise than one expects.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The writable drives that are not part of the snapshot, because their types do not support snapshots.
     pub omitted: Vec<OmittedDrive>,
 }
@@ -144,6 +147,7 @@ fn done(outcome: Outcome<'_>, kind: &'static str, name: &str, safety: Option<&st
         safety: safety.map(str::to_owned),
         unchecked: false,
         clock_set: false,
+        warnings: Vec::new(),
         omitted: images.selection.omitted,
     };
     let done = events.into_iter().fold(Done::changing(done, entry.id, changes), Done::event).holding(images.guard);

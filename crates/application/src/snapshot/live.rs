@@ -43,6 +43,8 @@ pub(crate) struct LiveVm<'a> {
     app: &'a App,
     monitored: Monitored<'a>,
     session: Box<dyn MonitorSession>,
+    /// What went otherwise than one expects.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A drive of a running VM.
@@ -72,7 +74,7 @@ impl<'a> LiveVm<'a> {
         // Its command line is part of the fingerprint, and it is ended after a load that failed.
         monitored.visible_process()?;
         match monitored.session().await {
-            Ok(session) => Ok(Some(Self { app, monitored, session })),
+            Ok(session) => Ok(Some(Self { app, monitored, session, warnings: Vec::new() })),
             // It may be exiting.
             Err(error) if error.is_connection_loss() && has_exited(app, monitored.visible_process()?).await => Ok(None),
             Err(error) => monitored.or_unresponsive(Err(error)),

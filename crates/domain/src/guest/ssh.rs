@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::command::{ExecWay, GuestCommand, Nonce, PATH, TerminalSize};
+use super::exit_record::ExitRecord;
 use super::scripts::START;
 use super::tool::GuestTool;
 use crate::text::quote;
@@ -106,13 +107,16 @@ impl GuestCommand {
     /// Returns the line for the [receiver](SshLogin::receiver) that runs the command.
     ///
     /// Once it begins, a line with the nonce and the number of its process comes on standard error. The shell waits for it,
-    /// since ssh(1) does not say which signal killed a command.
+    /// since ssh(1) does not say which signal killed a command, and ends both streams with an [`ExitRecord`].
     pub fn line_by_ssh(&self, nonce: &Nonce, login: &SshLogin, streams: SshStreams) -> Vec<u8> {
         let user = self.user.as_ref().map(ToString::to_string);
         let SshStreams { has_input, is_merged, terminal } = streams;
         let way = ExecWay::Streams { is_user: login.is_user(user.as_deref()), has_input, is_merged, terminal };
         let arguments = quoted(&self.arguments(nonce, way));
-        let script = format!("(\nread -r pid _ </proc/self/stat\nset -- {arguments}\n{START}\n)\nexit \"$?\"\n");
+        let record = ExitRecord::script(nonce);
+        let script = format!(
+            "(\nread -r pid _ </proc/self/stat\nset -- {arguments}\n{START}\n)\ncode=$?\n{record}exit \"$code\"\n"
+        );
         line(&script)
     }
 }

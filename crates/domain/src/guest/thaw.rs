@@ -38,6 +38,11 @@ for f in ${1:-$(grep -ls MAQET_THAW= /proc/[0-9]*/environ)}; do
 done
 "#;
 
+/// Returns the request that tells by exit code 0 that the guest has what [thaws later](thaw_later).
+pub fn can_thaw_later() -> AgentCommand {
+    shell(vec!["-c", "command -v fsfreeze"]).argument("env", vec![PATH])
+}
+
 /// Returns the request that has the guest thaw its file systems after a while; the process is to be
 /// [ended](end_thaw_later) before.
 pub fn thaw_later(after: Duration) -> AgentCommand {

@@ -22,6 +22,9 @@ pub enum AgentError {
     Failed { source: Cause },
     #[error("other processes use the guest agent")]
     Busy,
+    /// The process that uses the agent was stopped by a signal.
+    #[error("process {pid} uses the guest agent and is stopped")]
+    UserStopped { pid: u32 },
     #[error("the guest agent did not answer within {} s", after.as_secs_f32())]
     Unresponsive { after: Duration },
     /// QEMU closed the channel: it exited.
@@ -43,6 +46,8 @@ impl Explain for AgentError {
                 .hint("set `guest: {agent: true}`, without a virtio-serial device of your own, and restart the VM"),
             Self::Failed { .. } => Explanation::new("guest.agent-failed", Fault::Failed),
             Self::Busy => Explanation::new("guest.agent-busy", Fault::Busy),
+            Self::UserStopped { pid } => Explanation::new("guest.agent-busy", Fault::Busy)
+                .hint(format!("let it go on: `kill -CONT {pid}`")),
             Self::Unresponsive { .. } => Explanation::new("guest.agent-unresponsive", Fault::TimedOut)
                 .hint("check in the guest that its agent runs: `systemctl status qemu-guest-agent`"),
             Self::Closed => Explanation::new("guest.agent-unavailable", Fault::State),
@@ -88,7 +93,7 @@ pub trait AgentSession: Send {
 pub trait GuestAgents: Send + Sync {
     /// Connects, once other processes do not use the agent, and synchronizes within `timeout`.
     ///
-    /// Errors: `NoChannel`, `Busy`, `Unresponsive`, `Closed`, `Failed`.
+    /// Errors: `NoChannel`, `Busy`, `UserStopped`, `Unresponsive`, `Closed`, `Failed`.
     async fn session(&self, paths: &RunPaths, timeout: Duration) -> Result<Box<dyn AgentSession>, AgentError>;
 }
 

@@ -69,6 +69,9 @@ pub struct BackupCreated {
     pub backup: BackupInfo,
     /// Drives that are not backed up.
     pub left_out: Vec<LeftOutDrive>,
+    /// What went otherwise than one expects.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Operation for BackupCreate {
@@ -118,7 +121,7 @@ impl BackupCreate {
             quiesce: self.quiesce && source == BackupSource::Running,
             name,
         };
-        run.check_guest().await?;
+        let warnings: Vec<String> = run.check_guest().await?.into_iter().collect();
         let entry = app.committer().begin_work(&vm.entry, Self::NAME, run.pending(), Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(Self::NAME));
         let manifest = match run.run().await {
@@ -140,7 +143,8 @@ impl BackupCreate {
         let data = json!({ "name": backup.name, "directory": backup.directory, "kind": backup.kind });
         let event = app.committer().event(kind::BACKUP_CREATED, &entry, data);
         let changes = ChangeSet::default().and(work_done(&entry));
-        let created = BackupCreated { id: entry.id.to_string(), name: entry.name.to_string(), backup, left_out };
+        let (id, name) = (entry.id.to_string(), entry.name.to_string());
+        let created = BackupCreated { id, name, backup, left_out, warnings };
         let done = Done::changing(created, entry.id, changes).event(event);
         Ok(guards.into_iter().fold(done.holding(guard), Done::holding))
     }

@@ -306,6 +306,7 @@ async fn conclude(app: &App, vm: &Monitored<'_>, end: &PumpEnd) -> Conclusion {
         PumpEnd::Closed | PumpEnd::NotStarted(_) | PumpEnd::Silent => {
             of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some(&ended_by(reason().await)))
         }
+        PumpEnd::Halted(halted) => of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some(&halted.to_string())),
         PumpEnd::Lost(error) => match (reason().await, error) {
             (Some(reason), _) => of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some(&ended_by(Some(reason)))),
             (None, None) => of(ExecOutcome::VmEnded, ExitStatus::Code(ENDED), Some("the guest was reset")),

@@ -14,6 +14,7 @@ use crate::guest::channels::Channels;
 use crate::guest::error::ExecError;
 use crate::guest::request::{ExecRequest, ExecVia, ExecWayRefused, WayError};
 use crate::guest::streams::ExecStreams;
+use crate::maintenance::error_chain;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, limits};
 
@@ -43,8 +44,9 @@ enum ReadyWay {
 
 impl Refused {
     fn add(&mut self, via: ExecVia, error: ExecError) {
-        tracing::info!(%via, %error, "cannot run the command in this way");
-        self.ways.push(ExecWayRefused { via, reason: error.to_string() });
+        let reason = error_chain(&error);
+        tracing::info!(%via, %reason, "cannot run the command in this way");
+        self.ways.push(ExecWayRefused { via, reason });
         self.first.get_or_insert_with(|| Box::new(error));
     }
 }
@@ -87,7 +89,7 @@ impl Ways<'_> {
     async fn run_by_ssh(&self) -> Result<Ended, WayError> {
         let login: SshLogin = ssh_login(self.app, self.vm).await?;
         let ssh = Ssh { clients: &*self.app.ports.ssh, login: &login, request: self.request };
-        by_ssh::run(self.vm, ssh, self.streams).await
+        by_ssh::run(self.app, self.vm, ssh, self.streams).await
     }
 
     /// Runs the command by ports, else by the agent alone; returns by which.
@@ -98,7 +100,7 @@ impl Ways<'_> {
             Err(end) => Ok((Ended::without_output(end), self.via)),
             Ok(way) => match way? {
                 ReadyWay::Ports(ports) => Ok((ports.run(vm, agent, request, streams).await?, ExecVia::Ports)),
-                ReadyWay::Agent => Ok((by_agent::run(vm, agent, request, streams).await?, ExecVia::Agent)),
+                ReadyWay::Agent => Ok((by_agent::run(app, vm, agent, request, streams).await?, ExecVia::Agent)),
             },
         }
     }

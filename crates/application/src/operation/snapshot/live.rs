@@ -125,6 +125,7 @@ impl<'a> Request<'a> {
             safety: None,
             unchecked: false,
             clock_set: false,
+            warnings: Vec::new(),
             omitted: Vec::new(),
         };
         let done = Done::changing(done, self.entry.id, changes);
@@ -189,9 +190,11 @@ pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<Sn
     let path = |drive: &str| disks.iter().find(|disk| disk.name == drive).map(|disk| disk.path.clone());
     let created = records.iter().filter_map(|record| Some(expected(record, path(&record.drive)?))).collect();
     let inverse = SnapshotRm::reverting(request.entry.id, (&create.drive, &create.name), created, None);
+    let warnings = std::mem::take(&mut request.live.warnings);
     let mut done = request.done(names(&disks), name.as_str(), kind::SNAPSHOT_CREATED, ChangeSet::default());
     done.value.kind = Some(if has_memory { SnapshotKind::Memory } else { SnapshotKind::Disk });
     done.value.replaced = was_replaced;
+    done.value.warnings = warnings;
     let done = done.holding(guard);
     Ok(if was_replaced { done.not_undone(Irreversible::SnapshotReplaced) } else { done.undone_by(&inverse) })
 }
@@ -266,6 +269,7 @@ async fn load_into(request: Request<'_>, guard: &HeldLock, load: &SnapshotLoad) 
         safety: keeps_safety.then(|| BEFORE_LOAD.to_owned()),
         unchecked: !is_checked,
         clock_set,
+        warnings: Vec::new(),
         omitted: Vec::new(),
     };
     let done = Done::changing(done, entry.id, ChangeSet::default());

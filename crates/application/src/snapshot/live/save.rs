@@ -64,7 +64,7 @@ impl LiveSave<'_> {
         if self.quiesce {
             // While nothing is pending: what is pending has to be thawed, which takes the agent as well.
             let agent = Agent { agents: &*app.ports.agents, paths: &live.run().paths };
-            Frozen::check(agent, &entry.name).await.map_err(ExecError::from)?;
+            live.warnings.extend(Frozen::check(agent, &entry.name).await.map_err(ExecError::from)?);
         }
         let created: Vec<ImageTag> = self.disks.iter().map(|disk| disk.tag(self.tag)).collect();
         let work = PendingWork::SnapshotCreate { created: created.clone(), live: true, quiesced: self.quiesce };

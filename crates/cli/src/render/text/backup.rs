@@ -33,7 +33,7 @@ impl TextOutput for BackupCreated {
             };
             writeln!(out, "  drive `{}` is not backed up: {why}", drive.drive)?;
         }
-        Ok(())
+        self.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {}", escape_control(warning)))
     }
 }
 

@@ -27,6 +27,7 @@ impl TextOutput for SnapshotDone {
         if self.unchecked {
             writeln!(out, "warning: it is not recorded what VM it was saved of, so that was not checked")?;
         }
+        self.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {}", escape_control(warning)))?;
         self.omitted.iter().try_for_each(|omitted| {
             writeln!(out, "warning: not included: drive `{}`: {}", omitted.drive, omitted.reason)
         })
