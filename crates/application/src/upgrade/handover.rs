@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use maqet_domain::change::ChangeSet;
-use maqet_domain::qmp::{MigrationInfo, MigrationStatus, QmpCommand};
+use maqet_domain::qmp::{MigrationInfo, MigrationStatus, QmpCommand, QmpError};
 use maqet_domain::upgrade::UpgradeMethod;
 use maqet_domain::vm::{PendingWork, Phase, Run, UpgradeWork, VmEntry};
 use maqet_fault_points::FaultPoint;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::error::UpgradeError;
 use super::forwards;
@@ -19,7 +19,7 @@ use crate::app::commit::{run_change, work_done};
 use crate::app::recovered::{Recovered, RecoveryOutcome};
 use crate::job::{Job, ProgressUnit};
 use crate::snapshot::live::LiveVm;
-use crate::{App, Error};
+use crate::{App, Error, limits};
 
 /// A guest that is put into another QEMU; the caller holds the lock of the VM.
 pub(crate) struct Handover<'a> {
@@ -150,7 +150,17 @@ impl Handover<'_> {
             let report = |info: &MigrationInfo| {
                 self.job.report(ProgressUnit::Bytes, info.total.saturating_sub(info.remaining), info.total);
             };
-            let end = std::pin::pin!(live.wait_for_end(report));
+            // Often, as the guest is paused.
+            let end = std::pin::pin!(async {
+                loop {
+                    let info = live.migration().await?;
+                    report(&info);
+                    if !info.is_under_way() {
+                        return Ok::<_, QmpError>(info);
+                    }
+                    sleep(limits::CHECKPOINT_MOMENT_INTERVAL).await;
+                }
+            });
             let cut_off = std::pin::pin!(self.job.cut_off());
             match select(end, cut_off).await {
                 Either::Left((ended, _)) => return self.require_sent(&ended?),
