@@ -55,6 +55,7 @@ impl FileLocks {
             LockName::ThrowAway(id) => self.folder.join(format!("run-{id}.lock")),
             LockName::Trash => self.folder.join(TRASH_LOCK),
             LockName::Move => self.folder.join(MOVE_LOCK),
+            LockName::Template(name) => self.folder.join(format!("{TEMPLATE_LOCK_PREFIX}{name}.lock")),
             LockName::Image(path) => {
                 // Two images that share one merely wait for each other.
                 let hash = stable_hash(path.as_os_str().as_encoded_bytes());
@@ -159,7 +160,7 @@ impl Drop for FileLock {
 #[async_trait]
 impl Locks for FileLocks {
     async fn lock(&self, name: &LockName, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError> {
-        let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move);
+        let is_retired = matches!(name, LockName::Image(_) | LockName::Trash | LockName::Move | LockName::Template(_));
         let waited = timeout.max(MIN_LOCK_TIMEOUT);
         match self.lock_at(self.path(name), operation, waited, is_retired).await? {
             Ok(guard) => Ok(guard),
@@ -167,7 +168,7 @@ impl Locks for FileLocks {
                 LockName::Trash => LockError::TrashInUse { holder, waited },
                 LockName::Move => LockError::DatabaseInUse { holder, waited },
                 LockName::Image(path) => LockError::ImageInUse { path: path.clone(), holder, waited },
-                LockName::Vm(_) | LockName::Keyboard(_) | LockName::ThrowAway(_) => {
+                LockName::Vm(_) | LockName::Keyboard(_) | LockName::ThrowAway(_) | LockName::Template(_) => {
                     LockError::InUse { vm: None, holder, waited }
                 }
             }),
@@ -233,6 +234,9 @@ pub(crate) const MOVE_LOCK: &str = "move.lock";
 
 /// Begins the name of the lock of an image, which is followed by a hash of its path and `.lock`.
 pub(crate) const IMAGE_LOCK_PREFIX: &str = "image-";
+
+/// Begins the name of the lock of the making of a template, which is followed by its name and `.lock`.
+pub(crate) const TEMPLATE_LOCK_PREFIX: &str = "template-";
 
 /// Begins the name of a lock that a QEMU holds while it runs, which is followed by the ID of its VM and `.lock`.
 ///

@@ -12,7 +12,9 @@ use maqet_domain::vm::{BootNumber, VmId};
 
 use crate::backup_store::left_over_backups;
 use crate::copies::{copied_at, database_of, vm_folders};
-use crate::lock::{FileLocks, IMAGE_LOCK_PREFIX, MOVE_LOCK, RUN_LOCK_PREFIX, TRASH_LOCK, parse_lock_name};
+use crate::lock::{
+    FileLocks, IMAGE_LOCK_PREFIX, MOVE_LOCK, RUN_LOCK_PREFIX, TEMPLATE_LOCK_PREFIX, TRASH_LOCK, parse_lock_name,
+};
 use crate::locked_file::is_at;
 use crate::private_file::unless_missing;
 use crate::process::PidScope;
@@ -204,10 +206,13 @@ fn locked_vm(path: &Path) -> Option<VmId> {
     is_free(path).then_some(id)
 }
 
-/// Returns whether this is the lock of an image, of the trash or of moves, which stays if its holder is killed.
+/// Returns whether this is the lock of an image, of a template, of the trash or of moves, which stays if its holder is killed.
 fn is_lock_of_image(path: &Path) -> bool {
     let is_it = |name: &OsStr| {
-        name == TRASH_LOCK || name == MOVE_LOCK || name.as_encoded_bytes().starts_with(IMAGE_LOCK_PREFIX.as_bytes())
+        let prefixes = [IMAGE_LOCK_PREFIX, TEMPLATE_LOCK_PREFIX];
+        name == TRASH_LOCK
+            || name == MOVE_LOCK
+            || prefixes.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
     };
     path.file_name().is_some_and(is_it)
 }

@@ -276,7 +276,7 @@ impl App {
 /// Returns a machine whose drives have the layers on top as their images.
 ///
 /// A layer exists: a start creates none.
-fn layered(mut machine: Machine, layers: &[DriveLayers]) -> Machine {
+pub(crate) fn layered(mut machine: Machine, layers: &[DriveLayers]) -> Machine {
     for drive in &mut machine.storage {
         if let Some(layers) = layers_of(layers, drive.name.as_str()) {
             drive.driver = Arc::new(QCOW2);

@@ -22,15 +22,13 @@ use crate::HumanDuration;
 use crate::backup::error::BackupError;
 use crate::checkpoint::error::CheckpointError;
 use crate::config::ConfigError;
-use crate::device::balloon_error::BalloonError;
-use crate::device::medium_error::MediumError;
+use crate::device::{balloon_error::BalloonError, medium_error::MediumError};
 use crate::event::filter::UnknownEventType;
 use crate::guest::copy::error::CopyError;
 use crate::guest::error::ExecError;
 use crate::history::error::HistoryError;
 use crate::host::error::{HostError, away_note, foreign_vm, lost_vm};
-use crate::input::keyboard_error::KeyboardError;
-use crate::input::screen::ScreenError;
+use crate::input::{keyboard_error::KeyboardError, screen::ScreenError};
 use crate::job::qmp_job::QmpJobFailed;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
@@ -160,6 +158,8 @@ pub enum Error {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Upgrade(#[from] UpgradeError),
+    #[error(transparent)]
+    Template(#[from] crate::template::error::TemplateError),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -348,6 +348,7 @@ impl Explain for Error {
             Self::BackupStore(inner) => inner.explain(),
             Self::Checkpoint(inner) => inner.explain(),
             Self::Upgrade(inner) => inner.explain(),
+            Self::Template(inner) => inner.explain(),
             Self::Disk(inner) => inner.explain(),
             Self::Storage(inner) => inner.explain(),
             Self::Host(inner) => inner.explain(),

@@ -14,6 +14,7 @@ mod qmp;
 mod run;
 mod snapshot;
 mod storage;
+mod template;
 mod trash;
 mod vm;
 
@@ -40,6 +41,7 @@ pub use self::snapshot::{
     SnapshotObstacle, SnapshotReadiness, SnapshotRm,
 };
 pub use self::storage::*;
+pub use self::template::*;
 pub use self::trash::*;
 pub use self::vm::*;
 pub(crate) use self::vm::{StartOptions, check_start, new_vm, start, stop};
@@ -106,6 +108,9 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<CheckpointRestore>()?;
     table.register::<CheckpointRm>()?;
     table.register::<Fork>()?;
+    table.register::<TemplateCreate>()?;
+    table.register::<TemplateLs>()?;
+    table.register::<TemplateRm>()?;
     table.register::<StorageLs>()?;
     table.register::<StorageInfo>()?;
     table.register::<StorageVerify>()?;

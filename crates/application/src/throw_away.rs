@@ -135,6 +135,12 @@ pub(crate) async fn remove(app: &App, id: &VmId, operation: &'static str) -> Res
     let (sockets, records) = (app.folders.vm_sockets(id), app.folders.vm_records(id));
     // Before the VM, so that it is found again if this is interrupted. No other VM has this directory.
     app.ports.hypervisor.remove_vm_files(&sockets, &app.folders.vm_storage(&entry.name)).await;
+    let checkpoints = app.ports.checkpoints.list(&app.folders.vm_checkpoints(id)).await?;
+    let unusable = checkpoints.unusable.into_iter().map(|(directory, _)| directory);
+    let complete = checkpoints.checkpoints.into_iter().map(|found| found.directory);
+    for directory in complete.chain(unusable).chain(checkpoints.unfinished) {
+        app.ports.checkpoints.remove(&directory).await?;
+    }
     let mut changes = ChangeSet::default();
     for record in app.ports.store.storage_of_vm(id).await? {
         changes = changes.and(Change::StorageRemoved { path: record.path });

@@ -31,6 +31,7 @@ mod shell;
 mod snapshot;
 mod storage;
 mod suggest;
+mod template;
 mod wait;
 
 use std::ffi::{OsStr, OsString};
@@ -64,6 +65,7 @@ pub(crate) use self::shell::QmpShellArgs;
 pub(crate) use self::snapshot::SnapshotSubcommand;
 pub(crate) use self::storage::{StorageSubcommand, StorageTrashSubcommand};
 pub(crate) use self::suggest::{similar_qmp_commands, suggestion};
+pub(crate) use self::template::{TemplateCreateArgs, TemplateSubcommand};
 pub(crate) use self::wait::WaitArgs;
 use crate::exit_code;
 
@@ -205,6 +207,8 @@ pub(crate) enum Command {
     Checkpoint(CheckpointSubcommand),
     Fork(Fork),
     #[command(subcommand)]
+    Template(TemplateSubcommand),
+    #[command(subcommand)]
     Storage(StorageSubcommand),
     Metrics(MetricsArgs),
     #[command(subcommand)]
@@ -229,7 +233,7 @@ Examples:
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 41] = [
+const DEFINITIONS: [(&str, Augment); 42] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -261,6 +265,7 @@ const DEFINITIONS: [(&str, Augment); 41] = [
     ("backup", BackupSubcommand::augment_subcommands),
     ("checkpoint", CheckpointSubcommand::augment_subcommands),
     ("fork", Fork::augment_args),
+    ("template", TemplateSubcommand::augment_subcommands),
     ("storage", StorageSubcommand::augment_subcommands),
     ("metrics", MetricsArgs::augment_args),
     ("database", DatabaseSubcommand::augment_subcommands),
@@ -306,6 +311,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
     ("checkpoint", "Take checkpoints of running VMs, go back to them, list, show and remove them"),
     ("fork", "Start new VMs from a checkpoint: each goes on where the guest was, with disks of its own"),
+    ("template", "Make, list and remove templates: VMs that have booted, kept for forks"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("metrics", "Show how often operations ran, failed, and how long they took"),
     ("database", "Check, back up and move the database"),

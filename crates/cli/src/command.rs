@@ -23,6 +23,7 @@ mod screen;
 mod shell;
 mod snapshot;
 mod storage;
+mod template;
 
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Backup(command) => backup::run(maqet, command, output).await,
         Command::Checkpoint(command) => checkpoint::run(maqet, command, output).await,
         Command::Fork(fork) => checkpoint::fork(maqet, fork, output).await,
+        Command::Template(command) => template::run(maqet, command, output).await,
         Command::Storage(command) => storage::run(maqet, command, output).await,
         Command::Metrics(args) => metrics::run(maqet, args, output).await,
         Command::Database(command) => database::run(maqet, command, output).await,

@@ -11,6 +11,7 @@ pub mod ladder;
 mod manifest;
 mod name;
 pub mod stream;
+mod template;
 
 pub use self::host_cpu::{cpu_difference, has_host_cpu};
 pub use self::manifest::{
@@ -19,3 +20,4 @@ pub use self::manifest::{
 };
 pub use self::name::{CheckpointName, InvalidCheckpointName};
 pub use self::stream::{PAGE_BYTES, Piece, RamBlock, StreamError, StreamFacts, StreamReader};
+pub use self::template::{TemplateFile, TemplateInputs, TemplateRecord, TemplateSource};

@@ -48,3 +48,8 @@ fn test_example_configuration_key_runs_successfully() {
 fn test_example_store_runs_successfully() {
     check("custom_store");
 }
+
+#[test]
+fn test_example_forks_runs_successfully() {
+    check("ten_from_one");
+}

@@ -399,3 +399,27 @@ fn test_fork_without_network_is_connected_to_nothing() {
     let command = fs::read_to_string(format!("/proc/{}/cmdline", started["pid"])).unwrap();
     assert!(!command.contains("-card"), "{command}");
 }
+
+/// The disks of a VM with checkpoints are its newest layers, also for a run that throws its writes away.
+#[test]
+fn test_run_of_a_vm_with_layers_has_the_newest() {
+    let (vm, _) = checkpointed(TestHome::new());
+    let home = &vm.home;
+    home.json(&["stop", "web", "--force"]);
+
+    let running = home.maqet(["run", "--vm", "web", "--", "true"]).spawn();
+
+    let qemu = wait::until(wait::LONG, "the guest to run", || {
+        let vms = home.json(&["ls"]);
+        vms.as_array().unwrap().iter().find(|vm| vm["status"] == "running")?["pid"].as_u64()
+    });
+    let files: Vec<PathBuf> = fs::read_dir(format!("/proc/{qemu}/fd"))
+        .unwrap()
+        .filter_map(|file| fs::read_link(file.unwrap().path()).ok())
+        .collect();
+    for drive in ["one", "two"] {
+        let layer = home.data().join(format!("storage/web/{drive}.layer-1.qcow2"));
+        assert!(files.contains(&layer), "{drive}: {files:?}");
+    }
+    drop(running.kill());
+}

@@ -99,6 +99,7 @@ mod stop;
 mod storage;
 mod stress;
 mod switches;
+mod templates;
 mod text_output;
 mod timeouts;
 mod tpm;

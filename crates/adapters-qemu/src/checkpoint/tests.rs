@@ -108,6 +108,7 @@ fn manifest(ram: MemoryFile, state: StateFile) -> CheckpointManifest {
         has_generation_id: false,
         added_devices: Vec::new(),
         is_temporary: false,
+        template: None,
         parent: None,
     }
 }

@@ -9,7 +9,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::checkpoint::ladder::can_cancel_background;
 use maqet_domain::checkpoint::{
     CheckpointManifest, CheckpointMethod, CheckpointName, CheckpointQemu, CheckpointVm, CopiedFile, FrozenDisk,
-    MANIFEST_FORMAT, MemoryFile, StateFile, UNFINISHED_SUFFIX, has_host_cpu,
+    MANIFEST_FORMAT, MemoryFile, StateFile, TemplateRecord, UNFINISHED_SUFFIX, has_host_cpu,
 };
 use maqet_domain::command_line::without_resuming;
 use maqet_domain::config::Node;
@@ -42,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) is_durable: bool,
     /// Whether it goes with the last fork of it.
     pub(crate) is_temporary: bool,
+    /// What is recorded of a template, if it is that of one.
+    pub(crate) template: Option<Box<TemplateRecord>>,
 }
 
 /// A checkpoint that is taken; the caller holds the lock of the VM.
@@ -186,6 +188,7 @@ impl Creation<'_> {
             has_generation_id: arguments.iter().any(|argument| argument.contains("vmgenid")),
             added_devices: self.plan.added_devices.clone(),
             is_temporary: self.request.is_temporary,
+            template: self.request.template.clone(),
             parent: place.names().pop(),
             qemu: CheckpointQemu {
                 binary,

@@ -2,6 +2,7 @@
 
 mod concluded;
 mod matrix;
+mod prepare;
 mod relay;
 mod report;
 mod result;
@@ -12,26 +13,27 @@ use std::fmt;
 use std::sync::Arc;
 
 use derive_setters::Setters;
-use maqet_domain::vm::Vm;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 pub use self::matrix::{MatrixCase, read_matrix};
+use self::prepare::{Prepared, prepare};
 pub use self::report::{TestCase, junit};
 pub use self::result::{RunOutcome, RunPhase, RunResult, RunStep};
 use self::session::Session;
 pub use self::spec::{InvalidRunSpec, KeepVm, RunCopy, RunShare};
 use crate::app::operations::{Done, Effect, Operation};
-use crate::config::{Document, Layers};
+use crate::config::Document;
 use crate::guest::copy::error::CopyError;
 use crate::guest::request::ExecVia;
 use crate::guest::streams::ExecStreams;
-use crate::throw_away::definition::{Share, define};
 use crate::throw_away::remove_left_over;
 use crate::wait::condition::Condition;
 use crate::{App, Error, HumanDuration};
 
-/// Runs a command in a VM that is made for it, of documents or of another VM, and thrown away.
+/// Runs a command in a VM that is made for it, of documents, another VM or a template, and thrown away.
+///
+/// A VM of a definition that has a template which is fresh goes on from that, instead of booting.
 ///
 /// The disks are overlays, so that nothing of them is written, and ports of the host are chosen by QEMU. Everything is removed
 /// however the command ends; what a killed process leaves, the next one removes. An error is one of the arguments; what
@@ -43,6 +45,9 @@ use crate::{App, Error, HumanDuration};
 pub struct Run {
     /// The VM whose definition and disks are used; without it, those of the documents.
     pub vm: Option<String>,
+    /// The template that the VM goes on from instead of booting, and that is rebuilt first if it is stale; there is neither
+    /// a VM nor a document then.
+    pub template: Option<String>,
     /// Documents, merged left to right, over the definition of the VM if there is one.
     pub documents: Vec<Document>,
     /// Single values, each as `key.path=value`; they override the documents.
@@ -132,7 +137,7 @@ impl Operation for Run {
     type Output = RunResult;
 
     async fn run(&self, app: &App) -> Result<Done<RunResult>, Error> {
-        if self.documents.is_empty() && self.vm.is_none() {
+        if self.documents.is_empty() && self.vm.is_none() && self.template.is_none() {
             return Err(Error::ConfigRequired);
         }
         // Before anything is made: the command is checked again where it runs.
@@ -141,18 +146,13 @@ impl Operation for Run {
             app.ports.host_files.source(&copy.of_host()).await.map_err(CopyError::from)?;
         }
         remove_left_over(app, Self::NAME).await;
-        let source: Option<Vm> = match &self.vm {
-            Some(vm) => Some(app.vms().find(vm).await?),
-            None => None,
-        };
-        let layers = Layers { documents: &self.documents, flags: Vec::new(), set: &self.set, lenient: self.lenient };
-        let shares: Vec<Share<'_>> = self.share.iter().enumerate().map(|(index, share)| share.entry(index)).collect();
-        let mut made = Box::pin(define(app, &layers, source.as_ref(), &shares, Self::NAME)).await?;
-        let result = Box::pin(Session::new(app, self, made.vm.clone()).run()).await;
+        let Prepared { vm, warnings, mut guard, template, rebuilt } = Box::pin(prepare(app, self)).await?;
+        let name = template.as_ref().map(|template| template.record.name.to_string());
+        let result = Box::pin(Session::new(app, self, vm, template).run()).await;
         if result.not_removed.is_none() {
-            made.guard.retire();
+            guard.retire();
         }
-        let result = RunResult { warnings: made.warnings, ..result };
+        let result = RunResult { warnings, template: name, rebuilt, ..result };
         Ok(Done::reading(result))
     }
 }

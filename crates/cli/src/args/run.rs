@@ -21,6 +21,7 @@ The exit code is that of the command. Others mean:
 Examples:
   maqet run web.yaml -- uname -a
   maqet run --vm web --copy ./src:/srv/ -w /srv/src --timeout 10m -- make test
+  maqet run --template debian -- ./check
   maqet run web.yaml --collect /var/log:logs --junit result.xml -- sh -c './suite'
   maqet run --vm web --keep=failed --report result.json -- ./check
   maqet run --matrix versions.yaml --junit result.xml -- make test";
@@ -28,7 +29,8 @@ Examples:
 /// Run a command in a VM that is made for it, and thrown away
 ///
 /// The VM is that of the files, or has the definition and the disks of another one, which must not run. Nothing of the disks
-/// is written: each is an overlay that vanishes with QEMU. Forwarded ports are any free ones. The guest needs QEMU's guest
+/// is written: each is an overlay that vanishes with QEMU. If a template of the same definition is fresh, the VM goes on from that
+/// instead of booting. Forwarded ports are any free ones. The guest needs QEMU's guest
 /// agent. SIGTERM ends the command, and then the VM; if maqet is killed, QEMU ends with it, and the next `run` or `cleanup`
 /// removes the rest.
 #[derive(Debug, Args)]
@@ -36,11 +38,14 @@ Examples:
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct RunArgs {
     /// YAML files, merged left to right; `-` is standard input
-    #[arg(value_name = "FILE", required_unless_present_any = ["vm", "matrix"])]
+    #[arg(value_name = "FILE", required_unless_present_any = ["vm", "template", "matrix"])]
     pub(crate) files: Vec<PathBuf>,
     /// Use the definition and the disks of this VM
     #[arg(long, value_name = "VM")]
     pub(crate) vm: Option<String>,
+    /// Go on from this template instead of booting; it is rebuilt first if it is stale
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["files", "vm", "memory", "cpu", "set", "lenient", "share", "matrix"])]
+    pub(crate) template: Option<String>,
     /// The program and its arguments
     #[arg(last = true, required_unless_present = "matrix", value_name = "COMMAND")]
     pub(crate) command: Vec<String>,

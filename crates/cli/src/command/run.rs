@@ -167,6 +167,7 @@ fn operation(
     let variables = args.environment.iter().chain(&case.environment);
     Ok(Run::new(command)
         .vm(case.vm.clone().or_else(|| args.vm.clone()))
+        .template(args.template.clone())
         .documents(files)
         .set(set)
         .lenient(overrides.lenient)
@@ -191,6 +192,9 @@ fn note(result: &RunResult, keep: KeepVm, output: &Output) {
         return;
     }
     warn(&result.warnings, output);
+    if let (Some(template), Some(reason)) = (&result.template, &result.rebuilt) {
+        output.note(&format!("template `{template}` was rebuilt: {reason}"));
+    }
     let because = result.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     match result.outcome {
         RunOutcome::TimedOut => output.note(&format!("the command timed out, and was ended{because}")),

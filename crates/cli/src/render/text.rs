@@ -18,6 +18,7 @@ mod qmp;
 mod snapshot;
 mod storage;
 mod table;
+mod template;
 mod trash;
 mod vm;
 

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::CheckpointName;
+use super::{CheckpointName, TemplateRecord};
 use crate::config::Node;
 use crate::qemu::QemuVersion;
 use crate::vm::{RunPaths, VmId, VmName};
@@ -69,6 +69,9 @@ pub struct CheckpointManifest {
     /// Whether it was taken for forks, and goes with the last of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_temporary: bool,
+    /// What is recorded of a template, if it is that of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Box<TemplateRecord>>,
     /// The checkpoint whose layers those of this one are on top of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<CheckpointName>,
@@ -281,6 +284,7 @@ mod tests {
             has_generation_id: true,
             added_devices: Vec::new(),
             is_temporary: false,
+            template: None,
             parent: None,
         }
     }

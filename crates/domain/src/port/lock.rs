@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cause, Explain, Explanation, Fault};
-use crate::vm::VmId;
+use crate::vm::{VmId, VmName};
 
 /// What is locked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,6 +26,8 @@ pub enum LockName {
     Trash,
     /// Moves of databases: one at a time.
     Move,
+    /// The making of a template of this name: one at a time.
+    Template(VmName),
 }
 
 /// The process that holds a lock.

@@ -84,7 +84,7 @@ impl CheckpointCreate {
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let job = app.jobs.start(Self::NAME, &vm.entry.name).within(self.timeout);
         let description = self.description.clone().filter(|text| !text.is_empty());
-        let request = Request { name, description, is_durable: self.durable, is_temporary: false };
+        let request = Request { name, description, is_durable: self.durable, is_temporary: false, template: None };
         let max_pause = self.max_pause.map(HumanDuration::duration);
         let taken = take(app, &job, (&*guard, &vm), request, max_pause, Self::NAME).await?;
         let Created { entry, directory, manifest } = taken;

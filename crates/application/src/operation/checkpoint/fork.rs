@@ -1,7 +1,7 @@
 //! `fork`: new VMs that go on from a checkpoint.
 
-mod making;
-mod network;
+pub(crate) mod making;
+pub(crate) mod network;
 pub(crate) mod now;
 
 use derive_setters::Setters;

@@ -213,7 +213,8 @@ impl CheckpointRestore {
         plan.rung = Rung { method: CheckpointMethod::StopAndSave, reason, ..plan.rung };
         let ran = plan.runs;
         let description = Some(format!("before the VM went back to `{name}`"));
-        let request = Request { name: name_before(place, name), description, is_durable: false, is_temporary: false };
+        let name = name_before(place, name);
+        let request = Request { name, description, is_durable: false, is_temporary: false, template: None };
         let (definition, operation, stays_paused) = (vm.definition.clone(), Self::NAME, true);
         let creation = Creation { app, job, guard, operation, request, plan, definition, stays_paused };
         let Created { entry, manifest, .. } = Box::pin(creation.run(live, entry)).await?;

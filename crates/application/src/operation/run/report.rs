@@ -134,6 +134,8 @@ mod tests {
             error: None,
             stage: None,
             serial: Vec::new(),
+            template: None,
+            rebuilt: None,
             steps: vec![RunStep { phase: RunPhase::Boot, duration_ms: 1_500 }],
             command: None,
             copied: Vec::new(),

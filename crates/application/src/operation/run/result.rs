@@ -94,6 +94,10 @@ pub struct RunResult {
     /// The last lines of the guest's serial console, likewise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub serial: Vec<String>,
+    /// The template that the VM went on from, instead of booting.
+    pub template: Option<String>,
+    /// Why the template was rebuilt before, if it was.
+    pub rebuilt: Option<String>,
     /// How long each part took.
     pub steps: Vec<RunStep>,
     /// The command, if it was started.

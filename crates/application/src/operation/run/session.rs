@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::super::guest::{Copied, Cp, Exec, ExecResult};
 use super::super::observe::Wait;
-use super::super::vm::Start;
+use super::super::vm::{Start, Started};
 use super::concluded::{Concluded, Stop};
 use super::relay::Relay;
 use super::{KeepVm, Run, RunCopy, RunOutcome, RunPhase, RunResult, RunStep};
@@ -21,8 +21,11 @@ use crate::app::operations::Operation;
 use crate::guest::error::ExecError;
 use crate::guest::streams::ExecStreams;
 use crate::job::Job;
+use crate::operation::ForkNetwork;
 use crate::operation::Since;
+use crate::operation::checkpoint::fork::making::{ForkOptions, start_defined};
 use crate::report::ErrorReport;
+use crate::template::Template;
 use crate::throw_away::{Lifetime, keep, remove};
 use crate::wait::condition::Condition;
 use crate::wait::error::LastLines;
@@ -37,6 +40,8 @@ pub(super) struct Session<'a> {
     app: &'a App,
     run: &'a Run,
     vm: VmEntry,
+    /// What the VM goes on from, instead of booting.
+    template: Option<Template>,
     job: Job<'a>,
     relay: Option<Arc<Relay>>,
     steps: Vec<RunStep>,
@@ -68,7 +73,7 @@ impl Run {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(app: &'a App, run: &'a Run, vm: VmEntry) -> Self {
+    pub(super) fn new(app: &'a App, run: &'a Run, vm: VmEntry, template: Option<Template>) -> Self {
         let job = app.jobs.start(Run::NAME, &vm.name);
         let streams = run.streams.as_ref().or(run.captured.as_ref());
         let relay = streams.map(|streams| Arc::new(Relay::new(Arc::clone(streams))));
@@ -76,6 +81,7 @@ impl<'a> Session<'a> {
             app,
             run,
             vm,
+            template,
             job,
             relay,
             steps: Vec::new(),
@@ -114,6 +120,8 @@ impl<'a> Session<'a> {
             error: error.map(|error| self.report(*error, last, is_kept)),
             stage,
             serial,
+            template: None,
+            rebuilt: None,
             steps: self.steps,
             command,
             copied: self.copied,
@@ -156,16 +164,14 @@ impl<'a> Session<'a> {
     async fn prepare(&mut self) -> Result<(), Stop> {
         let (app, run, id) = (self.app, self.run, self.vm.id.to_string());
         let began = self.begin(RunPhase::Start);
-        // A VM that is to stay must not end with this process.
-        let start = app.run(Start::new(&id).foreground(run.keep == KeepVm::Never));
-        let started = self.interruptible(start).await;
+        let started = self.start().await;
         self.end(began);
         let started = started?;
 
         let began = self.begin(RunPhase::Boot);
-        let conditions = if run.wait.is_empty() { vec![Condition::Agent] } else { run.wait.clone() };
         let limit = run.boot_timeout.unwrap_or(HumanDuration::new(limits::RUN_BOOT_TIMEOUT));
-        let since = started.vm.started_at.map(|at| WaitSince::Moment(Since::At(at)));
+        let (conditions, since) = (self.conditions(), started.vm.started_at);
+        let since = since.map(|at| WaitSince::Moment(Since::At(at)));
         let wait = Wait::new(&id, conditions).timeout(limit).since(since);
         let booted = self.interruptible(wait.run(app)).await;
         self.end(began);
@@ -185,6 +191,29 @@ impl<'a> Session<'a> {
             copied?;
         }
         Ok(())
+    }
+
+    /// Starts the VM: it boots, or goes on from a template.
+    async fn start(&self) -> Result<Started, Stop> {
+        // A VM that is to stay must not end with this process.
+        let foreground = self.run.keep == KeepVm::Never;
+        match &self.template {
+            None => self.interruptible(self.app.run(Start::new(self.vm.id.to_string()).foreground(foreground))).await,
+            Some(template) => {
+                let options = ForkOptions { paused: false, foreground, network: ForkNetwork::Same };
+                let fork = start_defined(self.app, &self.vm, &template.found, options, &[], Run::NAME);
+                self.interruptible(Box::pin(fork)).await
+            }
+        }
+    }
+
+    /// Returns what to wait for; a template has waited before.
+    fn conditions(&self) -> Vec<Condition> {
+        let mut conditions = self.run.wait.clone();
+        if let Some(template) = &self.template {
+            conditions.retain(|condition| !template.record.wait.contains(&condition.to_string()));
+        }
+        if conditions.is_empty() { vec![Condition::Agent] } else { conditions }
     }
 
     /// Runs the command until it has ended, or had its time after a signal.

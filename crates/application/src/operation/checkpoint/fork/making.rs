@@ -24,6 +24,7 @@ use super::{ForkNetwork, network};
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::resume::{Purpose, Resumed};
 use crate::config::{check_machine, merge, origins};
+use crate::guest::clock::set_clock;
 use crate::operation::{StartOptions, Started, new_vm, start};
 use crate::throw_away::definition::{list, map, path_node};
 use crate::throw_away::{Lifetime, keep, remove};
@@ -37,6 +38,22 @@ pub(crate) struct ForkOptions {
     /// Whether they end with this process.
     pub(crate) foreground: bool,
     pub(crate) network: ForkNetwork,
+}
+
+/// The name of a fork.
+pub(crate) enum ForkName {
+    /// This one.
+    Exact(VmName),
+    /// One that begins so, of a VM that is thrown away with its process.
+    OfThrowAway(VmName),
+}
+
+/// A fork that does not run yet, and goes with its process.
+pub(crate) struct Defined {
+    pub(crate) entry: VmEntry,
+    pub(crate) guard: Box<dyn Guard>,
+    /// Its network cards that are not to be connected.
+    pub(crate) disconnected: Vec<String>,
 }
 
 /// A fork that runs, and is removed unless it is [kept](keep_all).
@@ -78,9 +95,11 @@ pub(super) async fn names(app: &App, prefix: &str, count: usize, is_exact: bool)
 }
 
 /// Refuses a checkpoint that this host cannot go on from, with all reasons; nothing was changed.
-pub(super) async fn require_forkable(app: &App, found: &FoundCheckpoint, network: ForkNetwork) -> Result<(), Error> {
+pub(crate) async fn require_forkable(app: &App, found: &FoundCheckpoint, network: ForkNetwork) -> Result<(), Error> {
     let machine = check_machine(app, found.manifest.definition.clone())?;
-    let reasons = network::reasons(&machine, &found.manifest.qemu.arguments, network);
+    let mut reasons = network::reasons(&machine, &found.manifest.qemu.arguments, network);
+    let is_connected = network == ForkNetwork::Same && !reasons.is_empty();
+    reasons.extend(is_connected.then(|| "`--network none` would leave the network out".to_owned()));
     let resumed = Resumed { checkpoint: found, purpose: Purpose::Fork, disconnected: &[] };
     resumed.require_usable(app, &machine, reasons).await
 }
@@ -128,30 +147,68 @@ async fn fork(
     options: ForkOptions,
     operation: &'static str,
 ) -> Result<Unfinished, Error> {
-    let (vm, disconnected) = new_fork(app, found, name, options.network)?;
-    let entry = vm.entry.clone();
-    let guard = app.ports.locks.lock(&LockName::ThrowAway(entry.id), operation, app.timeouts().lock).await?;
-    let made = async {
-        let manifest = &found.manifest;
-        let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
-        let data = json!({ "forked_from": manifest.vm.id, "checkpoint": manifest.name });
-        changes.events.push(app.committer().event(kind::VM_DEFINED, &entry, data));
-        app.committer().commit(changes).await?;
-        app.faults.reach(FaultPoint::ForkDefined);
-        let (_lock, vm) = app.vms().lock(&entry.id.to_string(), operation).await?;
-        let resumed = Some(Resumed { checkpoint: found, purpose: Purpose::Fork, disconnected: &disconnected });
-        let ForkOptions { paused, foreground, .. } = options;
-        let options = StartOptions { paused, foreground, resumed, ..StartOptions::default() };
-        let started = Box::pin(start(app, &vm, options)).await?;
-        // What a start reports besides is written by then.
-        Ok::<_, Error>(started.value)
-    };
-    match made.await {
-        Ok(started) => Ok(Unfinished { entry, started, guard }),
+    let fork = define(app, found, ForkName::Exact(name), options.network, operation).await?;
+    let (entry, disconnected) = (fork.entry, &fork.disconnected);
+    match start_defined(app, &entry, found, options, disconnected, operation).await {
+        Ok(started) => Ok(Unfinished { entry, started, guard: fork.guard }),
         Err(error) => {
-            discard(app, &entry, guard, operation).await;
+            discard(app, &entry, fork.guard, operation).await;
             Err(error)
         }
+    }
+}
+
+/// Defines a VM that is to go on from a checkpoint.
+pub(crate) async fn define(
+    app: &App,
+    found: &FoundCheckpoint,
+    name: ForkName,
+    network: ForkNetwork,
+    operation: &'static str,
+) -> Result<Defined, Error> {
+    let (vm, disconnected) = new_fork(app, found, name, network)?;
+    let entry = vm.entry.clone();
+    let mut guard = app.ports.locks.lock(&LockName::ThrowAway(entry.id), operation, app.timeouts().lock).await?;
+    let manifest = &found.manifest;
+    let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
+    let data = json!({ "forked_from": manifest.vm.id, "checkpoint": manifest.name });
+    changes.events.push(app.committer().event(kind::VM_DEFINED, &entry, data));
+    if let Err(error) = app.committer().commit(changes).await {
+        guard.retire();
+        return Err(error.into());
+    }
+    app.faults.reach(FaultPoint::ForkDefined);
+    Ok(Defined { entry, guard, disconnected })
+}
+
+/// Starts a VM that was [defined](define) from a checkpoint.
+pub(crate) async fn start_defined(
+    app: &App,
+    entry: &VmEntry,
+    found: &FoundCheckpoint,
+    options: ForkOptions,
+    disconnected: &[String],
+    operation: &'static str,
+) -> Result<Started, Error> {
+    let (_lock, vm) = app.vms().lock(&entry.id.to_string(), operation).await?;
+    let resumed = Some(Resumed { checkpoint: found, purpose: Purpose::Fork, disconnected });
+    let ForkOptions { paused, foreground, .. } = options;
+    let options = StartOptions { paused, foreground, resumed, ..StartOptions::default() };
+    let started = Box::pin(start(app, &vm, options)).await?;
+    // What a start reports besides is written by then.
+    let mut started = started.value;
+    if !paused && !sets_clock(app, &vm).await {
+        let warning = "the clock of the guest is behind, as no guest agent set it: use `hwclock --hctosys` there";
+        started.warnings.push(warning.to_owned());
+    }
+    Ok(started)
+}
+
+/// Has the agent set the clock of a guest, which is behind by the age of the checkpoint; returns whether it did.
+async fn sets_clock(app: &App, vm: &Vm) -> bool {
+    match app.vms().reread(vm).await {
+        Ok(Vm { entry: VmEntry { run: Some(run), .. }, .. }) => set_clock(app, &run.paths).await,
+        Ok(_) | Err(_) => false,
     }
 }
 
@@ -201,12 +258,19 @@ async fn discard(app: &App, entry: &VmEntry, mut guard: Box<dyn Guard>, operatio
 fn new_fork(
     app: &App,
     found: &FoundCheckpoint,
-    name: VmName,
+    name: ForkName,
     network: ForkNetwork,
 ) -> Result<(Vm, Vec<String>), Error> {
     let manifest = &found.manifest;
     let machine = check_machine(app, manifest.definition.clone())?;
-    let vm = new_vm(app, name, Node::empty_map());
+    let vm = match name {
+        ForkName::Exact(name) => new_vm(app, name, Node::empty_map()),
+        ForkName::OfThrowAway(base) => {
+            let mut vm = new_vm(app, base, Node::empty_map());
+            vm.entry.name = VmName::of_throw_away(Some(&vm.entry.name), &vm.entry.id);
+            vm
+        }
+    };
     let above = overrides(found, &machine, &vm.entry, network);
     let definition = merge(manifest.definition.clone(), above, app.handlers());
     check_machine(app, definition.clone())?;

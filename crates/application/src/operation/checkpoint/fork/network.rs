@@ -20,7 +20,7 @@ pub(super) fn cards(machine: &Machine) -> impl Iterator<Item = (&NetworkSpec, u8
 }
 
 /// Returns why the cards of a fork cannot be connected as asked for.
-pub(super) fn reasons(machine: &Machine, arguments: &[String], network: ForkNetwork) -> Vec<String> {
+pub(crate) fn reasons(machine: &Machine, arguments: &[String], network: ForkNetwork) -> Vec<String> {
     let mut reasons: Vec<String> = cards(machine).filter_map(|(card, _)| reason(card, network)).collect();
     let added = arguments.iter().zip(arguments.iter().skip(1));
     let added = added.filter(|(switch, value)| SWITCHES.contains(&switch.as_str()) && *value != "none").count();
@@ -40,10 +40,7 @@ fn reason(card: &NetworkSpec, network: ForkNetwork) -> Option<String> {
             .then(|| format!("network card `{}` needs its tap device, which another VM may have open", card.name)),
         // Two guests with one address in a network would disturb each other.
         (ForkNetwork::Same, NetworkMode::Tap | NetworkMode::Bridge | NetworkMode::Stream | NetworkMode::Dgram) => {
-            let card = &card.name;
-            Some(format!(
-                "network card `{card}` would have the address of the other guest, unless `--network none` is passed"
-            ))
+            Some(format!("network card `{}` would have the address of the other guest", card.name))
         }
     }
 }

@@ -23,7 +23,8 @@ pub(super) async fn take_temporary(
     let place = Place::read(app, &vm.entry.id).await?;
     let name = free_name(&place, &vm.entry)?;
     let job = app.jobs.start(operation, &vm.entry.name);
-    let request = Request { name: name.clone(), description: None, is_durable: false, is_temporary: true };
+    let request =
+        Request { name: name.clone(), description: None, is_durable: false, is_temporary: true, template: None };
     let created = Box::pin(take(app, &job, (guard, vm), request, None, operation)).await?;
     let mut changes = ChangeSet::default().and(work_done(&created.entry));
     changes.events.push(created_event(app, &created.entry, &created.manifest));
