@@ -119,6 +119,11 @@ pub fn is_ours(index: usize) -> bool {
     index.is_multiple_of(3) == is_unpacked()
 }
 
+/// Returns those of many pieces of work that [are of this run](is_ours).
+pub fn ours<T>(work: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    work.into_iter().enumerate().filter(|(index, _)| is_ours(*index)).map(|(_, work)| work)
+}
+
 /// Returns the version of a program of QEMU.
 #[must_use]
 #[track_caller]

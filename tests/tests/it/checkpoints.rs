@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use maqet_testkit::{TestHome, guest, process, wait};
+use maqet_testkit::{TestHome, guest, process, qemu, wait};
 use serde_json::{Value, json};
 
 use crate::backups::content;
@@ -335,7 +335,7 @@ fn test_killed_checkpoint_is_finished_or_undone() {
         ("checkpoint.create.before-commit", true),
     ];
 
-    for (point, is_finished) in points {
+    for (point, is_finished) in qemu::ours(points) {
         let create = home.maqet(["checkpoint", "create", "web", "c"]).env("MAQET_FAULT_POINT", point).run();
         assert_eq!(create.code, None, "{point}: {create}");
         home.json(&["doctor", "--fix"]);
@@ -429,7 +429,7 @@ fn test_killed_removal_is_finished() {
         "checkpoint.rm.before-commit",
     ];
 
-    for point in points {
+    for point in qemu::ours(points) {
         vm.count(2);
         home.json(&["checkpoint", "create", "web", "c"]);
         let before = vm.count(2);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use maqet_testkit::guest::CountSector;
-use maqet_testkit::{TestHome, guest, port, process, serial, wait};
+use maqet_testkit::{TestHome, guest, port, process, qemu, serial, wait};
 use serde_json::{Value, json};
 
 use crate::backups::content;
@@ -224,14 +224,14 @@ fn test_killed_fork_is_removed() {
     let (vm, _) = checkpointed(TestHome::with_fault_points());
     let home = &vm.home;
 
-    for point in [
+    for point in qemu::ours([
         "fork.defined",
         "start.marked",
         "launch.spawned",
         "launch.answered",
         "checkpoint.loaded",
         "start.before-commit",
-    ] {
+    ]) {
         let fork = home.maqet(["fork", "web@booted", "--name", "copy"]).env("MAQET_FAULT_POINT", point).run();
         assert_eq!(fork.code, None, "{point}: {fork}");
         assert_eq!(names(home), ["copy", "web"], "{point}");

@@ -102,7 +102,7 @@ fn test_event_that_no_qemu_has_is_refused_with_suggestion() {
     error: invalid value 'event:SHUTDWON' for '--for <CONDITION>': invalid wait condition `event:SHUTDWON`: unknown event type `SHUTDWON`; did you mean `SHUTDOWN`?
 
     usage.invalid, exit code 2
-    error: invalid value 'event:vm.puased' for '--for <CONDITION>': invalid wait condition `event:vm.puased`: unknown event type `vm.puased`; did you mean `vm.paused`, `vm.applied` or `vm.resumed`?
+    error: invalid value 'event:vm.puased' for '--for <CONDITION>': invalid wait condition `event:vm.puased`: unknown event type `vm.puased`; did you mean `vm.paused`, `vm.upgraded` or `vm.applied`?
 
     events.type-not-found, exit code 2
     error: unknown event type `qemu.reste`

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use maqet_fault_points::{FaultPoint, VARIABLE};
 use maqet_testkit::guest::{AfterMarker, BootSector, CountSector};
-use maqet_testkit::qemu::{Unpacked, emulator, version_of};
+use maqet_testkit::qemu::{self, Unpacked, emulator, version_of};
 use maqet_testkit::{TestHome, guest, port, serial, wait};
 use serde_json::{Value, json};
 
@@ -248,7 +248,7 @@ fn test_upgrade_killed_at_every_step_leaves_the_guest_in_one_qemu() {
         FaultPoint::BeforeCommit("upgrade"),
         FaultPoint::Committed("upgrade"),
     ];
-    for (number, step) in steps.into_iter().enumerate() {
+    for (number, step) in qemu::ours(steps.into_iter().enumerate()) {
         vm.count();
         let before = vm.pid();
 

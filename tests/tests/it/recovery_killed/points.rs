@@ -58,8 +58,7 @@ fn test_command_killed_at_every_step_loses_nothing() {
     assert_eq!(reached, all.iter().map(String::as_str).collect(), "a step is never reached, or not in the list");
 
     let turn = |(number, kill)| (kill, First::by_turns(number));
-    let kills: Vec<(Kill, First)> =
-        kills.into_iter().enumerate().filter(|(number, _)| qemu::is_ours(*number)).map(turn).collect();
+    let kills: Vec<(Kill, First)> = qemu::ours(kills.into_iter().enumerate()).map(turn).collect();
     parallel::in_threads(THREADS, &kills, kill);
 }
 
