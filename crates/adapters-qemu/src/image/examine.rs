@@ -197,10 +197,12 @@ impl Link {
         }
         let end = image.length.map_or(Ok(None), |length| missing_end(image, &header, length));
         match end.map_err(|error| io_error("read", &self.path, error))? {
-            Some(needed) => {
+            Some(needed) if !image.has_grown() => {
                 let bytes = image.length.unwrap_or_default();
                 problem(ImageProblem::Truncated { bytes, needed })
             }
+            // What refers to the new data was read after the length, so nothing can be said.
+            Some(_) => Ok(self.summary(&header)),
             None => Ok(self.summary(&header)),
         }
     }
@@ -255,6 +257,12 @@ impl OpenImage {
         })
     }
 
+    /// Returns whether a QEMU that has the file open has written more since this opened it.
+    fn has_grown(&self) -> bool {
+        let now = self.file.metadata().map(|found| found.len()).ok();
+        self.length.is_some_and(|length| now.is_some_and(|now| now > length))
+    }
+
     /// Reads up to `bytes` bytes at `offset`; fewer at the end of the file.
     pub(super) fn read(&self, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let mut read = vec![0; bytes];
@@ -306,4 +314,31 @@ fn not_permitted(access: ImageAccess, error: &io::Error) -> ImageProblem {
         _ => "permission denied",
     };
     ImageProblem::NotPermitted { access, reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn test_image_that_grows_while_it_is_read_is_not_truncated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("grows.qcow2");
+        let created = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&path).arg("1M").output();
+        let written = Command::new("qemu-io").args(["-f", "qcow2", "-c", "write 0 256k"]).arg(&path).output();
+        assert!(created.unwrap().status.success() && written.unwrap().status.success());
+        let whole = fs::read(&path).unwrap();
+        let link = Link { path: path.clone(), overlay: None, format: None, access: ImageAccess::Read };
+        File::options().write(true).open(&path).unwrap().set_len(whole.len() as u64 - (1 << 17)).unwrap();
+        let image = link.open().unwrap();
+        let truncated = link.examine_content(&image).is_err();
+
+        fs::write(&path, &whole).unwrap();
+
+        assert!(truncated);
+        assert!(link.examine_content(&image).is_ok());
+    }
 }
