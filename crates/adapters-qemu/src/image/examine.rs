@@ -201,9 +201,8 @@ impl Link {
                 let bytes = image.length.unwrap_or_default();
                 problem(ImageProblem::Truncated { bytes, needed })
             }
-            // What refers to the new data was read after the length, so nothing can be said.
-            Some(_) => Ok(self.summary(&header)),
-            None => Ok(self.summary(&header)),
+            // What refers to new data was read after the length, so nothing can be said of an image that has grown.
+            Some(_) | None => Ok(self.summary(&header)),
         }
     }
 
