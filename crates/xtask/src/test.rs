@@ -174,10 +174,11 @@ fn cargo_test(test: &Test, workspace: &Workspace, folder: &Path, arguments: &[&s
     command
 }
 
-/// Returns how many tests run at once: three times as many as there are cores, as most of them wait for a guest, a timeout
-/// or a disk more than they compute. With twice as many, a quarter of the CPU time is unused.
+/// Returns how many tests run at once: twice as many as there are cores, as most of them wait for a guest, a timeout or a
+/// disk more than they compute. That leaves a quarter of the CPU time unused; with three times as many, guests that boot
+/// GRUB were too slow for their deadlines.
 fn test_threads() -> usize {
-    3 * thread::available_parallelism().map_or(2, NonZero::get)
+    2 * thread::available_parallelism().map_or(2, NonZero::get)
 }
 
 fn first_in_path(folder: &Path) -> OsString {
