@@ -14,6 +14,7 @@
 //! | `backup` | which drives are backed up and how, and the record of what changed in disks |
 //! | `checkpoint` | checkpoints of running VMs, and the layers of their drives |
 //! | `upgrade` | putting a running guest into another QEMU |
+//! | `migration` | what checkpoints, forks and upgrades share of QEMU's migration |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `guest` | requests to the guest agent, and commands in the guest |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
@@ -48,6 +49,7 @@ pub mod limits;
 mod log;
 mod maintenance;
 mod metric;
+mod migration;
 pub mod operation;
 mod qmp;
 mod recovery;

@@ -7,9 +7,11 @@ mod screendump;
 use std::time::Duration;
 
 use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::port::MonitorSession;
 use maqet_domain::qmp::wording::hmp_failure;
 use maqet_domain::qmp::{
-    DeviceProperties, HostAccessRefused, QmpCommand, QmpError, Schema, SchemaError, TypeQuery, check_host_access,
+    DeviceProperties, HostAccessRefused, QmpCommand, QmpError, RunState, Schema, SchemaError, TypeQuery,
+    check_host_access,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -22,6 +24,13 @@ use crate::{App, Error};
 
 /// The command that returns the schema.
 const QUERY_SCHEMA: &str = "query-qmp-schema";
+
+/// Returns the run state of a QEMU.
+pub(crate) async fn run_state(session: &mut dyn MonitorSession, timeout: Duration) -> Result<RunState, QmpError> {
+    let reply = session.execute(&QmpCommand::new("query-status"), timeout).await?;
+    RunState::deserialize(&reply["status"])
+        .map_err(|error| QmpError::InvalidResponse { detail: format!("`query-status`: {error}") })
+}
 
 /// The arguments of a command, in one of two forms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

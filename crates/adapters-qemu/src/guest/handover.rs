@@ -157,7 +157,7 @@ impl Drop for Turn {
         if let Some(lock) = self.lock.take_if(|_| self.is_idle) {
             let mut waiting: Vec<PathBuf> = waiting(&self.folder).collect();
             waiting.sort_unstable();
-            // A stopped process would keep the lock; it takes it by itself once it goes on.
+            // A stopped process would keep the lock; once it goes on, it takes the lock without being handed it.
             waiting.retain(|socket| !waiter(socket).is_some_and(is_stopped));
             if waiting.iter().any(|socket| pass_on(socket, &self.stream, &lock)) {
                 lock.passed_on();

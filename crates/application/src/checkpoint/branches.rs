@@ -63,10 +63,10 @@ pub(super) fn layer_record(app: &App, entry: &VmEntry, layer: &NewLayer) -> Chan
     })
 }
 
-/// Removes a layer that nothing was written to, and what is left of an unfinished one.
-pub(super) async fn remove_new(app: &App, layer: &NewLayer) -> Result<(), Error> {
-    app.ports.image_tools.remove_incomplete(&layer.path).await;
-    if let Some((path, file)) = app.ports.image_tools.identify(&layer.path).await {
+/// Removes an image that nothing was written to yet, such as a new layer, and what is left of an unfinished one.
+pub(super) async fn remove_created(app: &App, path: &Path) -> Result<(), Error> {
+    app.ports.image_tools.remove_incomplete(path).await;
+    if let Some((path, file)) = app.ports.image_tools.identify(path).await {
         app.ports.image_tools.remove(&path, file).await?;
     }
     Ok(())

@@ -10,9 +10,10 @@ use maqet_domain::qmp::{BlockMedium, JobInfo, MigrationInfo, QmpCommand, QmpErro
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::StorageSpec;
 use maqet_domain::vm::{RunPaths, VmEntry, layers_of};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::error::CheckpointError;
+use crate::migration::migration_capabilities;
 use crate::snapshot::live::LiveVm;
 use crate::snapshot::live::check::{SaveObstacle, of_device};
 use crate::start::firmware::VARIABLES_NAME;
@@ -64,8 +65,7 @@ pub(super) fn query_migrate() -> QmpCommand {
 
 /// The command that turns background snapshots on or off.
 pub(super) fn background_snapshot(state: bool) -> QmpCommand {
-    let capability = json!([{ "capability": "background-snapshot", "state": state }]);
-    QmpCommand::new("migrate-set-capabilities").with("capabilities", capability)
+    migration_capabilities(&[("background-snapshot", state)])
 }
 
 /// Finds out how a running VM is saved.

@@ -19,7 +19,7 @@ use maqet_domain::port::HeldLock;
 use maqet_domain::qmp::{MigrationStatus, RunState};
 use maqet_domain::vm::{CheckpointWork, NewLayer, VmEntry, layers_of};
 
-use super::branches::remove_new;
+use super::branches::remove_created;
 use super::error::CheckpointError;
 use super::preflight::query_migrate;
 use super::saver::mark_of;
@@ -154,7 +154,7 @@ pub(super) async fn undo(
         return Ok(Recovered::rolled_back(&entry));
     }
     for layer in &work.layers {
-        remove_new(app, layer).await?;
+        remove_created(app, &layer.path).await?;
     }
     Ok(Recovered::rolled_back(&entry))
 }

@@ -25,7 +25,7 @@ use maqet_domain::vm::{
 use maqet_fault_points::FaultPoint;
 
 use super::branches::{
-    create_layer, drop_layers, layer_record, layers_up_to, new_layers, remove_new, unneeded, used_without,
+    create_layer, drop_layers, layer_record, layers_up_to, new_layers, remove_created, unneeded, used_without,
 };
 use super::merge;
 use super::resume::{Purpose, Resumed};
@@ -230,7 +230,7 @@ async fn roll_back(app: &App, entry: &VmEntry, work: &RestoreWork) -> Result<Rec
     }
     let mut changes = Vec::new();
     for layer in &work.created {
-        remove_new(app, layer).await?;
+        remove_created(app, &layer.path).await?;
         changes.push(Change::StorageRemoved { path: layer.path.clone() });
     }
     Ok(Recovered { changes, ..Recovered::rolled_back(&entry) })
@@ -251,11 +251,7 @@ async fn put_back(app: &App, variables: &ReplacedVariables) -> Result<(), Error>
             app.ports.backups.rename(&variables.kept, &variables.path).await?;
         }
     }
-    tools.remove_incomplete(&variables.new).await;
-    if let Some((path, file)) = tools.identify(&variables.new).await {
-        tools.remove(&path, file).await?;
-    }
-    Ok(())
+    remove_created(app, &variables.new).await
 }
 
 /// Ends a restore that failed: what can be, is as it was before.

@@ -6,16 +6,15 @@ use maqet_domain::checkpoint::{CheckpointManifest, FrozenDisk, RAM_FILE, STATE_F
 use maqet_domain::command_line::{CommandLine, MappedMemory};
 use maqet_domain::machine::Machine;
 use maqet_domain::port::{FoundCheckpoint, MonitorSession, PassedFor};
+use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::versions::Difference;
-use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::snapshot::{Fingerprint, FingerprintDifference};
 use maqet_domain::vm::RunPaths;
 use maqet_fault_points::FaultPoint;
-use serde_json::Value;
-use tokio::time::{Instant, sleep};
 
 use super::error::CheckpointError;
-use crate::{App, Error, limits};
+use crate::migration::wait_until_loaded;
+use crate::{App, Error};
 
 /// The name of the descriptor of the state in QEMU.
 const DESCRIPTOR: &str = "maqet-state";
@@ -110,7 +109,8 @@ impl Resumed<'_> {
         }
         let load = QmpCommand::new("migrate-incoming").with("uri", format!("fd:{DESCRIPTOR}"));
         session.execute(&load, timeout).await?;
-        let loaded = loaded(&mut *session, timeout).await;
+        // A connection that is lost is that of a QEMU that has ended.
+        let loaded = wait_until_loaded(&mut *session, timeout).await;
         loaded.map_err(|error| self.failed(&error.to_string()))?;
         for card in self.disconnected {
             session
@@ -166,20 +166,5 @@ fn reason(difference: &FingerprintDifference) -> String {
         (Some(saved), None) => format!("it has `{saved}`, and QEMU would be started without that"),
         (None, Some(now)) => format!("it lacks `{now}`, and QEMU would be started with that"),
         (None, None) => "its devices have another order".to_owned(),
-    }
-}
-
-/// Waits until the state was loaded; a connection that is lost is that of a QEMU that has ended.
-async fn loaded(session: &mut dyn MonitorSession, timeout: Duration) -> Result<(), QmpError> {
-    let deadline = Instant::now() + timeout;
-    loop {
-        let reply: Value = session.execute(&QmpCommand::new("query-status"), timeout).await?;
-        if reply["status"] != "inmigrate" {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(QmpError::Unresponsive { command: "migrate-incoming".to_owned(), after: timeout });
-        }
-        sleep(limits::CHECKPOINT_MOMENT_INTERVAL).await;
     }
 }

@@ -29,10 +29,10 @@ use maqet_domain::snapshot::Fingerprint;
 use maqet_domain::vm::{
     ImageTag, MonitorAnswer, PendingWork, ProcessIdentity, ProcessObservation, Run, RunPaths, Status, VmEntry,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::device::session::PERIPHERAL;
+use crate::qmp::run_state;
 use crate::snapshot::recover::record_removals;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::vm::monitor::Monitored;
@@ -133,9 +133,7 @@ impl<'a> LiveVm<'a> {
 
     /// Returns the run state of QEMU.
     pub(crate) async fn run_state(&mut self) -> Result<RunState, QmpError> {
-        let reply = self.query(&QmpCommand::new("query-status")).await?;
-        RunState::deserialize(&reply["status"])
-            .map_err(|error| QmpError::InvalidResponse { detail: format!("`query-status`: {error}") })
+        run_state(&mut *self.session, self.app.timeouts().qmp).await
     }
 
     /// Returns the drives and other block devices that have a medium.

@@ -4,17 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use maqet_domain::port::{Launch, Launched, MonitorSession};
-use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError, RunState, children};
+use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError, children};
 use maqet_domain::upgrade::CpuFeatures;
 use maqet_domain::vm::{RunPaths, VmEntry};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use serde_json::Value;
 
 use super::error::UpgradeError;
 use super::plan::Plan;
 use crate::device::session::PERIPHERAL;
-use crate::{App, Error, limits};
+use crate::migration::{migration_capabilities, wait_until_loaded};
+use crate::{App, Error};
 
 /// The capability by which QEMU does not send memory that both have mapped.
 const IGNORE_SHARED: &str = "x-ignore-shared";
@@ -92,7 +91,7 @@ impl<'a> Successor<'a> {
 
     /// Has it wait for the state of the guest; returns where that is to be sent to.
     pub(super) async fn listen(&mut self, shares_memory: bool) -> Result<String, QmpError> {
-        self.query(&capabilities(&[(LATE_ACTIVATION, true), (IGNORE_SHARED, shares_memory)])).await?;
+        self.query(&migration_capabilities(&[(LATE_ACTIVATION, true), (IGNORE_SHARED, shares_memory)])).await?;
         let uri = format!("unix:{}", self.paths.takeover_socket().display());
         self.query(&QmpCommand::new("migrate-incoming").with("uri", uri.as_str())).await?;
         Ok(uri)
@@ -100,39 +99,19 @@ impl<'a> Successor<'a> {
 
     /// Waits until it has loaded the state of the guest, which was sent.
     pub(super) async fn loaded(&mut self) -> Result<(), QmpError> {
-        let timeout = self.app.timeouts().qmp;
-        let deadline = Instant::now() + timeout;
-        while run_state(&mut *self.session, timeout).await? == RunState::Inmigrate {
-            if Instant::now() > deadline {
-                return Err(QmpError::Unresponsive { command: "migrate-incoming".to_owned(), after: timeout });
-            }
-            sleep(limits::CHECKPOINT_MOMENT_INTERVAL).await;
-        }
-        Ok(())
+        wait_until_loaded(&mut *self.session, self.app.timeouts().qmp).await
     }
 }
 
 /// Leaves nothing of the preparation in the QEMU that has taken over.
 pub(super) async fn end_incoming(session: &mut dyn MonitorSession, app: &App) -> Result<(), QmpError> {
-    let command = capabilities(&[(LATE_ACTIVATION, false), (IGNORE_SHARED, false)]);
+    let command = migration_capabilities(&[(LATE_ACTIVATION, false), (IGNORE_SHARED, false)]);
     session.execute(&command, app.timeouts().qmp).await.map(drop)
 }
 
 /// The command that makes QEMU send memory that is shared, or not.
 pub(super) fn ignore_shared(state: bool) -> QmpCommand {
-    capabilities(&[(IGNORE_SHARED, state)])
-}
-
-fn capabilities(all: &[(&str, bool)]) -> QmpCommand {
-    let all: Vec<Value> = all.iter().map(|(name, state)| json!({ "capability": name, "state": state })).collect();
-    QmpCommand::new("migrate-set-capabilities").with("capabilities", all)
-}
-
-/// Returns the run state of a QEMU.
-pub(super) async fn run_state(session: &mut dyn MonitorSession, timeout: Duration) -> Result<RunState, QmpError> {
-    let reply = session.execute(&QmpCommand::new("query-status"), timeout).await?;
-    RunState::deserialize(&reply["status"])
-        .map_err(|error| QmpError::InvalidResponse { detail: format!("`query-status`: {error}") })
+    migration_capabilities(&[(IGNORE_SHARED, state)])
 }
 
 /// Reads what a QEMU has in common with one that can take its guest over; `paths` are those of its run.
